@@ -1,0 +1,50 @@
+use crate::vocabulary::Code;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// What the enforcement point saw beside the evidence. All of it is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// How much of the body is known to the rules, in bytes; absent where no rule needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<u64>,
+    /// Why the request can't even be decided on its merits (an ambiguous path, a foreign host).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<RequestFault>,
+    /// How old this enforcement point's knowledge is.
+    pub freshness: Freshness,
+    /// The model an AI request names, in its canonical spelling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// A permission asked for at the issuer, beyond what the operation itself needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requested_scope: Vec<String>,
+    /// The service a token is asked for at the issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_service: Option<String>,
+    /// Whether an unsafe browser request was made by a page of this origin; absent where it does
+    /// not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_origin: Option<bool>,
+}
+
+/// A fault of the request itself, found by the enforcement point before the decision and refused
+/// by it in the pillar of its code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestFault {
+    /// The refusal it leads to.
+    pub code: Code,
+    /// What is wrong, without any value an attacker chose beyond 256 bytes.
+    pub detail: String,
+}
+
+/// Ages by the boot-time clock, in milliseconds, since the last signed heartbeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freshness {
+    /// How far the wall clock is from the server's, either way.
+    pub clock_skew_ms: u64,
+    /// Since the last word about policy.
+    pub policy_age_ms: u64,
+    /// Since the last word about revocations.
+    pub revocations_age_ms: u64,
+}
