@@ -32,7 +32,14 @@ pub(crate) fn run_and_summarise(require_all: bool) -> Result<(String, bool)> {
     let reasons = fresh_file()?;
     let mut counts = Counts::default();
     if shell::has("nextest") {
-        let arguments = ["nextest", "run", "--workspace", "--no-fail-fast", "--color", "never"];
+        let arguments = [
+            "nextest",
+            "run",
+            "--workspace",
+            "--no-fail-fast",
+            "--color",
+            "never",
+        ];
         counts.add(tests(&arguments, &reasons, nextest_counts)?);
         let arguments = ["test", "--workspace", "--doc", "--no-fail-fast"];
         counts.add(tests(&arguments, &reasons, libtest_counts)?);
@@ -46,7 +53,10 @@ pub(crate) fn run_and_summarise(require_all: bool) -> Result<(String, bool)> {
         println!("{reason}");
     }
     if require_all && !reasons.is_empty() {
-        println!("error: {} not run, and `--require-all` was given", reasons.len());
+        println!(
+            "error: {} not run, and `--require-all` was given",
+            reasons.len()
+        );
     }
     let counts = counts.without_not_run(reasons.len() as u64);
     let passed = counts.failed == 0 && (reasons.is_empty() || !require_all);
@@ -80,7 +90,11 @@ impl Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { passed, failed, skipped } = self;
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
@@ -92,7 +106,10 @@ fn tests(arguments: &[&str], reasons: &Path, count: fn(&str) -> Counts) -> Resul
     let mut counts = count(&shown.text);
     if !shown.success && counts.failed == 0 {
         // The build broke, or the runner did: no test of it counts as good.
-        println!("error: `cargo {}` failed without a failed test", arguments.join(" "));
+        println!(
+            "error: `cargo {}` failed without a failed test",
+            arguments.join(" ")
+        );
         counts.failed = 1;
     }
     Ok(counts)
@@ -186,7 +203,11 @@ mod tests {
         let text = "running 4 tests\n\
             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.1s\n\
             test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
-        let expect = Counts { passed: 8, failed: 2, skipped: 1 };
+        let expect = Counts {
+            passed: 8,
+            failed: 2,
+            skipped: 1,
+        };
         assert_eq!(libtest_counts(text), expect);
     }
 
@@ -194,29 +215,48 @@ mod tests {
     fn nextest_summary_is_read_with_its_notes() {
         let text = "     Summary [   1.2s] 10/11 tests run: 7 passed (1 slow, 1 flaky), \
             1 failed, 1 timed out, 1 exec failed, 2 skipped\n";
-        let expect = Counts { passed: 7, failed: 3, skipped: 2 };
+        let expect = Counts {
+            passed: 7,
+            failed: 3,
+            skipped: 2,
+        };
         assert_eq!(nextest_counts(text), expect);
     }
 
     #[test]
     fn a_note_of_several_parts_is_not_counted() {
         let text = "Summary [ 1s] 3 tests run: 3 passed (2 slow, 5 leaky), 0 skipped";
-        let expect = Counts { passed: 3, failed: 0, skipped: 0 };
+        let expect = Counts {
+            passed: 3,
+            failed: 0,
+            skipped: 0,
+        };
         assert_eq!(nextest_counts(text), expect);
     }
 
     #[test]
     fn a_test_that_could_not_run_is_skipped_and_not_passed() {
-        let counts = Counts { passed: 5, failed: 1, skipped: 1 }.without_not_run(2);
+        let counts = Counts {
+            passed: 5,
+            failed: 1,
+            skipped: 1,
+        }
+        .without_not_run(2);
         assert_eq!(counts.to_string(), "3 passed, 1 failed, 3 skipped");
     }
 
     #[test]
     fn reasons_are_read_once_each() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        fs::write(file.path(), "NOT RUN: t: needs root\n\nu: no openssl\nNOT RUN: t: needs root\n")
-            .expect("written");
+        fs::write(
+            file.path(),
+            "NOT RUN: t: needs root\n\nu: no openssl\nNOT RUN: t: needs root\n",
+        )
+        .expect("written");
         let reasons = read_reasons(file.path()).expect("read");
-        assert_eq!(reasons, ["NOT RUN: t: needs root", "NOT RUN: u: no openssl"]);
+        assert_eq!(
+            reasons,
+            ["NOT RUN: t: needs root", "NOT RUN: u: no openssl"]
+        );
     }
 }

@@ -40,7 +40,11 @@ pub(crate) fn run() -> Result<bool> {
         println!("{violation}");
     }
     match violations.len() {
-        0 => println!("tidy: {} files, {} rules kept", tree.files.len(), RULES.len() + 1),
+        0 => println!(
+            "tidy: {} files, {} rules kept",
+            tree.files.len(),
+            RULES.len() + 1
+        ),
         found => println!("tidy: {found} found"),
     }
     Ok(violations.is_empty())
@@ -70,7 +74,11 @@ pub(crate) struct Violation {
 
 impl Violation {
     fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line, message: message.into() }
+        Self {
+            path: path.to_owned(),
+            line,
+            message: message.into(),
+        }
     }
 }
 
@@ -83,5 +91,8 @@ impl fmt::Display for Violation {
 /// Checks one rule over an invented tree; tests compare the lines it reports.
 #[cfg(test)]
 fn reported(rule: Rule, files: &[(&str, &str)]) -> Vec<String> {
-    rule(&Tree::of(files)).iter().map(ToString::to_string).collect()
+    rule(&Tree::of(files))
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }

@@ -8,8 +8,13 @@ const ROOT: &str = "clippy.toml";
 
 /// Every setting of the root that a crate's own file lacks or changes.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
-    let Some(root) = tree.file(ROOT) else { return Vec::new() };
-    let others = tree.files.iter().filter(|file| file.path.ends_with("/clippy.toml"));
+    let Some(root) = tree.file(ROOT) else {
+        return Vec::new();
+    };
+    let others = tree
+        .files
+        .iter()
+        .filter(|file| file.path.ends_with("/clippy.toml"));
     others
         .flat_map(|other| {
             let theirs: Vec<&str> = settings(other).collect();
@@ -58,6 +63,12 @@ mod tests {
     #[test]
     fn more_settings_and_other_reasons_are_fine() {
         let other = "b = 1\na = 60\nlist = [\n  { path = \"std::x\", reason = \"another\" },\n]\n";
-        assert!(reported(check, &[(ROOT, ROOT_TEXT), ("crates/core/clippy.toml", other)]).is_empty());
+        assert!(
+            reported(
+                check,
+                &[(ROOT, ROOT_TEXT), ("crates/core/clippy.toml", other)]
+            )
+            .is_empty()
+        );
     }
 }

@@ -10,8 +10,10 @@ use super::forbidden::has_word;
 use super::tree::{File, Tree};
 
 /// Files that list codes with what they mean.
-const TABLES: &[&str] =
-    &["crates/core/src/vocabulary/code.rs", "crates/core/src/config/code.rs"];
+const TABLES: &[&str] = &[
+    "crates/core/src/vocabulary/code.rs",
+    "crates/core/src/config/code.rs",
+];
 
 /// The table of refusals: `NAME = 401, ..` for `CSD401`.
 const REFUSALS: &str = "crates/core/src/vocabulary/code.rs";
@@ -34,12 +36,16 @@ struct Refusal {
 }
 
 fn refusals(tree: &Tree) -> Vec<Refusal> {
-    let Some(table) = tree.file(REFUSALS) else { return Vec::new() };
+    let Some(table) = tree.file(REFUSALS) else {
+        return Vec::new();
+    };
     let tokens = &table.source.tokens;
     tokens
         .windows(4)
         .filter_map(|window| {
-            let [name, equals, number, comma] = window else { return None };
+            let [name, equals, number, comma] = window else {
+                return None;
+            };
             let row = equals.text == "=" && comma.text == "," && is_constant(&name.text);
             let code = format!("CSD{}", number.text);
             (row && is_refusal(&code)).then(|| Refusal {
@@ -54,7 +60,10 @@ fn refusals(tree: &Tree) -> Vec<Refusal> {
 fn unexplained(tree: &Tree, refusals: &[Refusal]) -> Vec<Violation> {
     let mut known: BTreeSet<&str> = refusals.iter().map(|row| row.code.as_str()).collect();
     for file in &tree.files {
-        let page = file.path.strip_prefix("docs/errors/").and_then(|p| p.strip_suffix(".md"));
+        let page = file
+            .path
+            .strip_prefix("docs/errors/")
+            .and_then(|p| p.strip_suffix(".md"));
         known.extend(page);
         if TABLES.contains(&file.path.as_str()) && file.path != REFUSALS {
             known.extend(codes(&file.text));
@@ -78,17 +87,23 @@ fn unexplained(tree: &Tree, refusals: &[Refusal]) -> Vec<Violation> {
 /// A refusal no test names, by its code or by its constant, can be any refusal.
 fn unseen(tree: &Tree, refusals: &[Refusal]) -> Vec<Violation> {
     let seen = |row: &Refusal| {
-        tree.files.iter().filter(|file| file.path != REFUSALS).any(|file| {
-            // The task runner's own examples see nothing happen.
-            let whole = file.path.contains("tests/") || (file.is_test() && !file.path.starts_with("xtask/"));
-            let tokens = &file.source.tokens;
-            let code = |text: &str| has_word(text, &row.code) || has_word(text, &row.name);
-            match whole {
-                true => code(&file.text),
-                false => !file.path.starts_with("xtask/")
-                    && tokens.iter().any(|token| token.test && code(&token.text)),
-            }
-        })
+        tree.files
+            .iter()
+            .filter(|file| file.path != REFUSALS)
+            .any(|file| {
+                // The task runner's own examples see nothing happen.
+                let whole = file.path.contains("tests/")
+                    || (file.is_test() && !file.path.starts_with("xtask/"));
+                let tokens = &file.source.tokens;
+                let code = |text: &str| has_word(text, &row.code) || has_word(text, &row.name);
+                match whole {
+                    true => code(&file.text),
+                    false => {
+                        !file.path.starts_with("xtask/")
+                            && tokens.iter().any(|token| token.test && code(&token.text))
+                    }
+                }
+            })
     };
     refusals
         .iter()
@@ -102,7 +117,12 @@ fn unseen(tree: &Tree, refusals: &[Refusal]) -> Vec<Violation> {
 
 /// Whether a test build alone compiles this line.
 fn in_test(file: &File, line: usize) -> bool {
-    let mut tokens = file.source.tokens.iter().filter(|token| token.line == line).peekable();
+    let mut tokens = file
+        .source
+        .tokens
+        .iter()
+        .filter(|token| token.line == line)
+        .peekable();
     tokens.peek().is_some() && tokens.all(|token| token.test)
 }
 
@@ -128,7 +148,9 @@ fn all_digits(text: &str) -> bool {
 
 fn is_constant(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 #[cfg(test)]
@@ -136,13 +158,17 @@ mod tests {
     use super::*;
     use crate::tidy::reported;
 
-    const TABLE: &str = "codes! {\n  /// No edge. `CSD401`\n  NO_EDGE = 401, Forbidden, \"no edge\";\n}";
+    const TABLE: &str =
+        "codes! {\n  /// No edge. `CSD401`\n  NO_EDGE = 401, Forbidden, \"no edge\";\n}";
 
     #[test]
     fn a_code_that_nothing_explains_is_found() {
         let files = [
             (REFUSALS, TABLE),
-            ("crates/gateway/src/a.rs", "// like CSD499\nconst A: &str = \"CSD401 CS0301\";"),
+            (
+                "crates/gateway/src/a.rs",
+                "// like CSD499\nconst A: &str = \"CSD401 CS0301\";",
+            ),
             ("crates/gateway/tests/a.rs", "fn t() { refused(CSD401) }"),
         ];
         assert_eq!(
@@ -161,7 +187,10 @@ mod tests {
         let files = [
             ("crates/core/src/config/code.rs", "// CS0301"),
             ("docs/errors/CS0302.md", "# page"),
-            ("crates/core/src/config/a.rs", "const A: &str = \"CS0301 CS0302\";"),
+            (
+                "crates/core/src/config/a.rs",
+                "const A: &str = \"CS0301 CS0302\";",
+            ),
         ];
         assert!(reported(check, &files).is_empty());
     }
@@ -179,11 +208,20 @@ mod tests {
     #[test]
     fn a_test_may_name_the_code_or_its_constant() {
         for test in [
-            ("crates/gateway/tests/it/a.rs", "fn t() { refused(p, \"CSD401\") }"),
-            ("crates/enforce/src/a.rs", "#[cfg(test)]\nmod tests { fn t() { is(Code::NO_EDGE) } }"),
+            (
+                "crates/gateway/tests/it/a.rs",
+                "fn t() { refused(p, \"CSD401\") }",
+            ),
+            (
+                "crates/enforce/src/a.rs",
+                "#[cfg(test)]\nmod tests { fn t() { is(Code::NO_EDGE) } }",
+            ),
             ("crates/countersign/tests/e2e.py", "refused('CSD401')"),
         ] {
-            assert!(reported(check, &[(REFUSALS, TABLE), test]).is_empty(), "{test:?}");
+            assert!(
+                reported(check, &[(REFUSALS, TABLE), test]).is_empty(),
+                "{test:?}"
+            );
         }
     }
 }

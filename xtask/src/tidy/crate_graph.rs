@@ -19,22 +19,47 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["ledger", "core", "net"]),
     ("enforce", &["ledger", "core", "wire", "net"]),
     ("gateway", &["ledger", "core", "wire", "net", "enforce"]),
-    ("agent", &["ledger", "core", "wire", "net", "enforce", "gateway"]),
+    (
+        "agent",
+        &["ledger", "core", "wire", "net", "enforce", "gateway"],
+    ),
     ("server", &["ledger", "core", "wire", "net", "enforce"]),
     (
         "countersign",
-        &["ledger", "core", "wire", "net", "client", "enforce", "gateway", "agent", "server"],
+        &[
+            "ledger", "core", "wire", "net", "client", "enforce", "gateway", "agent", "server",
+        ],
     ),
 ];
 
 /// Crates below `enforce` are what testkit is made of, so they can't be tested with it.
-const MAY_TEST_WITH_TESTKIT: &[&str] =
-    &["client", "enforce", "gateway", "agent", "server", "countersign"];
+const MAY_TEST_WITH_TESTKIT: &[&str] = &[
+    "client",
+    "enforce",
+    "gateway",
+    "agent",
+    "server",
+    "countersign",
+];
 
 /// `core` decides from its arguments alone: nothing that waits, dials, or reads a clock.
 const NOT_IN_CORE: &[&str] = &[
-    "tokio", "futures-util", "hyper", "hyper-util", "rustls", "tokio-rustls", "sqlx", "rustix",
-    "mio", "socket2", "reqwest", "time", "chrono", "jiff", "rand", "getrandom",
+    "tokio",
+    "futures-util",
+    "hyper",
+    "hyper-util",
+    "rustls",
+    "tokio-rustls",
+    "sqlx",
+    "rustix",
+    "mio",
+    "socket2",
+    "reqwest",
+    "time",
+    "chrono",
+    "jiff",
+    "rand",
+    "getrandom",
 ];
 
 /// One package of the workspace.
@@ -57,8 +82,16 @@ struct Dependency {
 /// # Errors
 /// When `cargo metadata` fails.
 pub(crate) fn packages(tree: &Tree) -> Result<Vec<Package>> {
-    let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
-    let output = shell::cargo(&arguments).output().context("can't start cargo")?;
+    let arguments = [
+        "metadata",
+        "--no-deps",
+        "--offline",
+        "--format-version",
+        "1",
+    ];
+    let output = shell::cargo(&arguments)
+        .output()
+        .context("can't start cargo")?;
     anyhow::ensure!(
         output.status.success(),
         "`cargo metadata`: {}",
@@ -73,10 +106,18 @@ pub(crate) fn packages(tree: &Tree) -> Result<Vec<Package>> {
         let dependencies = array(package, "dependencies").iter().map(|dependency| {
             let name = text(dependency, "name").to_owned();
             let line = line_of(tree, &manifest, &name);
-            Dependency { dev: text(dependency, "kind") == "dev", name, line }
+            Dependency {
+                dev: text(dependency, "kind") == "dev",
+                name,
+                line,
+            }
         });
         let dependencies = dependencies.collect();
-        Package { name: short(text(package, "name")).to_owned(), manifest, dependencies }
+        Package {
+            name: short(text(package, "name")).to_owned(),
+            manifest,
+            dependencies,
+        }
     });
     Ok(packages.collect())
 }
@@ -107,7 +148,9 @@ fn refuse(package: &Package, allowed: Option<&[&str]>, dependency: &Dependency) 
     // testkit, xtask, bench and fuzz sit beside the graph and may look at any of it.
     let allowed = allowed?;
     if from == "core" && !dependency.dev && NOT_IN_CORE.contains(&to) {
-        return Some(format!("`core` does no I/O and reads no clock, `{to}` does"));
+        return Some(format!(
+            "`core` does no I/O and reads no clock, `{to}` does"
+        ));
     }
     if to == "testkit" {
         return match dependency.dev && MAY_TEST_WITH_TESTKIT.contains(&from) {
@@ -116,8 +159,12 @@ fn refuse(package: &Package, allowed: Option<&[&str]>, dependency: &Dependency) 
         };
     }
     let ours = MAY_USE.iter().any(|(name, _)| *name == to) && is_ours(&dependency.name);
-    (ours && !dependency.dev && !allowed.contains(&to))
-        .then(|| format!("`{from}` may not depend on `{to}`, only on {}", list(allowed)))
+    (ours && !dependency.dev && !allowed.contains(&to)).then(|| {
+        format!(
+            "`{from}` may not depend on `{to}`, only on {}",
+            list(allowed)
+        )
+    })
 }
 
 fn list(crates: &[&str]) -> String {
@@ -137,16 +184,22 @@ fn short(name: &str) -> &str {
 
 fn line_of(tree: &Tree, manifest: &str, dependency: &str) -> usize {
     let names_it = |line: &str| {
-        line.trim_start().strip_prefix(dependency).is_some_and(|rest| {
-            rest.trim_start().starts_with(['=', '.']) || rest.trim_start().starts_with("\"=")
-        })
+        line.trim_start()
+            .strip_prefix(dependency)
+            .is_some_and(|rest| {
+                rest.trim_start().starts_with(['=', '.']) || rest.trim_start().starts_with("\"=")
+            })
     };
     let file = tree.file(manifest);
-    file.and_then(|file| file.lines().find(|(_, line)| names_it(line))).map_or(1, |(line, _)| line)
+    file.and_then(|file| file.lines().find(|(_, line)| names_it(line)))
+        .map_or(1, |(line, _)| line)
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -158,7 +211,11 @@ mod tests {
     use super::*;
 
     fn found(name: &str, dependency: &str, dev: bool) -> Vec<String> {
-        let dependency = Dependency { name: dependency.to_owned(), dev, line: 7 };
+        let dependency = Dependency {
+            name: dependency.to_owned(),
+            dev,
+            line: 7,
+        };
         let package = Package {
             name: name.to_owned(),
             manifest: format!("crates/{name}/Cargo.toml"),

@@ -19,8 +19,13 @@ const SHIPPED_FAKES: &[&str] = &["crates/countersign/src/demo"];
 
 /// Keys and fakes under `crates/*/src`, outside tests.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
-    let shipped = tree.files.iter().filter(|file| file.crate_source().is_some());
-    shipped.flat_map(|file| keys(file).into_iter().chain(fakes(file))).collect()
+    let shipped = tree
+        .files
+        .iter()
+        .filter(|file| file.crate_source().is_some());
+    shipped
+        .flat_map(|file| keys(file).into_iter().chain(fakes(file)))
+        .collect()
 }
 
 fn keys(file: &File) -> Vec<Violation> {
@@ -34,7 +39,11 @@ fn keys(file: &File) -> Vec<Violation> {
 }
 
 fn fakes(file: &File) -> Vec<Violation> {
-    if file.is_test() || SHIPPED_FAKES.iter().any(|folder| file.path.starts_with(folder)) {
+    if file.is_test()
+        || SHIPPED_FAKES
+            .iter()
+            .any(|folder| file.path.starts_with(folder))
+    {
         return Vec::new();
     }
     let named = ["struct", "enum", "trait", "fn", "mod", "type"];
@@ -43,10 +52,12 @@ fn fakes(file: &File) -> Vec<Violation> {
         .windows(2)
         .filter_map(|pair| {
             let [keyword, name] = pair else { return None };
-            (named.contains(&keyword.text.as_str()) && !name.test && is_fake(&name.text)).then(|| {
-                let message = format!("`{}`: fakes live in testkit or `tests/`", name.text);
-                Violation::new(&file.path, name.line, message)
-            })
+            (named.contains(&keyword.text.as_str()) && !name.test && is_fake(&name.text)).then(
+                || {
+                    let message = format!("`{}`: fakes live in testkit or `tests/`", name.text);
+                    Violation::new(&file.path, name.line, message)
+                },
+            )
         })
         .collect()
 }
@@ -54,7 +65,9 @@ fn fakes(file: &File) -> Vec<Violation> {
 fn is_fake(name: &str) -> bool {
     NAMES.iter().any(|fake| {
         let snake = fake.to_lowercase();
-        let camel = name.strip_prefix(fake).is_some_and(|rest| !rest.starts_with(char::is_lowercase));
+        let camel = name
+            .strip_prefix(fake)
+            .is_some_and(|rest| !rest.starts_with(char::is_lowercase));
         camel || name == snake || name.starts_with(&format!("{snake}_"))
     })
 }

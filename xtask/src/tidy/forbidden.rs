@@ -6,7 +6,10 @@ use super::tree::{File, Tree};
 
 /// Text that only makes sense on one machine, and what to do instead.
 const MACHINE: &[(&str, &str)] = &[
-    ("/work/", "a path of one machine; everything a test reads is in the repository"),
+    (
+        "/work/",
+        "a path of one machine; everything a test reads is in the repository",
+    ),
     ("/root/", "a path of one machine"),
     ("../shared", "a path outside the repository"),
 ];
@@ -32,8 +35,13 @@ const EXEMPT: &str = "xtask/src/tidy/";
 
 /// Every forbidden word of every file, and every `allow` attribute of Rust code.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
-    let files = tree.files.iter().filter(|file| !file.path.starts_with(EXEMPT));
-    files.flat_map(|file| words(file).into_iter().chain(allows(file))).collect()
+    let files = tree
+        .files
+        .iter()
+        .filter(|file| !file.path.starts_with(EXEMPT));
+    files
+        .flat_map(|file| words(file).into_iter().chain(allows(file)))
+        .collect()
 }
 
 fn words(file: &File) -> Vec<Violation> {
@@ -68,7 +76,11 @@ fn allows(file: &File) -> Vec<Violation> {
             which also says when it is no longer needed";
         Violation::new(&file.path, line, message)
     };
-    source.find(outer).chain(source.find(inner)).map(at).collect()
+    source
+        .find(outer)
+        .chain(source.find(inner))
+        .map(at)
+        .collect()
 }
 
 /// Whether `word` stands in `text` with nothing of a word on either side.
@@ -76,7 +88,9 @@ pub(crate) fn has_word(text: &str, word: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(start, _)| {
         let before = text.get(..start).and_then(|text| text.chars().next_back());
-        let after = text.get(start + word.len()..).and_then(|text| text.chars().next());
+        let after = text
+            .get(start + word.len()..)
+            .and_then(|text| text.chars().next());
         !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word)
     })
 }
@@ -101,13 +115,19 @@ mod tests {
 
     #[test]
     fn registries_are_found_outside_the_lock_file() {
-        assert_eq!(reported(check, &[(".ci/run", "curl https://static.crates.io/x")]).len(), 1);
+        assert_eq!(
+            reported(check, &[(".ci/run", "curl https://static.crates.io/x")]).len(),
+            1
+        );
         assert!(reported(check, &[("Cargo.lock", "https://index.crates.io")]).is_empty());
     }
 
     #[test]
     fn notes_are_found_as_words() {
-        assert_eq!(reported(check, &[("crates/x/src/a.rs", "// TODO: later")]).len(), 1);
+        assert_eq!(
+            reported(check, &[("crates/x/src/a.rs", "// TODO: later")]).len(),
+            1
+        );
         assert_eq!(reported(check, &[("python/a.py", "# FIXME")]).len(), 1);
         assert!(reported(check, &[("a.sh", "mktemp /tmp/x.XXXXXX")]).is_empty());
     }
@@ -117,7 +137,10 @@ mod tests {
         let text = "#![allow(dead_code)]\n#[allow(unused)]\nfn f() {}\n#[expect(unused, reason = \"\")]\nfn g() {}";
         let found = reported(check, &[("crates/x/src/a.rs", text)]);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].starts_with("crates/x/src/a.rs:2: `allow`"), "{found:?}");
+        assert!(
+            found[0].starts_with("crates/x/src/a.rs:2: `allow`"),
+            "{found:?}"
+        );
         assert!(reported(check, &[("crates/x/src/a.rs", "// #[allow(x)]")]).is_empty());
     }
 }

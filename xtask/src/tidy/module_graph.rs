@@ -12,8 +12,10 @@ use super::tree::{File, Tree};
 /// Cycles among top-level modules, and imports grouped across them.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
     let mut violations = grouped(tree);
-    let crates: BTreeSet<&str> =
-        tree.rust().filter_map(|file| source_of(file).map(|(folder, _)| folder)).collect();
+    let crates: BTreeSet<&str> = tree
+        .rust()
+        .filter_map(|file| source_of(file).map(|(folder, _)| folder))
+        .collect();
     for folder in crates {
         violations.extend(cycles(&Graph::of(tree, folder)));
     }
@@ -44,13 +46,20 @@ impl Graph {
             .rust()
             .filter_map(|file| {
                 let (of, rest) = source_of(file)?;
-                (of == folder).then(|| Place::of(rest)).flatten().map(|place| (file, place))
+                (of == folder)
+                    .then(|| Place::of(rest))
+                    .flatten()
+                    .map(|place| (file, place))
             })
             .collect();
-        let modules: BTreeSet<&str> =
-            files.iter().filter_map(|(_, place)| place.module.as_deref()).collect();
+        let modules: BTreeSet<&str> = files
+            .iter()
+            .filter_map(|(_, place)| place.module.as_deref())
+            .collect();
         let exports = exports(&files, &modules);
-        let mut graph = Self { edges: BTreeMap::new() };
+        let mut graph = Self {
+            edges: BTreeMap::new(),
+        };
         for (file, place) in &files {
             let Some(from) = &place.module else { continue };
             if file.path.ends_with("/tests.rs") || file.path.contains("/tests/") {
@@ -71,7 +80,7 @@ impl Graph {
     }
 
     /// The shortest way back to `start`, as the modules visited after it.
-    fn cycle_through(&self, start: &str) -> Option<Vec<&str>> {
+    fn cycle_through<'a>(&'a self, start: &'a str) -> Option<Vec<&'a str>> {
         let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
         let mut queue = VecDeque::from([start]);
         while let Some(module) = queue.pop_front() {
@@ -105,7 +114,9 @@ fn cycles(graph: &Graph) -> Vec<Violation> {
         if seen.contains(start.as_str()) {
             continue;
         }
-        let Some(cycle) = graph.cycle_through(start) else { continue };
+        let Some(cycle) = graph.cycle_through(start) else {
+            continue;
+        };
         seen.extend(&cycle);
         let steps: Vec<(&str, &str, &(String, usize))> = cycle
             .windows(2)
@@ -114,7 +125,9 @@ fn cycles(graph: &Graph) -> Vec<Violation> {
                 Some((*from, *to, graph.edges.get(*from)?.get(*to)?))
             })
             .collect();
-        let Some((_, _, (path, line))) = steps.first() else { continue };
+        let Some((_, _, (path, line))) = steps.first() else {
+            continue;
+        };
         let told: Vec<String> = steps
             .iter()
             .map(|(from, to, (path, line))| format!("`{from}` names `{to}` ({path}:{line})"))
@@ -140,11 +153,19 @@ impl Place {
             return None;
         }
         if rest == "lib.rs" {
-            return Some(Self { module: None, depth: 0 });
+            return Some(Self {
+                module: None,
+                depth: 0,
+            });
         }
-        let path = rest.strip_suffix("/mod.rs").or_else(|| rest.strip_suffix(".rs"))?;
+        let path = rest
+            .strip_suffix("/mod.rs")
+            .or_else(|| rest.strip_suffix(".rs"))?;
         let module = path.split('/').next()?.to_owned();
-        Some(Self { module: Some(module), depth: path.split('/').count() })
+        Some(Self {
+            module: Some(module),
+            depth: path.split('/').count(),
+        })
     }
 }
 
@@ -158,14 +179,19 @@ fn source_of(file: &File) -> Option<(&str, &str)> {
 fn exports(files: &[(&File, Place)], modules: &BTreeSet<&str>) -> BTreeMap<String, String> {
     let roots = files.iter().filter(|(_, place)| place.module.is_none());
     let mut exports = BTreeMap::new();
-    for name in roots.flat_map(|(file, _)| file.source.uses()).filter(|name| !name.test) {
+    for name in roots
+        .flat_map(|(file, _)| file.source.uses())
+        .filter(|name| !name.test)
+    {
         let path: Vec<&str> = name
             .path
             .iter()
             .map(String::as_str)
             .skip_while(|part| matches!(*part, "crate" | "self"))
             .collect();
-        let (Some(module), Some(last)) = (path.first(), path.last()) else { continue };
+        let (Some(module), Some(last)) = (path.first(), path.last()) else {
+            continue;
+        };
         if modules.contains(module) {
             let visible = name.alias.as_deref().unwrap_or(last);
             exports.insert(visible.to_owned(), (*module).to_owned());
@@ -179,7 +205,9 @@ fn names_from_root(file: &File, depth: usize) -> Vec<(String, usize)> {
     let source = &file.source;
     let mut names = Vec::new();
     for (index, token) in source.tokens.iter().enumerate() {
-        let before = index.checked_sub(1).map_or("", |before| source.text(before));
+        let before = index
+            .checked_sub(1)
+            .map_or("", |before| source.text(before));
         // `pub(in crate::x)` says who may see, not what is used.
         if token.test || before == "in" || before == "::" {
             continue;
@@ -255,7 +283,10 @@ mod tests {
     #[test]
     fn a_name_exported_by_the_root_counts_as_its_module() {
         let files = [
-            ("crates/x/src/lib.rs", "mod a;\nmod b;\npub use a::{A, Other};"),
+            (
+                "crates/x/src/lib.rs",
+                "mod a;\nmod b;\npub use a::{A, Other};",
+            ),
             ("crates/x/src/a.rs", "use crate::b::B;"),
             ("crates/x/src/b.rs", "use crate::A;"),
         ];
@@ -267,7 +298,10 @@ mod tests {
         let files = [
             ("crates/x/src/lib.rs", "use crate::a::A;"),
             ("crates/x/src/a.rs", "use crate::b::B;"),
-            ("crates/x/src/b.rs", "#[cfg(test)]\nmod tests { use crate::a::A; }"),
+            (
+                "crates/x/src/b.rs",
+                "#[cfg(test)]\nmod tests { use crate::a::A; }",
+            ),
             ("crates/x/src/b/c.rs", "pub(in crate::a) fn f() {}"),
         ];
         assert_eq!(reported(check, &files), Vec::<String>::new());

@@ -8,7 +8,12 @@ use super::Violation;
 use super::tree::{File, Tree};
 
 /// Crates below the enforcement point answer no request; their tests pin the table of statuses.
-const BELOW: &[&str] = &["crates/ledger/", "crates/core/", "crates/wire/", "crates/net/"];
+const BELOW: &[&str] = &[
+    "crates/ledger/",
+    "crates/core/",
+    "crates/wire/",
+    "crates/net/",
+];
 
 const MESSAGE: &str = "a refusal's status alone: use testkit's `refused(pillar, code)`, \
     which also checks body, header, record and that nothing went upstream";
@@ -44,7 +49,12 @@ fn rust(file: &File) -> Vec<Violation> {
         if token.text == "!" && is_assertion(before(1)) {
             assertion_ends = assertion_ends.max(closing(file, index + 1));
         }
-        if !(whole || token.test) || !matches!(token.text.as_str(), "403" | "403_u16" | "403u16" | "FORBIDDEN") {
+        if !(whole || token.test)
+            || !matches!(
+                token.text.as_str(),
+                "403" | "403_u16" | "403u16" | "FORBIDDEN"
+            )
+        {
             continue;
         }
         // `StatusCode::FORBIDDEN` is compared before its path begins.
@@ -85,9 +95,18 @@ fn is_test_script(path: &str) -> bool {
 
 fn script(file: &File) -> Vec<Violation> {
     let compared = |text: &str| {
-        ["== 403", "==403", "!= 403", "-eq 403", "-ne 403", "= 403 ]", "= \"403\"", "== \"403\""]
-            .iter()
-            .any(|form| text.contains(form))
+        [
+            "== 403",
+            "==403",
+            "!= 403",
+            "-eq 403",
+            "-ne 403",
+            "= 403 ]",
+            "= \"403\"",
+            "== \"403\"",
+        ]
+        .iter()
+        .any(|form| text.contains(form))
     };
     file.lines()
         .filter(|(_, text)| compared(text))
@@ -107,9 +126,21 @@ mod tests {
     #[test]
     fn comparisons_in_tests_are_found() {
         let path = "crates/gateway/tests/it/a.rs";
-        assert_eq!(lines(path, "fn t() { assert_eq!(response.status(), 403); }"), 1);
-        assert_eq!(lines(path, "fn t() { if status == StatusCode::FORBIDDEN { } }"), 1);
-        assert_eq!(lines(path, "fn t() { assert!(matches!(s, Some(StatusCode::FORBIDDEN))); }"), 1);
+        assert_eq!(
+            lines(path, "fn t() { assert_eq!(response.status(), 403); }"),
+            1
+        );
+        assert_eq!(
+            lines(path, "fn t() { if status == StatusCode::FORBIDDEN { } }"),
+            1
+        );
+        assert_eq!(
+            lines(
+                path,
+                "fn t() { assert!(matches!(s, Some(StatusCode::FORBIDDEN))); }"
+            ),
+            1
+        );
         assert_eq!(lines(path, "fn t() { 403 != status }"), 1);
     }
 
@@ -119,26 +150,47 @@ mod tests {
             #[cfg(test)]\nmod tests { fn t() { assert_eq!(f(), 403); } }";
         let found = reported(check, &[("crates/server/src/a.rs", text)]);
         assert_eq!(found.len(), 1);
-        assert!(found[0].starts_with("crates/server/src/a.rs:4: "), "{found:?}");
+        assert!(
+            found[0].starts_with("crates/server/src/a.rs:4: "),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn the_helper_and_the_lower_crates_may() {
         let text = "pub fn refused() { assert_eq!(status, 403); }";
         assert_eq!(lines("testkit/src/refused.rs", text), 0);
-        assert_eq!(lines("crates/core/tests/a.rs", "fn t() { assert_eq!(s, 403); }"), 0);
-        assert_eq!(lines("testkit/src/other.rs", "fn t() { assert_eq!(s, 403); }"), 1);
+        assert_eq!(
+            lines("crates/core/tests/a.rs", "fn t() { assert_eq!(s, 403); }"),
+            0
+        );
+        assert_eq!(
+            lines("testkit/src/other.rs", "fn t() { assert_eq!(s, 403); }"),
+            1
+        );
     }
 
     #[test]
     fn scripts_are_read_too() {
-        assert_eq!(lines("crates/countersign/tests/e2e.py", "assert r.status == 403"), 1);
+        assert_eq!(
+            lines("crates/countersign/tests/e2e.py", "assert r.status == 403"),
+            1
+        );
         assert_eq!(lines("examples/hms/run.sh", "[ \"$code\" -eq 403 ]"), 1);
-        assert_eq!(lines("tests/a.py", "def refused(r):\n  assert r.status == 403"), 0);
+        assert_eq!(
+            lines("tests/a.py", "def refused(r):\n  assert r.status == 403"),
+            0
+        );
     }
 
     #[test]
     fn a_number_that_is_no_status_is_fine() {
-        assert_eq!(lines("crates/gateway/tests/a.rs", "fn t() { port(403); assert!(ok); }"), 0);
+        assert_eq!(
+            lines(
+                "crates/gateway/tests/a.rs",
+                "fn t() { port(403); assert!(ok); }"
+            ),
+            0
+        );
     }
 }

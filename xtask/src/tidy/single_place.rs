@@ -67,7 +67,9 @@ const PLACES: &[Place] = &[
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
     for file in tree.rust().filter(|file| !file.is_test()) {
-        let Some((name, _)) = file.crate_source() else { continue };
+        let Some((name, _)) = file.crate_source() else {
+            continue;
+        };
         for place in PLACES.iter().filter(|place| !place.crates.contains(&name)) {
             for pattern in place.patterns {
                 violations.extend(found(file, pattern, place.why));
@@ -81,12 +83,19 @@ fn found(file: &File, pattern: &Pattern, why: &str) -> Vec<Violation> {
     let source = &file.source;
     let at = |index: usize, told: &str| {
         let token = source.tokens.get(index).filter(|token| !token.test)?;
-        Some(Violation::new(&file.path, token.line, format!("`{told}`: {why}")))
+        Some(Violation::new(
+            &file.path,
+            token.line,
+            format!("`{told}`: {why}"),
+        ))
     };
     match pattern {
         Tokens(tokens) => {
             let told = tokens.concat();
-            source.find(tokens).filter_map(|index| at(index, &told)).collect()
+            source
+                .find(tokens)
+                .filter_map(|index| at(index, &told))
+                .collect()
         }
         Literal(name) => source
             .find(&[name, "{"])
@@ -94,7 +103,10 @@ fn found(file: &File, pattern: &Pattern, why: &str) -> Vec<Violation> {
             .filter_map(|index| at(index, name))
             .collect(),
         Import(path) => {
-            let uses = source.uses().into_iter().filter(|name| !name.test && name.path == *path);
+            let uses = source
+                .uses()
+                .into_iter()
+                .filter(|name| !name.test && name.path == *path);
             uses.map(|name| {
                 let message = format!("`{}`: {why}", path.join("::"));
                 Violation::new(&file.path, name.line, message)
@@ -109,7 +121,11 @@ fn found(file: &File, pattern: &Pattern, why: &str) -> Vec<Violation> {
 fn is_value(source: &Source, index: usize) -> bool {
     let before = |back: usize| index.checked_sub(back).map_or("", |at| source.text(at));
     let arrow = before(1) == ">" && before(2) == "-";
-    !arrow && !matches!(before(1), "struct" | "enum" | "union" | "impl" | "for" | "trait" | "::<" | "use")
+    !arrow
+        && !matches!(
+            before(1),
+            "struct" | "enum" | "union" | "impl" | "for" | "trait" | "::<" | "use"
+        )
 }
 
 #[cfg(test)]
@@ -134,7 +150,13 @@ mod tests {
 
     #[test]
     fn what_decide_answers_may_be_named_anywhere() {
-        assert!(lines("crates/gateway/src/a.rs", "use countersign_core::decide::Verdict;").is_empty());
+        assert!(
+            lines(
+                "crates/gateway/src/a.rs",
+                "use countersign_core::decide::Verdict;"
+            )
+            .is_empty()
+        );
     }
 
     #[test]

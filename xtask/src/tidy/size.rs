@@ -12,7 +12,10 @@ const HEAD: usize = 40;
 
 /// Every Rust or Python file that is too long without a reason.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
-    let code = tree.files.iter().filter(|f| f.path.ends_with(".rs") || f.path.ends_with(".py"));
+    let code = tree
+        .files
+        .iter()
+        .filter(|f| f.path.ends_with(".rs") || f.path.ends_with(".py"));
     code.filter_map(|file| {
         let lines = file.lines().count();
         let explained = file.lines().take(HEAD).any(|(_, text)| is_reason(text));
@@ -27,8 +30,13 @@ pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
 }
 
 fn is_reason(line: &str) -> bool {
-    let comment = line.trim_start().trim_start_matches(['/', '#', '!']).trim_start();
-    comment.strip_prefix("long:").is_some_and(|why| !why.trim().is_empty())
+    let comment = line
+        .trim_start()
+        .trim_start_matches(['/', '#', '!'])
+        .trim_start();
+    comment
+        .strip_prefix("long:")
+        .is_some_and(|why| !why.trim().is_empty())
 }
 
 #[cfg(test)]

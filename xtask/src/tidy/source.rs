@@ -49,14 +49,19 @@ impl Source {
             .windows(pattern.len().max(1))
             .enumerate()
             .filter(|(_, window)| {
-                window.iter().map(|token| token.text.as_str()).eq(pattern.iter().copied())
+                window
+                    .iter()
+                    .map(|token| token.text.as_str())
+                    .eq(pattern.iter().copied())
             })
             .map(|(index, _)| index)
     }
 
     /// The text of the token at `index`, or nothing beyond the end.
     pub(crate) fn text(&self, index: usize) -> &str {
-        self.tokens.get(index).map_or("", |token| token.text.as_str())
+        self.tokens
+            .get(index)
+            .map_or("", |token| token.text.as_str())
     }
 
     /// Every name that a `use` item brings in.
@@ -137,7 +142,12 @@ fn flatten(stream: TokenStream, test: bool, inline_modules: usize, tokens: &mut 
         let here = whole_test || item_test;
         let line = tree.span().start().line;
         let mut push = |text: String, line: usize| {
-            tokens.push(Token { text, line, test: here, inline_modules });
+            tokens.push(Token {
+                text,
+                line,
+                test: here,
+                inline_modules,
+            });
         };
         match tree {
             TokenTree::Group(group) => {
@@ -147,7 +157,12 @@ fn flatten(stream: TokenStream, test: bool, inline_modules: usize, tokens: &mut 
                 let inside = inline_modules + usize::from(module);
                 flatten(group.stream(), here, inside, tokens);
                 let line = group.span_close().start().line;
-                tokens.push(Token { text: close.to_owned(), line, test: here, inline_modules });
+                tokens.push(Token {
+                    text: close.to_owned(),
+                    line,
+                    test: here,
+                    inline_modules,
+                });
                 let brace = group.delimiter() == Delimiter::Brace;
                 item_test = item_test && !brace;
             }
@@ -239,7 +254,10 @@ mod tests {
 
     fn lines(text: &str, pattern: &[&str]) -> Vec<(usize, bool)> {
         let source = Source::parse(text);
-        source.find(pattern).map(|at| (source.tokens[at].line, source.tokens[at].test)).collect()
+        source
+            .find(pattern)
+            .map(|at| (source.tokens[at].line, source.tokens[at].test))
+            .collect()
     }
 
     #[test]
@@ -252,7 +270,14 @@ mod tests {
     fn test_items_are_known_and_end() {
         let text = "#[cfg(test)]\nmod tests { fn f() { x } }\nfn g() { x }\n#[tokio::test]\nasync fn h() { x }\n#[cfg(not(test))]\nfn i() { x }\n#[cfg(test)]\nuse x;\nfn j() { x }";
         let seen = lines(text, &["x"]);
-        let expect = [(2, true), (3, false), (5, true), (7, false), (9, true), (10, false)];
+        let expect = [
+            (2, true),
+            (3, false),
+            (5, true),
+            (7, false),
+            (9, true),
+            (10, false),
+        ];
         assert_eq!(seen, expect);
     }
 
@@ -285,7 +310,9 @@ mod tests {
             ("crate::a::d::E", None, 1, true),
             ("f::g", None, 2, false),
         ]
-        .map(|(path, alias, line, public)| (path.to_owned(), alias.map(str::to_owned), line, public));
+        .map(|(path, alias, line, public)| {
+            (path.to_owned(), alias.map(str::to_owned), line, public)
+        });
         assert_eq!(uses, expect);
     }
 }

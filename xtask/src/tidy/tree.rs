@@ -52,7 +52,10 @@ impl Tree {
     /// A tree of these paths and texts.
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
-        let files = files.iter().map(|(path, text)| File::new(path, (*text).to_owned())).collect();
+        let files = files
+            .iter()
+            .map(|(path, text)| File::new(path, (*text).to_owned()))
+            .collect();
         Self { files }
     }
 }
@@ -63,7 +66,11 @@ impl File {
             true => Source::parse(&text),
             false => Source::default(),
         };
-        Self { path: path.to_owned(), text, source }
+        Self {
+            path: path.to_owned(),
+            text,
+            source,
+        }
     }
 
     /// The crate's folder name for `crates/<name>/src/..`, and the rest of the path.
@@ -74,7 +81,14 @@ impl File {
     /// Whether the whole file is test code: fixtures, fakes, benches and the task runner too.
     pub(crate) fn is_test(&self) -> bool {
         let path = self.path.as_str();
-        let folder = ["testkit/", "xtask/", "bench/", "fuzz/", "conformance/", "tests/"];
+        let folder = [
+            "testkit/",
+            "xtask/",
+            "bench/",
+            "fuzz/",
+            "conformance/",
+            "tests/",
+        ];
         folder.iter().any(|folder| path.starts_with(folder))
             || path.contains("/tests/")
             || path.contains("/benches/")
@@ -83,7 +97,10 @@ impl File {
 
     /// Lines with their numbers, from 1.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line))
     }
 }
 
