@@ -10,6 +10,7 @@ mod crate_graph;
 mod documents;
 mod fakes;
 mod forbidden;
+mod lints;
 mod module_graph;
 mod raw_refusals;
 mod single_place;
@@ -62,6 +63,7 @@ const RULES: &[(&str, Rule)] = &[
     ("documents", documents::check),
     ("fakes", fakes::check),
     ("clippy settings", clippy_settings::check),
+    ("lints", lints::check),
 ];
 
 /// One place that breaks one rule.
