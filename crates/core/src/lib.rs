@@ -8,5 +8,11 @@
 //! Start at [`decide::decide`]; then the six folders of [`pillars`], in order.
 
 pub mod config;
+pub mod decide;
+pub mod explain;
 pub mod hop;
+pub mod pillars;
+pub mod proving;
+pub mod record;
+pub mod snapshot;
 pub mod vocabulary;

@@ -38,7 +38,9 @@ pub struct Config {
 }
 
 /// A place in a configuration file; lines and columns count from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Place {
     /// Which file, as an index into the list of files read.
     pub file: u16,
@@ -69,7 +71,10 @@ pub struct Staleness {
 
 impl Default for Staleness {
     fn default() -> Self {
-        Self { revocations: Duration::from_secs(15), policy: Duration::from_secs(300) }
+        Self {
+            revocations: Duration::from_secs(15),
+            policy: Duration::from_secs(300),
+        }
     }
 }
 

@@ -257,7 +257,12 @@ impl Evidence {
     /// Evidence about somebody of whom nothing is proved.
     #[must_use]
     pub const fn none() -> Self {
-        Self { peer: Peer::Anonymous, session: None, tls: Tls::Plain, token: Token::Absent }
+        Self {
+            peer: Peer::Anonymous,
+            session: None,
+            tls: Tls::Plain,
+            token: Token::Absent,
+        }
     }
 
     /// The checked certificate, if there is one.

@@ -1,4 +1,5 @@
 use crate::vocabulary::Code;
+use crate::vocabulary::Name;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -13,9 +14,15 @@ pub struct Facts {
     pub fault: Option<RequestFault>,
     /// How old this enforcement point's knowledge is.
     pub freshness: Freshness,
+    /// The most tokens an AI request lets the model answer with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
     /// The model an AI request names, in its canonical spelling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The browser door a session's token is drawn for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_door: Option<Name>,
     /// A permission asked for at the issuer, beyond what the operation itself needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested_scope: Vec<String>,

@@ -37,7 +37,11 @@ impl Digest {
     /// The first four hex digits, as people quote it.
     #[must_use]
     pub fn short(&self) -> String {
-        self.0.iter().take(2).map(|byte| format!("{byte:02x}")).collect()
+        self.0
+            .iter()
+            .take(2)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 

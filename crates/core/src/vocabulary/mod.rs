@@ -33,3 +33,13 @@ pub use time::TimestampError;
 mod digest;
 pub use digest::Digest;
 pub use digest::DigestError;
+
+/// At most `max` bytes of a text, cut between characters.
+#[must_use]
+pub fn clip(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}

@@ -35,7 +35,10 @@ impl Name {
             return Err(NameError::Length);
         }
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        if !text.bytes().all(|b| word(b) || matches!(b, b'-' | b'_' | b'.')) {
+        if !text
+            .bytes()
+            .all(|b| word(b) || matches!(b, b'-' | b'_' | b'.'))
+        {
             return Err(NameError::Character);
         }
         let edge = |b: Option<&u8>| b.is_some_and(|b| word(*b));
@@ -43,6 +46,18 @@ impl Name {
             return Err(NameError::Edge);
         }
         Ok(Self(text.into()))
+    }
+
+    /// The server's own mTLS port, as a door.
+    #[must_use]
+    pub fn control() -> Self {
+        Self("control".into())
+    }
+
+    /// The administration socket, as a door.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self("admin".into())
     }
 
     /// The text of the name.

@@ -17,20 +17,30 @@ impl Operation {
     /// An HTTP request.
     #[must_use]
     pub fn http(method: &str, path: &CanonicalPath) -> Self {
-        Self { object: path.as_str().to_owned(), verb: method.to_owned() }
+        Self {
+            object: path.as_str().to_owned(),
+            verb: method.to_owned(),
+        }
     }
 
     /// A verb on a named thing.
     #[must_use]
     pub fn named(verb: &str, object: &str) -> Self {
-        Self { object: object.to_owned(), verb: verb.to_owned() }
+        Self {
+            object: object.to_owned(),
+            verb: verb.to_owned(),
+        }
     }
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.verb)?;
-        if self.object.is_empty() { Ok(()) } else { write!(f, " {}", self.object) }
+        if self.object.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " {}", self.object)
+        }
     }
 }
 
@@ -52,13 +62,17 @@ pub enum PatternError {
     #[error("an operation is written `VERB /path`, `verb name` or `connect`")]
     Form,
     /// The verb is none we know.
-    #[error("`{0}` is neither an http method nor one of `read write lease connect publish subscribe create token revoke introspect issue admin`")]
+    #[error(
+        "`{0}` is neither an http method nor one of `read write lease connect publish subscribe create token revoke introspect issue admin`"
+    )]
     Verb(String),
     /// `TRACE` reflects credentials (RFC 9110 section 9.3.8) and is never allowed.
     #[error("`TRACE` can't be allowed")]
     Trace,
     /// The path pattern is not canonical, or `**` is not its last segment.
-    #[error("the path of a pattern is canonical, with `*` as a whole segment and `**` only at the end")]
+    #[error(
+        "the path of a pattern is canonical, with `*` as a whole segment and `**` only at the end"
+    )]
     Path,
     /// The name has other characters.
     #[error("the name in an operation is letters, digits, `-`, `_`, `.` and `*` as a whole part")]
@@ -67,8 +81,18 @@ pub enum PatternError {
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const VERBS: [&str; 12] = [
-    "read", "write", "lease", "connect", "publish", "subscribe", "create", "token", "revoke",
-    "introspect", "issue", "admin",
+    "read",
+    "write",
+    "lease",
+    "connect",
+    "publish",
+    "subscribe",
+    "create",
+    "token",
+    "revoke",
+    "introspect",
+    "issue",
+    "admin",
 ];
 
 impl OperationPattern {
@@ -90,14 +114,18 @@ impl OperationPattern {
         } else {
             return Err(PatternError::Verb(verb.to_owned()));
         }
-        Ok(Self { verb: verb.into(), object: object.as_str().into() })
+        Ok(Self {
+            verb: verb.into(),
+            object: object.as_str().into(),
+        })
     }
 
     /// Whether the operation is one of these. With `fold`, paths are compared without regard to
     /// ASCII case, for upstreams that do the same.
     #[must_use]
     pub fn matches(&self, operation: &Operation, fold: bool) -> bool {
-        let verb = *self.verb == *operation.verb || (&*self.verb == "GET" && operation.verb == "HEAD");
+        let verb =
+            *self.verb == *operation.verb || (&*self.verb == "GET" && operation.verb == "HEAD");
         verb && if operation.object.starts_with('/') {
             matches_path(&self.object, &operation.object, fold)
         } else {
@@ -108,7 +136,10 @@ impl OperationPattern {
     /// Whether every operation of `other` is also one of these.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let probe = Operation { verb: other.verb.to_string(), object: other.object.to_string() };
+        let probe = Operation {
+            verb: other.verb.to_string(),
+            object: other.object.to_string(),
+        };
         // `*` in the probe is an ordinary segment for the matcher, so a literal never covers it.
         let open = other.object.ends_with("/**") && !self.object.ends_with("/**");
         !open && self.matches(&probe, false)
@@ -118,7 +149,10 @@ impl OperationPattern {
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let verbs = self.verb == other.verb
-            || matches!((&*self.verb, &*other.verb), ("GET", "HEAD") | ("HEAD", "GET"));
+            || matches!(
+                (&*self.verb, &*other.verb),
+                ("GET", "HEAD") | ("HEAD", "GET")
+            );
         verbs && overlap(&self.object, &other.object)
     }
 
@@ -136,7 +170,9 @@ impl OperationPattern {
 }
 
 fn check_path(object: &str) -> Result<(), PatternError> {
-    let literal = object.strip_suffix("/**").map_or(object, |head| if head.is_empty() { "/" } else { head });
+    let literal = object
+        .strip_suffix("/**")
+        .map_or(object, |head| if head.is_empty() { "/" } else { head });
     let segments = literal.split('/').skip(1);
     let mut stars = segments.filter(|segment| segment.contains('*'));
     let canonical = CanonicalPath::new(literal).map_err(|_| PatternError::Path)?;
@@ -150,17 +186,29 @@ fn check_name(object: &str) -> Result<(), PatternError> {
     let fine = |part: &str| {
         part == "*"
             || !part.is_empty()
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/'))
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/'))
     };
-    if object.is_empty() || object.split('.').all(fine) { Ok(()) } else { Err(PatternError::Name) }
+    if object.is_empty() || object.split('.').all(fine) {
+        Ok(())
+    } else {
+        Err(PatternError::Name)
+    }
 }
 
 fn same(pattern: &str, text: &str, fold: bool) -> bool {
-    if fold { pattern.eq_ignore_ascii_case(text) } else { pattern == text }
+    if fold {
+        pattern.eq_ignore_ascii_case(text)
+    } else {
+        pattern == text
+    }
 }
 
 fn matches_path(pattern: &str, path: &str, fold: bool) -> bool {
-    let (head, open) = pattern.strip_suffix("**").map_or((pattern, false), |head| (head, true));
+    let (head, open) = pattern
+        .strip_suffix("**")
+        .map_or((pattern, false), |head| (head, true));
     let mut wanted = head.split('/');
     let mut given = path.split('/');
     loop {
@@ -206,7 +254,11 @@ fn overlap(one: &str, other: &str) -> bool {
 impl fmt::Display for OperationPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.verb)?;
-        if self.object.is_empty() { Ok(()) } else { write!(f, " {}", self.object) }
+        if self.object.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " {}", self.object)
+        }
     }
 }
 
@@ -230,7 +282,9 @@ mod tests {
 
     fn matches(pattern: &str, operation: &str) -> bool {
         let (verb, object) = operation.split_once(' ').unwrap_or((operation, ""));
-        OperationPattern::parse(pattern).unwrap().matches(&Operation::named(verb, object), false)
+        OperationPattern::parse(pattern)
+            .unwrap()
+            .matches(&Operation::named(verb, object), false)
     }
 
     #[test]
@@ -292,7 +346,20 @@ mod tests {
 
     #[test]
     fn refuses_bad_patterns() {
-        for bad in ["", "GET", "GET a", "GET /a/**/b", "GET /a*", "GET /a/../b", "TRACE /", "get /a", "fetch x", "read a..b", "GET /a//b", "GET /%61"] {
+        for bad in [
+            "",
+            "GET",
+            "GET a",
+            "GET /a/**/b",
+            "GET /a*",
+            "GET /a/../b",
+            "TRACE /",
+            "get /a",
+            "fetch x",
+            "read a..b",
+            "GET /a//b",
+            "GET /%61",
+        ] {
             assert!(OperationPattern::parse(bad).is_err(), "{bad}");
         }
     }

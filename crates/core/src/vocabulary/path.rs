@@ -47,7 +47,10 @@ impl CanonicalPath {
         if canonical.contains("//") {
             return Err(PathError::EmptySegment);
         }
-        if canonical.split('/').any(|segment| segment == "." || segment == "..") {
+        if canonical
+            .split('/')
+            .any(|segment| segment == "." || segment == "..")
+        {
             return Err(PathError::DotSegment);
         }
         Ok(Self(canonical))
@@ -115,11 +118,17 @@ fn check_utf8(canonical: &str) -> Result<(), PathError> {
     }
     let text = std::str::from_utf8(&octets).map_err(|_| PathError::Escape)?;
     // C1 controls are controls too.
-    if text.chars().any(char::is_control) { Err(PathError::Escape) } else { Ok(()) }
+    if text.chars().any(char::is_control) {
+        Err(PathError::Escape)
+    } else {
+        Ok(())
+    }
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 impl fmt::Display for CanonicalPath {
@@ -159,7 +168,11 @@ mod tests {
             ("/a%20b%3f", "/a%20b%3F"),
         ];
         for (raw, canonical) in cases {
-            assert_eq!(CanonicalPath::new(raw).unwrap().as_str(), canonical, "{raw}");
+            assert_eq!(
+                CanonicalPath::new(raw).unwrap().as_str(),
+                canonical,
+                "{raw}"
+            );
         }
     }
 

@@ -13,7 +13,9 @@ pub struct Permission(Arc<str>);
 
 /// Why a text is no [`Permission`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a permission is words of lower-case letters, digits, `-`, `_` and `.` joined by `:`, such as `report:read`")]
+#[error(
+    "a permission is words of lower-case letters, digits, `-`, `_` and `.` joined by `:`, such as `report:read`"
+)]
 pub struct PermissionError;
 
 impl Permission {

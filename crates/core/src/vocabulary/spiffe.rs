@@ -28,7 +28,9 @@ pub enum SpiffeError {
     #[error("a trust domain is 1 to 255 lower-case letters, digits, `-`, `_` and `.`")]
     TrustDomain,
     /// The path is missing, or one of its segments is empty, `.`, `..` or has other characters.
-    #[error("the path of a spiffe id is segments of letters, digits, `-`, `_` and `.`, none of them empty, `.` or `..`")]
+    #[error(
+        "the path of a spiffe id is segments of letters, digits, `-`, `_` and `.`, none of them empty, `.` or `..`"
+    )]
     Path,
     /// Longer than 2,048 bytes.
     #[error("a spiffe id has at most 2048 bytes")]
@@ -52,7 +54,10 @@ impl SpiffeId {
         let (domain, path) = rest.split_once('/').ok_or(SpiffeError::Path)?;
         TrustDomain::check(domain)?;
         path.split('/').try_for_each(check_segment)?;
-        Ok(Self { text: text.into(), domain_end: SCHEME.len() + domain.len() })
+        Ok(Self {
+            text: text.into(),
+            domain_end: SCHEME.len() + domain.len(),
+        })
     }
 
     /// The identity `name` of this trust domain: `spiffe://<td>/<name>`.
@@ -82,7 +87,9 @@ impl SpiffeId {
     /// The trust domain.
     #[must_use]
     pub fn trust_domain(&self) -> &str {
-        self.text.get(SCHEME.len()..self.domain_end).unwrap_or_default()
+        self.text
+            .get(SCHEME.len()..self.domain_end)
+            .unwrap_or_default()
     }
 
     /// The path without its leading slash.
@@ -111,7 +118,10 @@ impl SpiffeId {
             text.push('/');
             text.push_str(segment);
         }
-        Self { text: text.into(), domain_end: SCHEME.len() + domain.as_str().len() }
+        Self {
+            text: text.into(),
+            domain_end: SCHEME.len() + domain.as_str().len(),
+        }
     }
 }
 
@@ -146,7 +156,10 @@ impl TrustDomain {
     /// The service that an audience of this trust domain names.
     #[must_use]
     pub fn service_of<'a>(&self, audience: &'a str) -> Option<&'a str> {
-        audience.strip_prefix("https://")?.strip_prefix(self.as_str())?.strip_prefix("/svc/")
+        audience
+            .strip_prefix("https://")?
+            .strip_prefix(self.as_str())?
+            .strip_prefix("/svc/")
     }
 
     /// The `iss` of our tokens: `https://<td>`.
@@ -156,9 +169,8 @@ impl TrustDomain {
     }
 
     fn check(text: &str) -> Result<(), SpiffeError> {
-        let fine = |b: u8| {
-            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
-        };
+        let fine =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
         if text.is_empty() || text.len() > 255 || !text.bytes().all(fine) {
             return Err(SpiffeError::TrustDomain);
         }
@@ -271,8 +283,14 @@ mod tests {
     #[test]
     fn audiences_name_one_service() {
         let domain = TrustDomain::new("acme.internal").unwrap();
-        assert_eq!(domain.service_of(&domain.audience("hms-api")), Some("hms-api"));
-        assert_eq!(domain.service_of("https://acme.internal.evil/svc/hms-api"), None);
+        assert_eq!(
+            domain.service_of(&domain.audience("hms-api")),
+            Some("hms-api")
+        );
+        assert_eq!(
+            domain.service_of("https://acme.internal.evil/svc/hms-api"),
+            None
+        );
         assert_eq!(domain.service_of("https://acme.internal/hms-api"), None);
     }
 

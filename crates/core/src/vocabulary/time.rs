@@ -42,7 +42,10 @@ impl Timestamp {
     /// This moment and then some.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How long after `earlier` this is; zero if it is not after.
@@ -57,7 +60,10 @@ impl Timestamp {
         let secs = self.as_secs();
         let day = secs.div_euclid(86_400);
         // 1970-01-01 was a Thursday.
-        ((day + 3).rem_euclid(7) as u8, (secs.rem_euclid(86_400) / 60) as u16)
+        (
+            (day + 3).rem_euclid(7) as u8,
+            (secs.rem_euclid(86_400) / 60) as u16,
+        )
     }
 }
 
@@ -68,7 +74,10 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = civil(secs.div_euclid(86_400));
         let of_day = secs.rem_euclid(86_400);
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+        )
     }
 }
 
@@ -76,7 +85,9 @@ impl std::str::FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
-        parse(text).filter(|moment| moment.to_string() == text).ok_or(TimestampError)
+        parse(text)
+            .filter(|moment| moment.to_string() == text)
+            .ok_or(TimestampError)
     }
 }
 
@@ -102,7 +113,11 @@ fn civil(day: i64) -> (i64, i64, i64) {
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, of_year - (153 * from_march + 2) / 5 + 1)
 }
@@ -113,7 +128,10 @@ fn parse(text: &str) -> Option<Timestamp> {
     }
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;
-        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+        digits
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| digits.parse().ok())?
     };
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let shifted = if month <= 2 { year - 1 } else { year };
@@ -139,8 +157,14 @@ mod tests {
         assert_eq!(moment.as_secs(), 1_795_318_384);
         assert_eq!(moment.to_string(), text);
         assert_eq!(moment.weekday_and_minute(), (6, 3 * 60 + 33));
-        assert_eq!(Timestamp::from_micros(0).to_string(), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(Timestamp::from_secs(951_782_400).to_string(), "2000-02-29T00:00:00.000000Z");
+        assert_eq!(
+            Timestamp::from_micros(0).to_string(),
+            "1970-01-01T00:00:00.000000Z"
+        );
+        assert_eq!(
+            Timestamp::from_secs(951_782_400).to_string(),
+            "2000-02-29T00:00:00.000000Z"
+        );
     }
 
     proptest! {
@@ -158,7 +182,12 @@ mod tests {
 
     #[test]
     fn refuses_other_forms() {
-        for bad in ["2026-02-30T00:00:00.000000Z", "2026-11-22", "2026-13-01T00:00:00.000000Z", "2026-11-22T24:00:00.000000Z"] {
+        for bad in [
+            "2026-02-30T00:00:00.000000Z",
+            "2026-11-22",
+            "2026-13-01T00:00:00.000000Z",
+            "2026-11-22T24:00:00.000000Z",
+        ] {
             assert_eq!(bad.parse::<Timestamp>(), Err(TimestampError), "{bad}");
         }
     }

@@ -1,0 +1,187 @@
+//! Pillar 3: is all of that still true now?
+//!
+//! A handshake and a signature are moments; this check runs on every request. A resumed TLS
+//! session skips the certificate verifier, and a long connection never runs it again, so leaf end,
+//! root and revocation are looked up here each time. An enforcement point that has not heard of
+//! revocations or policy for too long does not know, and what it does not know it refuses.
+
+use super::Case;
+use super::identity::Caller;
+use super::identity::IdentityProof;
+use super::identity::Subject;
+use crate::hop::Certificate;
+use crate::hop::Claims;
+use crate::pillars::Denial;
+use crate::vocabulary::Code;
+use crate::vocabulary::Pillar;
+use crate::vocabulary::Timestamp;
+use std::time::Duration;
+
+/// Nothing was revoked and nothing is stale.
+#[derive(Debug)]
+#[must_use]
+pub struct ContinuousProof {
+    case: Case,
+    caller: Caller,
+    subject: Subject,
+}
+
+type Refusal = (Code, String);
+
+/// How far the wall clock may be from the server's.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// The third check.
+pub(crate) fn prove(proof: IdentityProof) -> Result<ContinuousProof, Box<Denial>> {
+    let (case, caller, subject) = proof.into_parts();
+    let case = case.without_fault(Pillar::ContinuousVerification)?;
+    let checked = fresh(&case)
+        .and_then(|()| {
+            case.hop
+                .evidence
+                .certificate()
+                .map_or(Ok(()), |it| certificate(&case, it))
+        })
+        .and_then(|()| {
+            case.hop
+                .evidence
+                .verified_token()
+                .map_or(Ok(()), |it| token(&case, &it.claims))
+        })
+        .and_then(|()| session(&case))
+        .and_then(|()| named(&case, &subject));
+    match checked {
+        Ok(()) => Ok(ContinuousProof {
+            case,
+            caller,
+            subject,
+        }),
+        Err((code, reason)) => case.deny(code, reason),
+    }
+}
+
+impl ContinuousProof {
+    pub(super) fn into_parts(self) -> (Case, Caller, Subject) {
+        (self.case, self.caller, self.subject)
+    }
+}
+
+fn fresh(case: &Case) -> Result<(), Refusal> {
+    let known = case.hop.facts.freshness;
+    let bound = case.state.snapshot.config().staleness;
+    let older = |age: u64, bound: Duration| Duration::from_millis(age) > bound;
+    if older(known.revocations_age_ms, bound.revocations) {
+        let age = known.revocations_age_ms;
+        return Err((
+            Code::STATE_STALE,
+            format!("nothing heard of revocations for {age} ms"),
+        ));
+    }
+    if older(known.policy_age_ms, bound.policy) {
+        return Err((
+            Code::STATE_STALE,
+            format!("nothing heard of policy for {} ms", known.policy_age_ms),
+        ));
+    }
+    if older(known.clock_skew_ms, SKEW) {
+        return Err((
+            Code::CLOCK_SKEW,
+            format!("the clock is {} ms from the server's", known.clock_skew_ms),
+        ));
+    }
+    Ok(())
+}
+
+fn certificate(case: &Case, certificate: &Certificate) -> Result<(), Refusal> {
+    let at = case.hop.at;
+    if at >= certificate.not_after || at < certificate.not_before {
+        return Err((
+            Code::CERTIFICATE_ENDED,
+            "the certificate is outside its validity".to_owned(),
+        ));
+    }
+    if !case.state.snapshot.is_open() && !case.state.snapshot.trusts(&certificate.root) {
+        return Err((
+            Code::CERTIFICATE_ENDED,
+            "the root of this certificate is no longer trusted".to_owned(),
+        ));
+    }
+    let revocations = &case.state.revocations;
+    let revoked = revocations
+        .certificate(&certificate.leaf)
+        .or_else(|| revocations.issuer(&certificate.issuer))
+        .or_else(|| revocations.identity(&certificate.spiffe_id));
+    refuse(revoked, at, Code::CERTIFICATE_REVOKED, "certificate")
+}
+
+fn token(case: &Case, claims: &Claims) -> Result<(), Refusal> {
+    let revocations = &case.state.revocations;
+    let at = case.hop.at;
+    refuse(
+        revocations.token(&claims.jti),
+        at,
+        Code::TOKEN_REVOKED,
+        "token",
+    )?;
+    refuse(
+        revocations.subject(&claims.sub),
+        at,
+        Code::SUBJECT_REVOKED,
+        "subject",
+    )?;
+    let sid = claims.sid.as_ref().and_then(|sid| revocations.session(sid));
+    refuse(sid, at, Code::SESSION_REVOKED, "session")?;
+    for actor in &claims.act {
+        refuse(
+            revocations.identity(actor),
+            at,
+            Code::CERTIFICATE_REVOKED,
+            "a workload it came by",
+        )?;
+    }
+    Ok(())
+}
+
+fn session(case: &Case) -> Result<(), Refusal> {
+    let Some(session) = &case.hop.evidence.session else {
+        return Ok(());
+    };
+    refuse(
+        case.state.revocations.session(&session.sid),
+        case.hop.at,
+        Code::SESSION_REVOKED,
+        "session",
+    )
+}
+
+/// A subject that acts for itself may be revoked by its SPIFFE ID or as a subject.
+fn named(case: &Case, subject: &Subject) -> Result<(), Refusal> {
+    let Subject::Workload(name) = subject else {
+        return Ok(());
+    };
+    let domain = &case.state.snapshot.config().trust_domain;
+    let revocations = &case.state.revocations;
+    if revocations.epoch() == 0 {
+        return Ok(());
+    }
+    let id = crate::vocabulary::SpiffeId::of_identity(domain, name);
+    let revoked = revocations
+        .identity(&id)
+        .or_else(|| revocations.subject(id.as_str()));
+    refuse(revoked, case.hop.at, Code::SUBJECT_REVOKED, "subject")
+}
+
+fn refuse(
+    revoked: Option<Timestamp>,
+    at: Timestamp,
+    code: Code,
+    what: &str,
+) -> Result<(), Refusal> {
+    match revoked {
+        None => Ok(()),
+        Some(when) => Err((
+            code,
+            format!("{what} revoked {} ms ago", at.since(when).as_millis()),
+        )),
+    }
+}

@@ -1,0 +1,338 @@
+//! Pillar 2: who is at the other end, and for whom do they speak?
+//!
+//! A certificate names the **caller**, whose edges count. A token names the **subject**, whose
+//! roles count, and is worthless unless it is for this very service, current, and bound to the
+//! certificate on this very connection (RFC 8705 section 3): a token stolen from one workload
+//! opens nothing for another.
+
+mod subject;
+
+pub use subject::Caller;
+pub use subject::Subject;
+
+use super::Case;
+use super::encryption::EncryptionProof;
+use crate::hop::Binding;
+use crate::hop::Certificate;
+use crate::hop::CertificateFault;
+use crate::hop::Claims;
+use crate::hop::Peer;
+use crate::hop::Session;
+use crate::hop::Token;
+use crate::hop::TokenFault;
+use crate::pillars::Denial;
+use crate::snapshot::DoorKind;
+use crate::snapshot::Snapshot;
+use crate::vocabulary::Code;
+use crate::vocabulary::Digest;
+use crate::vocabulary::Pillar;
+use crate::vocabulary::Timestamp;
+use std::time::Duration;
+
+/// Caller and subject are who they say they are.
+#[derive(Debug)]
+#[must_use]
+pub struct IdentityProof {
+    case: Case,
+    caller: Caller,
+    subject: Subject,
+}
+
+type Refusal = (Code, String);
+
+/// `nbf` and `iat` may lie this far ahead of our clock; `exp` has no leeway.
+const LEEWAY: Duration = Duration::from_secs(2);
+
+/// The second check.
+pub(crate) fn prove(proof: EncryptionProof) -> Result<IdentityProof, Box<Denial>> {
+    let (case, door) = proof.into_parts();
+    let case = case.without_fault(Pillar::Identity)?;
+    let known = if case.state.snapshot.is_open() {
+        Ok((Caller::Anyone, Subject::Anyone))
+    } else {
+        match door {
+            DoorKind::Mesh => mesh(&case),
+            DoorKind::Browser => browser(&case),
+            DoorKind::Local => local(&case),
+        }
+    };
+    match known {
+        Ok((caller, subject)) => Ok(IdentityProof {
+            case,
+            caller,
+            subject,
+        }),
+        Err((code, reason)) => case.deny(code, reason),
+    }
+}
+
+impl IdentityProof {
+    pub(super) fn into_parts(self) -> (Case, Caller, Subject) {
+        (self.case, self.caller, self.subject)
+    }
+}
+
+fn mesh(case: &Case) -> Result<(Caller, Subject), Refusal> {
+    let snapshot = &case.state.snapshot;
+    let certificate = certificate(&case.hop.evidence.peer)?;
+    let caller = caller(snapshot, certificate)?;
+    let issuer = case.hop.service == crate::snapshot::ISSUER;
+    if let (true, Some(session)) = (issuer, &case.hop.evidence.session) {
+        return drawn_from_session(case, caller, certificate, session);
+    }
+    let subject = match (&case.hop.evidence.token, &caller) {
+        // The issuer authenticates its clients by certificate alone (RFC 8705 section 2); a token
+        // shown there is one to exchange. Our own processes act for nobody but themselves.
+        (Token::Absent, _) if issuer => Subject::of_caller(&caller),
+        (Token::Absent, Caller::Process { .. }) => Subject::of_caller(&caller),
+        (token, _) => {
+            let claims = claims(token)?;
+            check_issuer(snapshot, claims)?;
+            if issuer {
+                check_own(snapshot, claims, &caller)?;
+            } else {
+                check_audience(snapshot, claims, &case.hop.service)?;
+            }
+            check_time(claims, case.hop.at)?;
+            if !issuer {
+                check_binding(claims, &certificate.leaf)?;
+            }
+            Subject::of_claims(snapshot, claims).ok_or_else(|| {
+                (
+                    Code::IDENTITY_UNKNOWN,
+                    format!("subject `{}` is not configured", claims.sub),
+                )
+            })?
+        }
+    };
+    Ok((caller, subject))
+}
+
+/// A gateway draws a person's token from the session it was shown, bound to its own certificate.
+fn drawn_from_session(
+    case: &Case,
+    caller: Caller,
+    certificate: &Certificate,
+    session: &Session,
+) -> Result<(Caller, Subject), Refusal> {
+    if session.holder != certificate.leaf {
+        return Err((
+            Code::TOKEN_BINDING,
+            "the session is held by another enforcement point".to_owned(),
+        ));
+    }
+    check_session(session, case.hop.at)?;
+    let claims = claims(&case.hop.evidence.token)?;
+    let subject = Subject::of_claims(&case.state.snapshot, claims).ok_or_else(|| {
+        (
+            Code::IDENTITY_UNKNOWN,
+            format!("subject `{}` is not configured", claims.sub),
+        )
+    })?;
+    Ok((caller, subject))
+}
+
+fn browser(case: &Case) -> Result<(Caller, Subject), Refusal> {
+    if let Peer::Refused { fault, .. } = &case.hop.evidence.peer {
+        return Err(refused_certificate(*fault));
+    }
+    let Some(session) = &case.hop.evidence.session else {
+        return Err((
+            Code::SESSION_ABSENT,
+            "no live session at this door".to_owned(),
+        ));
+    };
+    check_session(session, case.hop.at)?;
+    if case.hop.facts.same_origin == Some(false) {
+        return Err((
+            Code::CROSS_SITE,
+            "an unsafe request without `Sec-Fetch-Site: same-origin` or an equal `Origin`"
+                .to_owned(),
+        ));
+    }
+    let claims = claims(&case.hop.evidence.token)?;
+    check_issuer(&case.state.snapshot, claims)?;
+    check_audience(&case.state.snapshot, claims, &case.hop.service)?;
+    check_time(claims, case.hop.at)?;
+    check_binding(claims, &session.holder)?;
+    if claims.sid != Some(session.sid) {
+        return Err((
+            Code::TOKEN_BINDING,
+            "the token was drawn from another session".to_owned(),
+        ));
+    }
+    let subject = Subject::of_claims(&case.state.snapshot, claims).ok_or_else(|| {
+        (
+            Code::IDENTITY_UNKNOWN,
+            format!("subject `{}` is not configured", claims.sub),
+        )
+    })?;
+    Ok((Caller::Door(case.hop.door.clone()), subject))
+}
+
+fn local(case: &Case) -> Result<(Caller, Subject), Refusal> {
+    let Peer::Local { uid, user, .. } = &case.hop.evidence.peer else {
+        return Err((
+            Code::IDENTITY_UNKNOWN,
+            "no kernel credentials on this socket".to_owned(),
+        ));
+    };
+    let known = user
+        .as_deref()
+        .and_then(|user| case.state.snapshot.local_identity(user));
+    let Some(name) = known else {
+        let shown = user.as_deref().unwrap_or("without a name");
+        return Err((
+            Code::IDENTITY_UNKNOWN,
+            format!("no identity has `attest: {{ unix: {{ user: {shown} }} }}` (uid {uid})"),
+        ));
+    };
+    Ok((
+        Caller::Identity(name.clone()),
+        Subject::Workload(name.clone()),
+    ))
+}
+
+fn certificate(peer: &Peer) -> Result<&Certificate, Refusal> {
+    match peer {
+        Peer::Certificate(certificate) => Ok(certificate),
+        Peer::Refused { fault, .. } => Err(refused_certificate(*fault)),
+        Peer::Anonymous | Peer::Local { .. } => Err(refused_certificate(CertificateFault::Absent)),
+    }
+}
+
+fn refused_certificate(fault: CertificateFault) -> Refusal {
+    let code = match fault {
+        CertificateFault::Absent => Code::CERTIFICATE_ABSENT,
+        CertificateFault::Untrusted => Code::CERTIFICATE_UNTRUSTED,
+        CertificateFault::Time => Code::CERTIFICATE_TIME,
+        CertificateFault::Form => Code::CERTIFICATE_FORM,
+        CertificateFault::Key => Code::CERTIFICATE_KEY,
+    };
+    (code, format!("handshake refused: {}", code.title()))
+}
+
+fn caller(snapshot: &Snapshot, certificate: &Certificate) -> Result<Caller, Refusal> {
+    let id = &certificate.spiffe_id;
+    if let Some(name) = snapshot.identity(id) {
+        return Ok(Caller::Identity(name.clone()));
+    }
+    let ours = id.trust_domain() == snapshot.config().trust_domain.as_str();
+    match id.process() {
+        Some((role @ ("gateway" | "server"), name)) if ours => Ok(Caller::Process {
+            role: role.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Err((
+            Code::IDENTITY_UNKNOWN,
+            format!("`{id}` is not an identity of this configuration"),
+        )),
+    }
+}
+
+fn claims(token: &Token) -> Result<&Claims, Refusal> {
+    match token {
+        Token::Verified(token) => Ok(&token.claims),
+        Token::Absent => Err((Code::TOKEN_ABSENT, "no token was shown".to_owned())),
+        Token::Invalid { fault, .. } => {
+            let code = match fault {
+                TokenFault::Malformed => Code::TOKEN_MALFORMED,
+                TokenFault::Signature => Code::TOKEN_SIGNATURE,
+                TokenFault::Foreign => Code::TOKEN_AUDIENCE,
+                TokenFault::Static => Code::CREDENTIAL_STATIC,
+            };
+            Err((code, code.title().to_owned()))
+        }
+    }
+}
+
+fn check_issuer(snapshot: &Snapshot, claims: &Claims) -> Result<(), Refusal> {
+    if claims.iss == snapshot.config().trust_domain.issuer() {
+        return Ok(());
+    }
+    Err((
+        Code::TOKEN_AUDIENCE,
+        format!("the token's `iss` is `{}`", short(&claims.iss)),
+    ))
+}
+
+fn check_audience(snapshot: &Snapshot, claims: &Claims, service: &str) -> Result<(), Refusal> {
+    if snapshot.config().trust_domain.service_of(&claims.aud) == Some(service) {
+        return Ok(());
+    }
+    Err((
+        Code::TOKEN_AUDIENCE,
+        format!(
+            "the token is for `{}`, not for service `{}`",
+            short(&claims.aud),
+            short(service)
+        ),
+    ))
+}
+
+/// A token is exchanged only by the workload that its audience names: nobody else was given it.
+fn check_own(snapshot: &Snapshot, claims: &Claims, caller: &Caller) -> Result<(), Refusal> {
+    let audience = snapshot.config().trust_domain.service_of(&claims.aud);
+    let service = audience.and_then(|name| snapshot.service(name));
+    if service.is_some_and(|service| Some(service.identity.as_str()) == caller.name()) {
+        return Ok(());
+    }
+    Err((
+        Code::SUBJECT_MISMATCH,
+        format!(
+            "the subject token is for `{}`, which is not `{caller}`",
+            short(&claims.aud)
+        ),
+    ))
+}
+
+fn check_time(claims: &Claims, at: Timestamp) -> Result<(), Refusal> {
+    if at >= Timestamp::from_secs(claims.exp) {
+        let ago = at.since(Timestamp::from_secs(claims.exp));
+        return Err((
+            Code::TOKEN_TIME,
+            format!("the token expired {} s ago", ago.as_secs()),
+        ));
+    }
+    let ahead = claims.nbf.unwrap_or(claims.iat).max(claims.iat);
+    if Timestamp::from_secs(ahead) > at.plus(LEEWAY) {
+        return Err((Code::TOKEN_TIME, "the token is not valid yet".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_binding(claims: &Claims, shown: &Digest) -> Result<(), Refusal> {
+    match &claims.cnf {
+        Binding::Certificate(bound) if bound == shown => Ok(()),
+        Binding::Certificate(bound) => Err((
+            Code::TOKEN_BINDING,
+            format!(
+                "bound to certificate {}, shown by {}",
+                bound.short(),
+                shown.short()
+            ),
+        )),
+        Binding::None => Err((
+            Code::TOKEN_BINDING,
+            "the token is bound to no certificate".to_owned(),
+        )),
+    }
+}
+
+fn check_session(session: &Session, at: Timestamp) -> Result<(), Refusal> {
+    if at < session.ends {
+        return Ok(());
+    }
+    Err((
+        Code::SESSION_ABSENT,
+        format!(
+            "the session ended {} s ago",
+            at.since(session.ends).as_secs()
+        ),
+    ))
+}
+
+/// At most 256 bytes of what somebody else chose.
+fn short(text: &str) -> &str {
+    crate::vocabulary::clip(text, 256)
+}

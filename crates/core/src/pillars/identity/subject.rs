@@ -1,0 +1,119 @@
+use crate::hop::Claims;
+use crate::snapshot::Holder;
+use crate::snapshot::Snapshot;
+use crate::vocabulary::Name;
+use crate::vocabulary::SpiffeId;
+use std::fmt;
+
+/// Whose edges count: the party on the other end of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A configured workload, or the local user that administers as one.
+    Identity(Name),
+    /// A browser door, on behalf of whoever is signed in there.
+    Door(Name),
+    /// One of our own processes.
+    Process {
+        /// `gateway` or `server`.
+        role: String,
+        /// Its name.
+        name: String,
+    },
+    /// `ZT_OFF` in development.
+    Anyone,
+}
+
+/// Whose roles count: the person, or the workload itself when it acts for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A configured workload.
+    Workload(Name),
+    /// A person.
+    Person {
+        /// `<login>:<sub>`.
+        user: String,
+        /// `<login>/<name>` each.
+        groups: Vec<String>,
+    },
+    /// One of our own processes.
+    Process {
+        /// `gateway` or `server`.
+        role: String,
+        /// Its name.
+        name: String,
+    },
+    /// `ZT_OFF` in development.
+    Anyone,
+}
+
+impl Caller {
+    /// The name edges start at.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Identity(name) | Self::Door(name) => Some(name.as_str()),
+            Self::Process { .. } | Self::Anyone => None,
+        }
+    }
+}
+
+impl Subject {
+    pub(super) fn of_caller(caller: &Caller) -> Self {
+        match caller {
+            Caller::Identity(name) | Caller::Door(name) => Self::Workload(name.clone()),
+            Caller::Process { role, name } => Self::Process {
+                role: role.clone(),
+                name: name.clone(),
+            },
+            Caller::Anyone => Self::Anyone,
+        }
+    }
+
+    /// The subject that claims name, if the configuration knows such subjects.
+    pub(super) fn of_claims(snapshot: &Snapshot, claims: &Claims) -> Option<Self> {
+        if claims.sub.starts_with("spiffe:") {
+            let id = SpiffeId::parse(&claims.sub).ok()?;
+            return snapshot.identity(&id).cloned().map(Self::Workload);
+        }
+        let (login, _) = claims.sub.split_once(':')?;
+        snapshot.logins().contains_key(login).then(|| Self::Person {
+            user: claims.sub.clone(),
+            groups: claims.groups.clone(),
+        })
+    }
+
+    /// Whether this is a person.
+    #[must_use]
+    pub const fn is_person(&self) -> bool {
+        matches!(self, Self::Person { .. })
+    }
+
+    pub(crate) fn holder(&self) -> Option<Holder<'_>> {
+        match self {
+            Self::Workload(name) => Some(Holder::Identity(name.as_str())),
+            Self::Person { user, groups } => Some(Holder::Person { user, groups }),
+            Self::Process { .. } | Self::Anyone => None,
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(name) | Self::Door(name) => name.fmt(f),
+            Self::Process { role, name } => write!(f, "countersign/{role}/{name}"),
+            Self::Anyone => f.write_str("anyone"),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(name) => name.fmt(f),
+            Self::Person { user, .. } => f.write_str(user),
+            Self::Process { role, name } => write!(f, "countersign/{role}/{name}"),
+            Self::Anyone => f.write_str("anyone"),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+use super::super::identity::Subject;
+use super::Refusal;
+use crate::config::Budget;
+use crate::config::BudgetScope;
+use crate::config::OperationRule;
+use crate::config::Window;
+use crate::hop::Hop;
+use crate::vocabulary::Code;
+use crate::vocabulary::Name;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A budget that must be drawn on before a hop is admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demand {
+    /// How much to set aside, in micro-dollars: an upper bound of what the call can cost.
+    pub amount: u64,
+    /// Which budget.
+    pub budget: Name,
+    /// Whose spending is added up; empty for everybody's together.
+    pub key: String,
+    /// The most that may be spent in a window, in micro-dollars.
+    pub limit: u64,
+    /// The window.
+    pub window: Window,
+}
+
+/// What came of one demand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What was demanded.
+    pub demand: Demand,
+    /// Whether it was set aside.
+    pub granted: bool,
+    /// Micro-dollars spent or set aside in this window before.
+    pub spent: u64,
+}
+
+/// What came of all demands of a hop; part of its record, so that replay is exact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reservation(Vec<Outcome>);
+
+/// Tokens a model may answer with when the request does not bound it.
+const OUTPUT_BOUND: u64 = 16_384;
+
+impl Reservation {
+    /// Gathers the outcomes, in the order of the demands.
+    #[must_use]
+    pub const fn new(outcomes: Vec<Outcome>) -> Self {
+        Self(outcomes)
+    }
+
+    /// The outcomes.
+    #[must_use]
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.0
+    }
+
+    pub(super) fn into_outcomes(self) -> Vec<Outcome> {
+        self.0
+    }
+
+    /// Whether every demand was answered, and granted.
+    pub(super) fn answer(&self, demands: &[Demand]) -> Result<(), String> {
+        if self.0.len() != demands.len()
+            || self
+                .0
+                .iter()
+                .zip(demands)
+                .any(|(it, demand)| it.demand != *demand)
+        {
+            return Err("the reservations do not answer the demands".to_owned());
+        }
+        match self.0.iter().find(|outcome| !outcome.granted) {
+            None => Ok(()),
+            Some(refused) => Err(format!(
+                "budget `{}` has {} of {} micro-dollars left, the call may cost {}",
+                refused.demand.budget,
+                refused.demand.limit.saturating_sub(refused.spent),
+                refused.demand.limit,
+                refused.demand.amount
+            )),
+        }
+    }
+}
+
+pub(super) fn models(hop: &Hop, rule: &OperationRule) -> Result<(), Refusal> {
+    if rule.models.is_empty() {
+        return Ok(());
+    }
+    let Some(model) = &hop.facts.model else {
+        return Err((Code::BODY_UNREADABLE, "the body names no model".to_owned()));
+    };
+    if rule.models.iter().any(|pattern| wildcard(pattern, model)) {
+        return Ok(());
+    }
+    Err((
+        Code::MODEL_REFUSED,
+        format!("model `{model}` is not among {}", rule.models.join(" ")),
+    ))
+}
+
+pub(super) fn hours(hop: &Hop, rule: &OperationRule) -> Result<(), Refusal> {
+    let Some(hours) = rule.hours else {
+        return Ok(());
+    };
+    let (day, minute) = hop.at.weekday_and_minute();
+    let overnight = hours.to <= hours.from;
+    // Past midnight the window belongs to the day it began on.
+    let (day, within) = if overnight && minute < hours.to {
+        ((day + 6) % 7, true)
+    } else {
+        (
+            day,
+            minute >= hours.from && (overnight || minute < hours.to),
+        )
+    };
+    let days = if hours.first_day <= hours.last_day {
+        (hours.first_day..=hours.last_day).contains(&day)
+    } else {
+        day >= hours.first_day || day <= hours.last_day
+    };
+    if within && days {
+        Ok(())
+    } else {
+        Err((
+            Code::HOURS,
+            "outside the hours of this operation (UTC)".to_owned(),
+        ))
+    }
+}
+
+pub(super) fn demand(
+    hop: &Hop,
+    subject: &Subject,
+    name: &Name,
+    budget: &Budget,
+) -> Result<Demand, Refusal> {
+    let (Some(model), Some(bytes)) = (&hop.facts.model, hop.facts.body_bytes) else {
+        return Err((Code::BODY_UNREADABLE, "the body names no model".to_owned()));
+    };
+    let price = budget
+        .prices
+        .iter()
+        .find(|(pattern, _)| wildcard(pattern, model));
+    let Some((_, price)) = price else {
+        return Err((
+            Code::MODEL_REFUSED,
+            format!("budget `{name}` has no price for model `{model}`"),
+        ));
+    };
+    // A token stands for at least one byte, so the bytes bound the tokens.
+    let output = hop.facts.max_output_tokens.unwrap_or(OUTPUT_BOUND);
+    let cost =
+        u128::from(bytes) * u128::from(price.input) + u128::from(output) * u128::from(price.output);
+    Ok(Demand {
+        amount: u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX),
+        budget: name.clone(),
+        key: match budget.per {
+            BudgetScope::All => String::new(),
+            BudgetScope::Subject => subject.to_string(),
+        },
+        limit: budget.limit_microusd,
+        window: budget.window,
+    })
+}
+
+/// `*` stands for any run of characters.
+pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    let Some(last) = pattern.rsplit('*').next().filter(|_| pattern.contains('*')) else {
+        return rest.is_empty();
+    };
+    let middle: Vec<_> = parts.collect();
+    for part in middle.iter().take(middle.len().saturating_sub(1)) {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards() {
+        for (pattern, text) in [
+            ("gpt-*", "gpt-4o"),
+            ("*", ""),
+            ("a*b*c", "a-b-c"),
+            ("gpt-4o", "gpt-4o"),
+            ("*mini", "gpt-mini"),
+            ("a*b", "ab"),
+        ] {
+            assert!(wildcard(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [
+            ("gpt-*", "o1"),
+            ("gpt-4o", "gpt-4o-mini"),
+            ("a*b*c", "acb"),
+            ("a*a", "a"),
+            ("", "x"),
+        ] {
+            assert!(!wildcard(pattern, text), "{pattern} {text}");
+        }
+    }
+}

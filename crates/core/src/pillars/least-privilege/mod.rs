@@ -1,0 +1,288 @@
+//! Pillar 5: may this subject do this, with this token, now?
+//!
+//! Every rule that matches the operation counts: the permission must be in the token's scope
+//! **and** come from a role of the subject, and models, hours, sizes and budgets must agree.
+//! Budgets are obligations: [`Pending`] names them, the enforcement point takes them after
+//! everything else agreed, and what came of it completes the proof.
+
+mod limits;
+mod token;
+
+pub use limits::Demand;
+pub use limits::Outcome;
+pub use limits::Reservation;
+pub use token::TokenGrant;
+
+use super::Case;
+use super::identity::Caller;
+use super::identity::Subject;
+use super::micro_segmentation::BuiltIn;
+use super::micro_segmentation::SegmentationProof;
+use super::micro_segmentation::Way;
+use crate::config::Member;
+use crate::config::Needs;
+use crate::config::OperationRule;
+use crate::config::Secret;
+use crate::hop::Hop;
+use crate::pillars::Denial;
+use crate::snapshot::Snapshot;
+use crate::vocabulary::Code;
+use crate::vocabulary::Pillar;
+use std::sync::Arc;
+
+/// Five pillars hold, if the demanded reservations can be made.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending {
+    pub(super) case: Case,
+    pub(super) caller: Caller,
+    pub(super) subject: Subject,
+    pub(super) way: Way,
+    pub(super) demands: Vec<Demand>,
+    pub(super) grant: Option<TokenGrant>,
+    pub(super) body_max: u64,
+}
+
+/// Scope, role, rules and limits agree.
+#[derive(Debug)]
+#[must_use]
+pub struct PrivilegeProof {
+    pub(super) pending: Pending,
+    pub(super) reservation: Reservation,
+}
+
+type Refusal = (Code, String);
+
+/// The fifth check.
+pub(crate) fn prove(proof: SegmentationProof) -> Result<Pending, Box<Denial>> {
+    let (case, caller, subject, way) = proof.into_parts();
+    let case = case.without_fault(Pillar::LeastPrivilege)?;
+    let found = match BuiltIn::of(&case.hop.service, &case.hop.operation) {
+        Some(built_in) => ours(&case, &caller, &subject, built_in),
+        None => theirs(&case, &subject),
+    };
+    match found {
+        Ok(Found {
+            demands,
+            grant,
+            body_max,
+        }) => Ok(Pending {
+            case,
+            caller,
+            subject,
+            way,
+            demands,
+            grant,
+            body_max,
+        }),
+        Err((code, reason)) => case.deny(code, reason),
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    demands: Vec<Demand>,
+    grant: Option<TokenGrant>,
+    body_max: u64,
+}
+
+impl Pending {
+    /// The budgets that must be drawn on before this becomes a proof.
+    #[must_use]
+    pub fn demands(&self) -> &[Demand] {
+        &self.demands
+    }
+
+    /// Completes the proof with what came of the reservations.
+    ///
+    /// # Errors
+    /// A denial if one was refused, or does not answer exactly what was demanded.
+    pub fn complete(self, reservation: Reservation) -> Result<PrivilegeProof, Box<Denial>> {
+        match reservation.answer(&self.demands) {
+            Ok(()) => Ok(PrivilegeProof {
+                pending: self,
+                reservation,
+            }),
+            Err(reason) => {
+                let refused = self.case.deny(Code::BUDGET_SPENT, reason);
+                refused.map_err(|denial| denial.after(reservation.into_outcomes()))
+            }
+        }
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub const fn hop(&self) -> &Hop {
+        &self.case.hop
+    }
+
+    pub(crate) const fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(crate) const fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The policy it was decided on.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.case.state.snapshot
+    }
+}
+
+/// An operation of a configured service.
+fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
+    let snapshot = &case.state.snapshot;
+    let hop = &case.hop;
+    let Some(service) = snapshot.service(&hop.service) else {
+        return Err((Code::NO_EDGE, "no such service".to_owned()));
+    };
+    let listener = snapshot.config().listeners.get(hop.door.as_str());
+    let mut found = Found {
+        body_max: listener.map_or(u64::MAX, |it| it.limits.body),
+        ..Found::default()
+    };
+    for (_, rule) in snapshot.rules(service, &hop.operation) {
+        if let Needs::Permission(permission) = &rule.needs {
+            role_and_scope(case, subject, permission.as_str())?;
+        }
+        if rule.person && !subject.is_person() {
+            return Err((
+                Code::PERSON_REQUIRED,
+                format!("`{subject}` is not a person"),
+            ));
+        }
+        found.body_max = found.body_max.min(rule.body_max.unwrap_or(u64::MAX));
+        limits::models(hop, rule)?;
+        limits::hours(hop, rule)?;
+        found.demands.extend(demand(case, subject, rule)?);
+    }
+    if hop
+        .facts
+        .body_bytes
+        .is_some_and(|bytes| bytes > found.body_max)
+    {
+        return Err((
+            Code::BODY_TOO_LARGE,
+            format!("the body is over {} bytes", found.body_max),
+        ));
+    }
+    Ok(found)
+}
+
+fn demand(case: &Case, subject: &Subject, rule: &OperationRule) -> Result<Option<Demand>, Refusal> {
+    let budgets = &case.state.snapshot.config().budgets;
+    let Some((name, budget)) = rule
+        .budget
+        .as_ref()
+        .and_then(|name| budgets.get_key_value(name))
+    else {
+        return Ok(None);
+    };
+    limits::demand(&case.hop, subject, name, budget).map(Some)
+}
+
+/// An operation of one of our own services.
+fn ours(
+    case: &Case,
+    caller: &Caller,
+    subject: &Subject,
+    built_in: BuiltIn,
+) -> Result<Found, Refusal> {
+    let mut found = Found {
+        body_max: u64::MAX,
+        ..Found::default()
+    };
+    match built_in {
+        BuiltIn::Token => found.grant = Some(token::grant(case, caller, subject)?),
+        BuiltIn::ReadSecret => reader(case, subject)?,
+        _ => {
+            let operator = caller
+                .name()
+                .is_some_and(|name| case.state.snapshot.is_dev_operator(name));
+            if let (Some(permission), false) = (built_in.permission(), operator) {
+                role_and_scope(case, subject, permission)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The role first: "no role grants it" tells an operator more than "the scope lacks it".
+fn role_and_scope(case: &Case, subject: &Subject, permission: &str) -> Result<(), Refusal> {
+    let snapshot = &case.state.snapshot;
+    if snapshot.is_open() {
+        return Ok(());
+    }
+    let Some(holder) = subject.holder() else {
+        return Err((
+            Code::ROLE_LACKS,
+            format!("needs {permission}, which `{subject}` can't hold"),
+        ));
+    };
+    if snapshot.grants().role(holder, permission).is_none() {
+        let held = snapshot.grants().permissions(holder);
+        let held: Vec<_> = held
+            .iter()
+            .map(crate::vocabulary::Permission::as_str)
+            .collect();
+        let has = if held.is_empty() {
+            "nothing".to_owned()
+        } else {
+            held.join(" ")
+        };
+        return Err((
+            Code::ROLE_LACKS,
+            format!("needs {permission}, `{subject}` has {has}"),
+        ));
+    }
+    in_scope(case, permission)
+}
+
+fn in_scope(case: &Case, permission: &str) -> Result<(), Refusal> {
+    let Some(token) = case.hop.evidence.verified_token() else {
+        return Ok(());
+    };
+    if token
+        .claims
+        .scope
+        .iter()
+        .any(|scope| scope.as_str() == permission)
+    {
+        return Ok(());
+    }
+    Err((
+        Code::SCOPE_LACKS,
+        format!("needs {permission}, which is not in the token's scope"),
+    ))
+}
+
+/// `readers` grants exactly one name, and is the only such grant: no role opens a secret.
+fn reader(case: &Case, subject: &Subject) -> Result<(), Refusal> {
+    let name = &case.hop.operation.object;
+    let snapshot = &case.state.snapshot;
+    let Some(secret) = snapshot.secret(name) else {
+        return Err((Code::NOT_A_READER, "no such secret".to_owned()));
+    };
+    if !snapshot.is_open() && !may_read(secret, subject) {
+        return Err((
+            Code::NOT_A_READER,
+            format!("`{subject}` is not among the readers of `{name}`"),
+        ));
+    }
+    in_scope(case, secret.needs.as_str())
+}
+
+pub(super) fn may_read(secret: &Secret, subject: &Subject) -> bool {
+    secret.readers.iter().any(|reader| match (reader, subject) {
+        (Member::Identity(name), Subject::Workload(workload)) => name == workload,
+        (Member::User { login, sub }, Subject::Person { user, .. }) => {
+            user.split_once(':') == Some((login.as_str(), sub.as_str()))
+        }
+        (Member::Group { login, name }, Subject::Person { groups, .. }) => groups
+            .iter()
+            .any(|group| group.split_once('/') == Some((login.as_str(), name.as_str()))),
+        _ => false,
+    })
+}

@@ -1,0 +1,110 @@
+use super::super::Case;
+use super::super::identity::Caller;
+use crate::snapshot::AUDIT;
+use crate::snapshot::CONSOLE;
+use crate::snapshot::ISSUER;
+use crate::snapshot::VAULT;
+use crate::vocabulary::Operation;
+
+/// An operation of one of our own services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuiltIn {
+    /// A token for a service, for oneself or by exchange, or drawn from a session.
+    Token,
+    /// Revoke something of one's own.
+    RevokeOwn,
+    /// Revoke somebody else's.
+    Revoke,
+    /// Ask about a token.
+    Introspect,
+    /// Issue a certificate by hand.
+    IssueIdentity,
+    /// Read a secret.
+    ReadSecret,
+    /// Write a secret.
+    WriteSecret,
+    /// Read a secret to put it into a call.
+    Inject,
+    /// Read the records, proofs included.
+    ReadAudit,
+    /// Ask why.
+    Explain,
+    /// Change or look at the running process.
+    Administer,
+    /// Be told of policy and revocations, and deliver records.
+    Control,
+}
+
+impl BuiltIn {
+    /// The built-in operation this is, if the service is ours and has it.
+    pub(crate) fn of(service: &str, operation: &Operation) -> Option<Self> {
+        Some(
+            match (service, operation.verb.as_str(), operation.object.as_str()) {
+                (ISSUER, "token", _) => Self::Token,
+                (ISSUER, "revoke", "own") => Self::RevokeOwn,
+                (ISSUER, "revoke", _) => Self::Revoke,
+                (ISSUER, "introspect", _) => Self::Introspect,
+                (ISSUER, "issue", _) => Self::IssueIdentity,
+                (VAULT, "read", _) => Self::ReadSecret,
+                (VAULT, "write", _) => Self::WriteSecret,
+                (VAULT, "inject", _) => Self::Inject,
+                (AUDIT, "read", "explain") => Self::Explain,
+                (AUDIT, "read", _) => Self::ReadAudit,
+                (CONSOLE, "admin", _) => Self::Administer,
+                (CONSOLE, "connect", _) => Self::Control,
+                _ => return None,
+            },
+        )
+    }
+
+    /// The permission it takes when no role-less rule covers it.
+    pub(crate) const fn permission(self) -> Option<&'static str> {
+        match self {
+            Self::Revoke => Some("identity:revoke"),
+            Self::IssueIdentity => Some("identity:issue"),
+            Self::WriteSecret => Some("secret:write"),
+            Self::ReadAudit => Some("audit:read"),
+            Self::Explain => Some("decision:explain"),
+            Self::Administer => Some("config:admin"),
+            Self::Introspect => Some("token:introspect"),
+            Self::Token | Self::RevokeOwn | Self::ReadSecret | Self::Inject | Self::Control => None,
+        }
+    }
+
+    /// Whether the edge is built in for this caller.
+    pub(super) fn is_implicit(self, case: &Case, caller: &Caller) -> bool {
+        let gateway = matches!(caller, Caller::Process { role, .. } if role == "gateway");
+        match self {
+            Self::Token => matches!(caller, Caller::Identity(_)) || gateway,
+            Self::RevokeOwn => matches!(caller, Caller::Identity(_)),
+            Self::Control => gateway,
+            Self::Inject => gateway && case.state.snapshot.is_injected(&case.hop.operation.object),
+            _ => caller
+                .name()
+                .is_some_and(|name| case.state.snapshot.is_dev_operator(name)),
+        }
+    }
+
+    /// A token is handed out only for a service that an edge leads to: from the workload that
+    /// asks, or from the door whose session a gateway shows.
+    pub(super) fn beyond(self, case: &Case, caller: &Caller) -> Result<(), String> {
+        if self != Self::Token {
+            return Ok(());
+        }
+        let facts = &case.hop.facts;
+        let from = match caller {
+            Caller::Process { .. } => facts
+                .requested_door
+                .as_ref()
+                .map(crate::vocabulary::Name::as_str),
+            _ => caller.name(),
+        };
+        let (Some(from), Some(to)) = (from, facts.requested_service.as_deref()) else {
+            return Err("a token is for one service".to_owned());
+        };
+        if case.state.snapshot.edges(from, to).next().is_none() {
+            return Err(format!("no edge `{from} -> {to}`"));
+        }
+        Ok(())
+    }
+}

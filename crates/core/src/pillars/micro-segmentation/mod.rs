@@ -1,0 +1,106 @@
+//! Pillar 4: does an edge lead from this caller to this service and operation?
+//!
+//! Deny by default: only the arrows of the configuration exist, and a few that are built in and
+//! shown as such by `check --explain`. A service, operation or host that does not exist answers
+//! exactly like a missing edge, so a caller can't map what they may not reach.
+
+mod builtin;
+
+pub(crate) use builtin::BuiltIn;
+
+use super::Case;
+use super::continuous_verification::ContinuousProof;
+use super::identity::Caller;
+use super::identity::Subject;
+use crate::pillars::Denial;
+use crate::vocabulary::Code;
+use crate::vocabulary::Pillar;
+
+/// An edge leads here.
+#[derive(Debug)]
+#[must_use]
+pub struct SegmentationProof {
+    case: Case,
+    caller: Caller,
+    subject: Subject,
+    way: Way,
+}
+
+/// What let the caller through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The edge at this place of the configuration's list.
+    Edge(usize),
+    /// Built in.
+    BuiltIn,
+    /// All edges of `ZT_OFF`.
+    Open,
+}
+
+/// The fourth check.
+pub(crate) fn prove(proof: ContinuousProof) -> Result<SegmentationProof, Box<Denial>> {
+    let (case, caller, subject) = proof.into_parts();
+    let case = case.without_fault(Pillar::MicroSegmentation)?;
+    match way(&case, &caller) {
+        Ok(way) => Ok(SegmentationProof {
+            case,
+            caller,
+            subject,
+            way,
+        }),
+        Err(reason) => case.deny(Code::NO_EDGE, reason),
+    }
+}
+
+impl SegmentationProof {
+    pub(super) fn into_parts(self) -> (Case, Caller, Subject, Way) {
+        (self.case, self.caller, self.subject, self.way)
+    }
+}
+
+fn way(case: &Case, caller: &Caller) -> Result<Way, String> {
+    let snapshot = &case.state.snapshot;
+    let hop = &case.hop;
+    let built_in = BuiltIn::of(&hop.service, &hop.operation);
+    if built_in.is_none() {
+        let Some(service) = snapshot.service(&hop.service) else {
+            return Err(format!(
+                "no service `{}`",
+                crate::vocabulary::clip(&hop.service, 64)
+            ));
+        };
+        if snapshot.rules(service, &hop.operation).next().is_none() {
+            return Err(format!(
+                "service `{}` has no operation `{}`",
+                hop.service, hop.operation
+            ));
+        }
+    }
+    if snapshot.is_open() {
+        return Ok(Way::Open);
+    }
+    if let Some(built_in) = built_in {
+        built_in.beyond(case, caller)?;
+        if built_in.is_implicit(case, caller) {
+            return Ok(Way::BuiltIn);
+        }
+    }
+    let name = caller.name().unwrap_or_default();
+    let fold = snapshot
+        .service(&hop.service)
+        .is_some_and(|service| service.fold_case);
+    let mut edges = snapshot.edges(name, &hop.service);
+    let leads = |(_, edge): &(usize, &crate::config::Edge)| {
+        edge.operations
+            .iter()
+            .any(|pattern| pattern.matches(&hop.operation, fold))
+    };
+    match edges.find(leads) {
+        Some((index, _)) => Ok(Way::Edge(index)),
+        None if snapshot.edges(name, &hop.service).next().is_some() => Err(format!(
+            "no edge `{caller} -> {}` for `{}`",
+            hop.service, hop.operation
+        )),
+        None => Err(format!("no edge `{caller} -> {}`", hop.service)),
+    }
+}

@@ -1,0 +1,292 @@
+use super::Bundle;
+use super::Grants;
+use crate::config::Config;
+use crate::config::Edge;
+use crate::config::Login;
+use crate::config::OperationRule;
+use crate::config::PeerKind;
+use crate::config::Secret;
+use crate::config::Service;
+use crate::vocabulary::Digest;
+use crate::vocabulary::Name;
+use crate::vocabulary::Operation;
+use crate::vocabulary::Permission;
+use crate::vocabulary::SpiffeId;
+use hashbrown::HashMap;
+use hashbrown::HashSet;
+use indexmap::IndexMap;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+/// The policy of one revision, indexed for decisions.
+#[derive(Debug)]
+pub struct Snapshot {
+    bundle: Bundle,
+    config: Config,
+    revision: Digest,
+    grants: Grants,
+    /// Edges by caller, then by service; indices into `config.edges`.
+    edges: HashMap<Name, HashMap<Name, Vec<usize>>>,
+    roots: HashSet<Digest>,
+    injected: HashSet<Name>,
+    local_users: HashMap<String, Name>,
+    /// By service, filled when first asked for; a pure function of the rest.
+    pub(super) reach: Vec<OnceLock<BTreeSet<Permission>>>,
+}
+
+/// Why a bundle does not become a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The configuration in it has errors.
+    #[error("the configuration has {0} errors; `countersign check` shows them")]
+    Configuration(usize),
+}
+
+/// What a caller must prove at a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoorKind {
+    /// A certificate of the trust domain and, but for the issuer, a token bound to it.
+    Mesh,
+    /// A session.
+    Browser,
+    /// Kernel credentials of a configured user.
+    Local,
+}
+
+/// Built-in doors and services: these names belong to us.
+const CONTROL: &str = "control";
+const ADMIN: &str = "admin";
+pub(crate) const ISSUER: &str = "issuer";
+pub(crate) const VAULT: &str = "vault";
+pub(crate) const AUDIT: &str = "audit";
+pub(crate) const CONSOLE: &str = "console";
+
+impl Snapshot {
+    /// Compiles a checked configuration.
+    #[must_use]
+    pub fn new(bundle: Bundle, config: Config) -> Self {
+        let mut edges: HashMap<Name, HashMap<Name, Vec<usize>>> = HashMap::new();
+        for (index, edge) in config.edges.iter().enumerate() {
+            let by_service = edges.entry(edge.from.clone()).or_default();
+            by_service.entry(edge.to.clone()).or_default().push(index);
+        }
+        let injected = config
+            .services
+            .values()
+            .filter_map(|it| it.credential.as_ref());
+        Self {
+            revision: bundle.revision(),
+            grants: Grants::compile(&config.roles),
+            roots: bundle.roots.iter().copied().collect(),
+            injected: injected
+                .map(|credential| credential.secret.clone())
+                .collect(),
+            local_users: local_users(&bundle, &config),
+            reach: config.services.iter().map(|_| OnceLock::new()).collect(),
+            edges,
+            bundle,
+            config,
+        }
+    }
+
+    /// Reads the configuration out of a bundle and compiles it: the way back from a kept revision.
+    ///
+    /// # Errors
+    /// [`CompileError`] if the configuration in it has errors.
+    pub fn from_bundle(bundle: Bundle) -> Result<Self, CompileError> {
+        let options = crate::config::Options {
+            dev: bundle.dev,
+            strict: false,
+        };
+        let loaded = crate::config::load(&bundle, &bundle.entry, &options);
+        let count = loaded.errors().count();
+        let config = loaded.config.ok_or(CompileError::Configuration(count))?;
+        Ok(Self::new(bundle, config))
+    }
+
+    /// The revision: SHA-256 of the bundle.
+    #[must_use]
+    pub const fn revision(&self) -> &Digest {
+        &self.revision
+    }
+
+    /// What it was compiled from.
+    #[must_use]
+    pub const fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether this is the synthetic snapshot of `ZT_OFF`.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.bundle.zt_off
+    }
+
+    /// Whether it may decide in development only.
+    #[must_use]
+    pub const fn is_development(&self) -> bool {
+        self.bundle.dev
+    }
+
+    /// What a caller must prove at a door; `None` for a door that does not exist.
+    #[must_use]
+    pub fn door(&self, door: &str) -> Option<DoorKind> {
+        match door {
+            CONTROL => Some(DoorKind::Mesh),
+            ADMIN => Some(DoorKind::Local),
+            name => self
+                .config
+                .listeners
+                .get(name)
+                .map(|listener| match listener.peer {
+                    PeerKind::Browser => DoorKind::Browser,
+                    _ => DoorKind::Mesh,
+                }),
+        }
+    }
+
+    /// The service of this name.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.config.services.get(name)
+    }
+
+    /// The secret of this name.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.config.secrets.get(name)
+    }
+
+    /// Whether some service puts this secret into calls.
+    #[must_use]
+    pub fn is_injected(&self, secret: &str) -> bool {
+        self.injected.contains(secret)
+    }
+
+    /// The rules of a service that an operation falls under, with their place in the list. All of
+    /// them apply together.
+    pub fn rules<'a>(
+        &'a self,
+        service: &'a Service,
+        operation: &'a Operation,
+    ) -> impl Iterator<Item = (usize, &'a OperationRule)> {
+        let fold = service.fold_case;
+        service
+            .operations
+            .iter()
+            .enumerate()
+            .filter(move |(_, rule)| {
+                let within = rule
+                    .pattern
+                    .as_ref()
+                    .is_none_or(|it| it.matches(operation, fold));
+                within && !rule.except.iter().any(|it| it.matches(operation, fold))
+            })
+    }
+
+    /// The edges from a caller to a service, with their place in the configuration.
+    pub fn edges(&self, from: &str, to: &str) -> impl Iterator<Item = (usize, &Edge)> {
+        let indices = self
+            .edges
+            .get(from)
+            .and_then(|by_service| by_service.get(to));
+        let indices = indices.map(Vec::as_slice).unwrap_or_default();
+        indices
+            .iter()
+            .filter_map(|index| Some((*index, self.config.edges.get(*index)?)))
+    }
+
+    /// The services that edges lead to from a caller.
+    pub fn reachable(
+        &self,
+        from: &str,
+    ) -> impl Iterator<Item = (&Name, impl Iterator<Item = &Edge>)> {
+        let by_service = self.edges.get(from).into_iter().flatten();
+        by_service.map(|(to, indices)| {
+            (
+                to,
+                indices.iter().filter_map(|it| self.config.edges.get(*it)),
+            )
+        })
+    }
+
+    /// Whether a root certificate is trusted in this revision.
+    #[must_use]
+    pub fn trusts(&self, root: &Digest) -> bool {
+        self.roots.contains(root)
+    }
+
+    /// The name of the identity a SPIFFE ID of this trust domain stands for, if configured.
+    #[must_use]
+    pub fn identity(&self, id: &SpiffeId) -> Option<&Name> {
+        let ours = id.trust_domain() == self.config.trust_domain.as_str();
+        let (name, _) = ours.then(|| self.config.identities.get_key_value(id.path()))??;
+        Some(name)
+    }
+
+    /// The identity a local user administers as.
+    #[must_use]
+    pub fn local_identity(&self, user: &str) -> Option<&Name> {
+        self.local_users.get(user)
+    }
+
+    /// Whether this identity is the operator that development adds by itself.
+    #[must_use]
+    pub fn is_dev_operator(&self, identity: &str) -> bool {
+        self.bundle.dev_operator.is_some()
+            && !self.config.identities.contains_key(identity)
+            && self
+                .local_users
+                .values()
+                .any(|name| name.as_str() == identity)
+    }
+
+    /// The logins of the doors, by name.
+    #[must_use]
+    pub fn logins(&self) -> IndexMap<&str, &Login> {
+        let logins = self
+            .config
+            .listeners
+            .values()
+            .filter_map(|listener| listener.login.as_ref());
+        logins.map(|login| (login.name(), login)).collect()
+    }
+
+    /// Who holds what.
+    #[must_use]
+    pub const fn grants(&self) -> &Grants {
+        &self.grants
+    }
+}
+
+fn local_users(bundle: &Bundle, config: &Config) -> HashMap<String, Name> {
+    let configured = config.identities.iter();
+    let mut users: HashMap<_, _> = configured
+        .filter_map(|(name, identity)| Some((identity.unix_user.clone()?, name.clone())))
+        .collect();
+    let operator = bundle
+        .dev_operator
+        .as_ref()
+        .filter(|_| bundle.dev && users.is_empty());
+    if let (Some(user), Ok(name)) = (operator, Name::new("operator")) {
+        users.insert(user.clone(), name);
+    }
+    users
+}
+
+/// The bundle is where a compiled configuration's files come from.
+impl crate::config::Files for Bundle {
+    fn read(&self, path: &str) -> Result<String, crate::config::FileError> {
+        let text = self.files.get(path).cloned();
+        text.ok_or_else(|| crate::config::FileError {
+            path: path.to_owned(),
+            reason: "not in this bundle".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,167 @@
+use crate::vocabulary::Digest;
+use crate::vocabulary::SpiffeId;
+use crate::vocabulary::Timestamp;
+use hashbrown::HashMap;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// One line of the ordered revocation log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// When.
+    pub at: Timestamp,
+    /// Its place in the order; the first is 1.
+    pub epoch: u64,
+    /// Whether it takes an earlier revocation back.
+    #[serde(default)]
+    pub lifted: bool,
+    /// What.
+    pub what: Revoked,
+}
+
+/// What can be revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revoked {
+    /// A leaf certificate, by the SHA-256 of its DER.
+    Certificate(Digest),
+    /// A workload: every certificate with this SPIFFE ID, and it as a subject and actor.
+    Identity(SpiffeId),
+    /// An issuing certificate, by the SHA-256 of its public key.
+    Issuer(Digest),
+    /// A session, by the SHA-256 of its id.
+    Session(Digest),
+    /// A subject as tokens name it: `<login>:<sub>` or a SPIFFE ID.
+    Subject(String),
+    /// One token, by its `jti`.
+    Token(String),
+}
+
+/// The revocation log up to an epoch, ready for look-ups.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    epoch: u64,
+    certificates: HashMap<Digest, Timestamp>,
+    identities: HashMap<SpiffeId, Timestamp>,
+    issuers: HashMap<Digest, Timestamp>,
+    sessions: HashMap<Digest, Timestamp>,
+    subjects: HashMap<String, Timestamp>,
+    tokens: HashMap<String, Timestamp>,
+}
+
+impl Revocations {
+    /// The log replayed up to and including `epoch`.
+    pub fn up_to<'a>(log: impl IntoIterator<Item = &'a Revocation>, epoch: u64) -> Self {
+        let mut revocations = Self::default();
+        for line in log.into_iter().filter(|line| line.epoch <= epoch) {
+            revocations.apply(line);
+        }
+        revocations
+    }
+
+    /// Takes in the next line; lines at or below the current epoch are old news.
+    pub fn apply(&mut self, line: &Revocation) {
+        if line.epoch <= self.epoch {
+            return;
+        }
+        self.epoch = line.epoch;
+        match &line.what {
+            Revoked::Certificate(leaf) => note(&mut self.certificates, *leaf, line),
+            Revoked::Identity(id) => note(&mut self.identities, id.clone(), line),
+            Revoked::Issuer(key) => note(&mut self.issuers, *key, line),
+            Revoked::Session(sid) => note(&mut self.sessions, *sid, line),
+            Revoked::Subject(sub) => note(&mut self.subjects, sub.clone(), line),
+            Revoked::Token(jti) => note(&mut self.tokens, jti.clone(), line),
+        }
+    }
+
+    /// The last epoch taken in; 0 before the first.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// When this leaf certificate was revoked.
+    #[must_use]
+    pub fn certificate(&self, leaf: &Digest) -> Option<Timestamp> {
+        self.certificates.get(leaf).copied()
+    }
+
+    /// When this workload was revoked.
+    #[must_use]
+    pub fn identity(&self, id: &SpiffeId) -> Option<Timestamp> {
+        self.identities.get(id).copied()
+    }
+
+    /// When this issuing key was revoked.
+    #[must_use]
+    pub fn issuer(&self, key: &Digest) -> Option<Timestamp> {
+        self.issuers.get(key).copied()
+    }
+
+    /// When this session was revoked.
+    #[must_use]
+    pub fn session(&self, sid: &Digest) -> Option<Timestamp> {
+        self.sessions.get(sid).copied()
+    }
+
+    /// When this subject was revoked, under either of its names.
+    #[must_use]
+    pub fn subject(&self, sub: &str) -> Option<Timestamp> {
+        self.subjects.get(sub).copied()
+    }
+
+    /// When this token was revoked.
+    #[must_use]
+    pub fn token(&self, jti: &str) -> Option<Timestamp> {
+        self.tokens.get(jti).copied()
+    }
+}
+
+fn note<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Timestamp>, key: K, line: &Revocation) {
+    if line.lifted {
+        map.remove(&key);
+    } else {
+        // The first word counts: revoking again must not make it look recent.
+        map.entry(key).or_insert(line.at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(epoch: u64, lifted: bool, what: Revoked) -> Revocation {
+        Revocation {
+            at: Timestamp::from_secs(i64::try_from(epoch).unwrap()),
+            epoch,
+            lifted,
+            what,
+        }
+    }
+
+    #[test]
+    fn any_epoch_can_be_rebuilt() {
+        let alice = Revoked::Subject("dev:alice".into());
+        let log = [
+            line(1, false, Revoked::Token("t1".into())),
+            line(2, false, alice.clone()),
+            line(3, true, alice),
+        ];
+        let at = |epoch| Revocations::up_to(&log, epoch);
+        assert_eq!(at(0).token("t1"), None);
+        assert_eq!(at(1).token("t1"), Some(Timestamp::from_secs(1)));
+        assert_eq!(at(2).subject("dev:alice"), Some(Timestamp::from_secs(2)));
+        assert_eq!(at(3).subject("dev:alice"), None);
+        assert_eq!(at(3).epoch(), 3);
+    }
+
+    #[test]
+    fn old_news_changes_nothing() {
+        let mut revocations = Revocations::default();
+        revocations.apply(&line(2, false, Revoked::Token("t1".into())));
+        revocations.apply(&line(1, true, Revoked::Token("t1".into())));
+        assert_eq!(revocations.epoch(), 2);
+        assert!(revocations.token("t1").is_some());
+    }
+}
