@@ -120,10 +120,13 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
             spiffe_id: SpiffeId::of_identity(domain, name),
         }))
     });
+    let claims = claims(snapshot, test, browser.is_some());
     let session = browser.map(|_| Session {
         ends: NOON.plus(Duration::from_secs(60)),
+        groups: claims.groups.clone(),
         holder: LEAF,
         sid: LEAF,
+        sub: claims.sub.clone(),
     });
     Hop {
         at: NOON,
@@ -137,7 +140,7 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
                 version: TlsVersion::V13,
             },
             token: Token::Verified(Arc::new(VerifiedToken {
-                claims: claims(snapshot, test, session.is_some()),
+                claims,
                 hash: LEAF,
                 kid: "test".to_owned(),
             })),

@@ -1,1 +1,28 @@
-//! placeholder
+//! The enforcement point: from evidence to an admission that can be forwarded.
+//!
+//! [`EnforcementPoint::enforce`] is what every front calls. It asks the one decision function,
+//! takes the reservations the verdict demands, appends the record and waits for the ledger's
+//! promise; only then is there an [`Admitted`]. It knows nothing of HTTP, routes or storage, and
+//! it is the only place outside the core that decides.
+//!
+//! Between hops it holds what a decision needs: the [`Snapshot`](countersign_core::snapshot::Snapshot)
+//! in force, the revocations up to an epoch, how fresh both are, what budgets have been spent, and
+//! which streams are open, so that what is revoked ends.
+
+mod admitted;
+mod budgets;
+mod clock;
+mod flood;
+mod point;
+mod refusal;
+mod streams;
+mod view;
+
+pub use admitted::Admitted;
+pub use clock::Clock;
+pub use clock::SystemClock;
+pub use point::Ask;
+pub use point::Counts;
+pub use point::EnforcementPoint;
+pub use refusal::Refusal;
+pub use streams::Cut;

@@ -141,10 +141,15 @@ pub enum CertificateFault {
 pub struct Session {
     /// When it ends at the latest.
     pub ends: Timestamp,
+    /// The groups the login vouched for, as `<login>/<name>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// SHA-256 of this enforcement point's own leaf, to which the session's tokens are bound.
     pub holder: Digest,
     /// SHA-256 of the session id; also the `sid` of its tokens.
     pub sid: Digest,
+    /// Who signed in: `<login>:<sub>`.
+    pub sub: String,
 }
 
 /// What is known of the token a caller presented.

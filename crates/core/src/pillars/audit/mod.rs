@@ -108,7 +108,6 @@ impl Admission {
     }
 
     /// The ledger's promise.
-    #[must_use]
     pub const fn promise(&self) -> &Promise {
         &self.promise
     }

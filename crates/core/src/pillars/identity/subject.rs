@@ -75,10 +75,16 @@ impl Subject {
             let id = SpiffeId::parse(&claims.sub).ok()?;
             return snapshot.identity(&id).cloned().map(Self::Workload);
         }
-        let (login, _) = claims.sub.split_once(':')?;
-        snapshot.logins().contains_key(login).then(|| Self::Person {
-            user: claims.sub.clone(),
-            groups: claims.groups.clone(),
+        Self::of_person(snapshot, &claims.sub, &claims.groups)
+    }
+
+    /// A person, if one of the doors has the login that vouches for them.
+    pub(super) fn of_person(snapshot: &Snapshot, sub: &str, groups: &[String]) -> Option<Self> {
+        let (login, _) = sub.split_once(':')?;
+        let known = snapshot.logins().contains_key(login);
+        known.then(|| Self::Person {
+            user: sub.to_owned(),
+            groups: groups.to_vec(),
         })
     }
 
