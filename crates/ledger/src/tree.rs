@@ -214,8 +214,16 @@ pub fn verify_consistency(
         return Err(ProofError::SizesOutOfOrder { old, new });
     }
     if old == 0 || old == new {
-        let same = if old == new { old_root == new_root } else { *old_root == EMPTY_ROOT };
-        return if path.is_empty() { finish(0, same) } else { Err(ProofError::WrongLength) };
+        let same = if old == new {
+            old_root == new_root
+        } else {
+            *old_root == EMPTY_ROOT
+        };
+        return if path.is_empty() {
+            finish(0, same)
+        } else {
+            Err(ProofError::WrongLength)
+        };
     }
     let (first, rest) = if old.is_power_of_two() {
         (old_root, path)
@@ -275,7 +283,9 @@ impl Tree {
 
 impl FromIterator<Hash> for Tree {
     fn from_iter<I: IntoIterator<Item = Hash>>(leaves: I) -> Self {
-        Self { leaves: leaves.into_iter().collect() }
+        Self {
+            leaves: leaves.into_iter().collect(),
+        }
     }
 }
 
@@ -295,7 +305,10 @@ impl Subtrees for Tree {
     fn subtree(&self, level: u8, index: u64) -> Result<Hash, NoSubtree> {
         let missing = NoSubtree { level, index };
         let width = 1_usize.checked_shl(level.into()).ok_or(missing)?;
-        let begin = usize::try_from(index).ok().and_then(|i| i.checked_mul(width)).ok_or(missing)?;
+        let begin = usize::try_from(index)
+            .ok()
+            .and_then(|i| i.checked_mul(width))
+            .ok_or(missing)?;
         let end = begin.checked_add(width).ok_or(missing)?;
         Ok(root(self.leaves.get(begin..end).ok_or(missing)?))
     }
@@ -315,7 +328,10 @@ fn range<S: Subtrees + ?Sized>(source: &S, begin: u64, end: u64) -> Result<Hash,
         return source.subtree(level as u8, begin >> level);
     }
     let middle = begin + split(size);
-    Ok(node_hash(&range(source, begin, middle)?, &range(source, middle, end)?))
+    Ok(node_hash(
+        &range(source, begin, middle)?,
+        &range(source, middle, end)?,
+    ))
 }
 
 fn finish(last: u64, equal: bool) -> Result<(), ProofError> {
@@ -329,7 +345,9 @@ fn finish(last: u64, equal: bool) -> Result<(), ProofError> {
 fn to_hash(digest: &digest::Digest) -> Hash {
     let mut hash = [0; 32];
     // A SHA-256 digest has exactly 32 bytes.
-    hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    hash.iter_mut()
+        .zip(digest.as_ref())
+        .for_each(|(to, from)| *to = *from);
     hash
 }
 
@@ -366,7 +384,10 @@ mod tests {
     }
 
     fn tree(size: usize) -> Tree {
-        LEAVES[..size].iter().map(|leaf| leaf_hash(&hex::decode(leaf).unwrap())).collect()
+        LEAVES[..size]
+            .iter()
+            .map(|leaf| leaf_hash(&hex::decode(leaf).unwrap()))
+            .collect()
     }
 
     fn numbered(size: u64) -> Tree {
@@ -377,24 +398,160 @@ mod tests {
     fn roots_of_the_certificate_transparency_test_tree() {
         for (size, root) in ROOTS.iter().enumerate() {
             assert_eq!(tree(size).root(), hash(root), "size {size}");
-            assert_eq!(root_at(&tree(8), size as u64).unwrap(), hash(root), "size {size} of 8");
+            assert_eq!(
+                root_at(&tree(8), size as u64).unwrap(),
+                hash(root),
+                "size {size} of 8"
+            );
         }
     }
 
     #[test]
     fn paths_of_the_certificate_transparency_test_tree() {
         let tree = tree(8);
-        assert_eq!(inclusion_path(&tree, 5, 8).unwrap(), [hash(B), hash(A), hash(ROOTS[4])]);
+        assert_eq!(
+            inclusion_path(&tree, 5, 8).unwrap(),
+            [hash(B), hash(A), hash(ROOTS[4])]
+        );
         assert_eq!(inclusion_path(&tree, 2, 3).unwrap(), [hash(ROOTS[2])]);
         let c = hash("0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a");
-        assert_eq!(consistency_path(&tree, 6, 8).unwrap(), [c, hash(A), hash(ROOTS[4])]);
+        assert_eq!(
+            consistency_path(&tree, 6, 8).unwrap(),
+            [c, hash(A), hash(ROOTS[4])]
+        );
         let d = hash("5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e");
-        assert_eq!(consistency_path(&tree, 2, 5).unwrap(), [d, hash(B)].map(|h| if h == d { d } else { h })[..1].to_vec().into_iter().chain([leaf_of(4)]).collect::<Vec<_>>());
+        assert_eq!(consistency_path(&tree, 2, 5).unwrap(), [d, hash(B)]);
         assert!(consistency_path(&tree, 4, 4).unwrap().is_empty());
         assert!(consistency_path(&tree, 0, 4).unwrap().is_empty());
     }
 
-    fn leaf_of(index: usize) -> Hash {
-        tree(8).leaves[index]
+    /// MTH, PATH and PROOF written down as RFC 6962 section 2.1 states them.
+    mod naive {
+        use super::*;
+
+        fn k(n: usize) -> usize {
+            let mut k = 1;
+            while k * 2 < n {
+                k *= 2;
+            }
+            k
+        }
+
+        pub(super) fn mth(d: &[Hash]) -> Hash {
+            match d.len() {
+                0 => EMPTY_ROOT,
+                1 => d[0],
+                n => node_hash(&mth(&d[..k(n)]), &mth(&d[k(n)..])),
+            }
+        }
+
+        pub(super) fn path(m: usize, d: &[Hash]) -> Vec<Hash> {
+            let n = d.len();
+            if n == 1 {
+                return Vec::new();
+            }
+            let (mut path, sibling) = if m < k(n) {
+                (path(m, &d[..k(n)]), mth(&d[k(n)..]))
+            } else {
+                (path(m - k(n), &d[k(n)..]), mth(&d[..k(n)]))
+            };
+            path.push(sibling);
+            path
+        }
+
+        pub(super) fn subproof(m: usize, d: &[Hash], b: bool) -> Vec<Hash> {
+            let n = d.len();
+            if m == n {
+                return if b { Vec::new() } else { vec![mth(d)] };
+            }
+            let (mut proof, sibling) = if m <= k(n) {
+                (subproof(m, &d[..k(n)], b), mth(&d[k(n)..]))
+            } else {
+                (subproof(m - k(n), &d[k(n)..], false), mth(&d[..k(n)]))
+            };
+            proof.push(sibling);
+            proof
+        }
+    }
+
+    #[test]
+    fn every_inclusion_proof_up_to_64_leaves() {
+        let tree = numbered(64);
+        for n in 1..=64_usize {
+            let root = naive::mth(&tree.leaves[..n]);
+            assert_eq!(root_at(&tree, n as u64).unwrap(), root);
+            for m in 0..n {
+                let (index, size) = (m as u64, n as u64);
+                let path = inclusion_path(&tree, index, size).unwrap();
+                assert_eq!(path, naive::path(m, &tree.leaves[..n]), "{m} of {n}");
+                let leaf = tree.leaves[m];
+                assert_eq!(verify_inclusion(index, size, &leaf, &path, &root), Ok(()));
+                assert!(verify_inclusion(index, size, &[7; 32], &path, &root).is_err());
+                assert!(verify_inclusion(size, size, &leaf, &path, &root).is_err());
+                let mut longer = path.clone();
+                longer.push([0; 32]);
+                assert!(verify_inclusion(index, size, &leaf, &longer, &root).is_err());
+                for i in 0..path.len() {
+                    let mut changed = path.clone();
+                    changed[i][31] ^= 1;
+                    assert!(verify_inclusion(index, size, &leaf, &changed, &root).is_err());
+                    changed.remove(i);
+                    assert!(verify_inclusion(index, size, &leaf, &changed, &root).is_err());
+                }
+                for other in (0..n).filter(|other| *other != m) {
+                    assert!(
+                        verify_inclusion(other as u64, size, &leaf, &path, &root).is_err(),
+                        "leaf {m} of {n} passed for {other}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_consistency_proof_up_to_64_leaves() {
+        let tree = numbered(64);
+        for n in 1..=64_usize {
+            let new_root = naive::mth(&tree.leaves[..n]);
+            for m in 1..=n {
+                let (old, new) = (m as u64, n as u64);
+                let old_root = naive::mth(&tree.leaves[..m]);
+                let path = consistency_path(&tree, old, new).unwrap();
+                assert_eq!(
+                    path,
+                    naive::subproof(m, &tree.leaves[..n], true),
+                    "{m} to {n}"
+                );
+                assert_eq!(
+                    verify_consistency(old, &old_root, new, &new_root, &path),
+                    Ok(())
+                );
+                assert!(verify_consistency(old, &[7; 32], new, &new_root, &path).is_err());
+                assert!(verify_consistency(old, &old_root, new, &[7; 32], &path).is_err());
+                assert!(verify_consistency(new + 1, &old_root, new, &new_root, &path).is_err());
+                let mut longer = path.clone();
+                longer.push([0; 32]);
+                assert!(verify_consistency(old, &old_root, new, &new_root, &longer).is_err());
+                for i in 0..path.len() {
+                    let mut changed = path.clone();
+                    changed[i][0] ^= 1;
+                    assert!(verify_consistency(old, &old_root, new, &new_root, &changed).is_err());
+                    changed.remove(i);
+                    assert!(verify_consistency(old, &old_root, new, &new_root, &changed).is_err());
+                }
+            }
+        }
+        assert!(verify_consistency(0, &EMPTY_ROOT, 5, &[1; 32], &[]).is_ok());
+        assert!(verify_consistency(0, &[1; 32], 5, &[1; 32], &[]).is_err());
+        assert!(verify_consistency(0, &EMPTY_ROOT, 5, &[1; 32], &[[0; 32]]).is_err());
+    }
+
+    #[test]
+    fn numbers_at_the_edge_do_not_overflow() {
+        let path = [[0; 32]; 64];
+        assert!(verify_inclusion(u64::MAX - 1, u64::MAX, &[0; 32], &path, &[0; 32]).is_err());
+        assert!(verify_consistency(u64::MAX - 1, &[0; 32], u64::MAX, &[0; 32], &path).is_err());
+        assert!(Tree::default().subtree(63, u64::MAX).is_err());
+        assert!(Tree::default().subtree(64, 0).is_err());
     }
 }

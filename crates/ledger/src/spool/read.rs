@@ -1,0 +1,194 @@
+//! Reading a spool: shipping, looking up, verifying.
+
+use super::Head;
+use super::Spool;
+use super::SpoolError;
+use super::SpooledLeaf;
+use super::core;
+use super::core::SegmentName;
+use super::core::View;
+use super::frame;
+use super::frame::Link;
+use super::frame::Reader;
+use super::frame::Stop;
+use crate::ReceiptId;
+use crate::ReceiptPrefix;
+use crate::storage::Open;
+use std::sync::Arc;
+
+/// Where the last read ended, so that shipping reads each byte once.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    segment: SegmentName,
+    reader: Reader,
+}
+
+impl Spool {
+    /// Up to `max` durable records from `seq` on, in order; fewer or none at the end.
+    ///
+    /// # Errors
+    /// [`SpoolError::Forgotten`], [`SpoolError::Corrupt`], [`SpoolError::Storage`].
+    pub fn read_from(&self, seq: u64, max: usize) -> Result<Vec<SpooledLeaf>, SpoolError> {
+        let view = self.view();
+        if seq < view.first() {
+            return Err(SpoolError::Forgotten {
+                first: view.first(),
+            });
+        }
+        let mut leaves = Vec::new();
+        let mut cursor = self.inner.cursor.lock().take();
+        let from = view
+            .segments
+            .partition_point(|segment| segment.name.first <= seq);
+        for index in from.saturating_sub(1)..view.segments.len() {
+            let place = Place::of(&view, index);
+            let wanted = seq + leaves.len() as u64;
+            let kept = cursor.take().filter(|cursor| {
+                Some(cursor.segment) == place.map(|place| place.name)
+                    && cursor.reader.link.next <= wanted
+            });
+            let Some(place) = place.filter(|place| wanted < place.next) else {
+                continue;
+            };
+            let mut reader = match kept {
+                Some(cursor) => cursor.reader,
+                None => self.reader(place)?,
+            };
+            while leaves.len() < max && reader.link.next < place.next {
+                let leaf = self.leaf(&mut reader, place)?;
+                if leaf.seq >= seq {
+                    leaves.push(leaf);
+                }
+            }
+            cursor = Some(Cursor {
+                segment: place.name,
+                reader,
+            });
+            if leaves.len() >= max {
+                break;
+            }
+        }
+        *self.inner.cursor.lock() = cursor;
+        Ok(leaves)
+    }
+
+    /// The record with this receipt, if it is still in the spool. Reads from the newest segment
+    /// back.
+    ///
+    /// # Errors
+    /// [`SpoolError::Corrupt`], [`SpoolError::Storage`].
+    pub fn find(&self, receipt: &ReceiptId) -> Result<Option<SpooledLeaf>, SpoolError> {
+        Ok(self.find_all(&ReceiptPrefix::from(*receipt))?.pop())
+    }
+
+    /// All records in the spool whose receipts start like this.
+    ///
+    /// # Errors
+    /// [`SpoolError::Corrupt`], [`SpoolError::Storage`].
+    pub fn find_all(&self, prefix: &ReceiptPrefix) -> Result<Vec<SpooledLeaf>, SpoolError> {
+        let view = self.view();
+        let mut found = Vec::new();
+        for place in (0..view.segments.len())
+            .rev()
+            .filter_map(|index| Place::of(&view, index))
+        {
+            let mut reader = self.reader(place)?;
+            while reader.link.next < place.next {
+                let leaf = self.leaf(&mut reader, place)?;
+                if prefix.matches(&ReceiptId::from(&leaf.leaf_hash)) {
+                    found.push(leaf);
+                }
+            }
+        }
+        found.sort_by_key(|leaf| leaf.seq);
+        Ok(found)
+    }
+
+    /// Reads every record of every segment and follows the chain through all of them.
+    ///
+    /// # Errors
+    /// [`SpoolError::Corrupt`] naming the first record that is not what it was.
+    pub fn verify(&self) -> Result<Head, SpoolError> {
+        let view = self.view();
+        let mut chain: Option<Link> = None;
+        for place in (0..view.segments.len()).filter_map(|index| Place::of(&view, index)) {
+            let mut reader = self.reader(place)?;
+            if chain.is_some_and(|chain| chain != reader.link) {
+                return Err(self.corrupt(place, 0, reader.link.next));
+            }
+            while reader.link.next < place.next {
+                self.leaf(&mut reader, place)?;
+            }
+            chain = Some(reader.link);
+        }
+        Ok(chain.map_or(self.head(), |link| Head {
+            next: link.next,
+            hash: link.hash,
+        }))
+    }
+
+    fn view(&self) -> View {
+        self.inner.shared.view.lock().clone()
+    }
+
+    fn reader(&self, place: Place) -> Result<Reader, SpoolError> {
+        let shared = &self.inner.shared;
+        let file = shared.storage.open(&self.segment_path(place), Open::Read)?;
+        let start = frame::read_segment_header(&*file)?
+            .filter(|start| start.next == place.name.first)
+            .ok_or_else(|| self.corrupt(place, 0, place.name.first))?;
+        Ok(Reader::new(file, Arc::clone(&shared.node), start))
+    }
+
+    /// The next leaf, which must be there.
+    fn leaf(&self, reader: &mut Reader, place: Place) -> Result<SpooledLeaf, SpoolError> {
+        let (offset, seq) = (reader.offset, reader.link.next);
+        match reader.next(place.length) {
+            Ok(frame) => Ok(SpooledLeaf {
+                seq,
+                leaf_hash: frame.hash,
+                leaf: frame.leaf.to_vec(),
+            }),
+            Err(Stop::Storage(error)) => Err(error.into()),
+            Err(Stop::Bad | Stop::End) => Err(self.corrupt(place, offset, seq)),
+        }
+    }
+
+    fn corrupt(&self, place: Place, offset: u64, seq: u64) -> SpoolError {
+        SpoolError::Corrupt {
+            segment: self.segment_path(place),
+            offset,
+            seq,
+        }
+    }
+
+    fn segment_path(&self, place: Place) -> String {
+        format!("{}/{}", core::folder(self.node()), place.name)
+    }
+}
+
+/// A segment and where the records in it that count end.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    name: SegmentName,
+    length: u64,
+    next: u64,
+}
+
+impl Place {
+    fn of(view: &View, index: usize) -> Option<Self> {
+        let segment = view.segments.get(index)?;
+        // What lies behind the start of the next segment was never promised.
+        let next = view
+            .segments
+            .get(index + 1)
+            .map_or(view.next, |after| after.name.first);
+        // An abandoned attempt, or a newest segment without records, has nothing to read.
+        let place = Self {
+            name: segment.name,
+            length: segment.length,
+            next,
+        };
+        (segment.name.first < next).then_some(place)
+    }
+}
