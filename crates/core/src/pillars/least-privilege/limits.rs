@@ -140,22 +140,16 @@ pub(super) fn demand(
     let (Some(model), Some(bytes)) = (&hop.facts.model, hop.facts.body_bytes) else {
         return Err((Code::BODY_UNREADABLE, "the body names no model".to_owned()));
     };
-    let price = budget
-        .prices
-        .iter()
-        .find(|(pattern, _)| wildcard(pattern, model));
-    let Some((_, price)) = price else {
+    // A token stands for at least one byte, so the bytes bound the tokens.
+    let output = hop.facts.max_output_tokens.unwrap_or(OUTPUT_BOUND);
+    let Some(amount) = cost(budget, model, bytes, output) else {
         return Err((
             Code::MODEL_REFUSED,
             format!("budget `{name}` has no price for model `{model}`"),
         ));
     };
-    // A token stands for at least one byte, so the bytes bound the tokens.
-    let output = hop.facts.max_output_tokens.unwrap_or(OUTPUT_BOUND);
-    let cost =
-        u128::from(bytes) * u128::from(price.input) + u128::from(output) * u128::from(price.output);
     Ok(Demand {
-        amount: u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX),
+        amount,
         budget: name.clone(),
         key: match budget.per {
             BudgetScope::All => String::new(),
@@ -164,6 +158,17 @@ pub(super) fn demand(
         limit: budget.limit_microusd,
         window: budget.window,
     })
+}
+
+/// What tokens of a model cost by a budget's prices, in micro-dollars, rounded up; `None` for a
+/// model without a price.
+#[must_use]
+pub fn cost(budget: &Budget, model: &str, input: u64, output: u64) -> Option<u64> {
+    let mut prices = budget.prices.iter();
+    let (_, price) = prices.find(|(pattern, _)| wildcard(pattern, model))?;
+    let micros =
+        u128::from(input) * u128::from(price.input) + u128::from(output) * u128::from(price.output);
+    Some(u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 /// `*` stands for any run of characters.

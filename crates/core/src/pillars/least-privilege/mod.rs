@@ -11,6 +11,7 @@ mod token;
 pub use limits::Demand;
 pub use limits::Outcome;
 pub use limits::Reservation;
+pub use limits::cost;
 pub use token::TokenGrant;
 
 use super::Case;
@@ -91,6 +92,12 @@ impl Pending {
     #[must_use]
     pub fn demands(&self) -> &[Demand] {
         &self.demands
+    }
+
+    /// What the issuer may put into a token, where one was asked for.
+    #[must_use]
+    pub const fn grant(&self) -> Option<&TokenGrant> {
+        self.grant.as_ref()
     }
 
     /// Completes the proof with what came of the reservations.

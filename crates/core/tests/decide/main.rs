@@ -1,0 +1,10 @@
+//! The decision, judged by tables: one hop that is allowed, and what each single change to it
+//! leads to.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod fixture;
+mod issuer;
+mod limits;
+mod records;
+mod refusals;
+mod sentences;
