@@ -1,5 +1,9 @@
 //! What countersign's tests share. Nothing here is shipped.
 
+mod clock;
 mod not_run;
+pub mod pki;
+pub mod tokens;
 
+pub use clock::FakeClock;
 pub use not_run::not_run;

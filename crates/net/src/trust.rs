@@ -1,0 +1,167 @@
+use crate::digest;
+use arc_swap::ArcSwap;
+use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::TrustDomain;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::TrustAnchor;
+use rustls_pki_types::pem::PemObject;
+use std::fmt;
+use std::sync::Arc;
+
+/// The roots of one trust domain, at one generation.
+///
+/// Roots of several trust domains are never pooled: whoever holds one could speak for all.
+pub struct TrustBundle {
+    anchors: Vec<TrustAnchor<'static>>,
+    domain: TrustDomain,
+    facts: Vec<RootFacts>,
+    generation: u64,
+}
+
+/// What evidence says about a root.
+#[derive(Clone, Copy)]
+pub(crate) struct RootFacts {
+    /// SHA-256 of the certificate.
+    pub(crate) certificate: Digest,
+    /// SHA-256 of its public key.
+    pub(crate) public_key: Digest,
+}
+
+/// The trust bundle in force, replaceable while listeners run.
+///
+/// A new bundle discards every TLS session made under the one before.
+#[derive(Debug)]
+pub struct Roots(ArcSwap<TrustBundle>);
+
+/// Why certificates are no trust bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// None given: it would trust nobody.
+    #[error("a trust bundle needs at least one root certificate")]
+    Empty,
+    /// Not a readable certificate.
+    #[error("root certificate number {0} can't be read")]
+    Unreadable(usize),
+}
+
+impl TrustBundle {
+    /// Takes the roots of `domain`; `generation` grows with each change of them.
+    ///
+    /// # Errors
+    /// [`TrustError`] if there is none or one is unreadable.
+    pub fn new(
+        domain: TrustDomain,
+        roots: &[CertificateDer<'_>],
+        generation: u64,
+    ) -> Result<Self, TrustError> {
+        let (mut anchors, mut facts) = (Vec::new(), Vec::new());
+        for (index, root) in roots.iter().enumerate() {
+            let unreadable = TrustError::Unreadable(index + 1);
+            let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable)?;
+            anchors.push(anchor.to_owned());
+            facts.push(RootFacts {
+                certificate: digest::sha256(root),
+                public_key: digest::of_public_key(root).ok_or(unreadable)?,
+            });
+        }
+        if anchors.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        Ok(Self {
+            anchors,
+            domain,
+            facts,
+            generation,
+        })
+    }
+
+    /// Reads the roots of `domain` in PEM.
+    ///
+    /// # Errors
+    /// [`TrustError`] if there is none or one is unreadable.
+    pub fn from_pem(domain: TrustDomain, pem: &[u8], generation: u64) -> Result<Self, TrustError> {
+        let mut roots = Vec::new();
+        for (index, root) in CertificateDer::pem_slice_iter(pem).enumerate() {
+            roots.push(root.map_err(|_| TrustError::Unreadable(index + 1))?);
+        }
+        Self::new(domain, &roots, generation)
+    }
+
+    /// The trust domain that these roots speak for.
+    #[must_use]
+    pub const fn domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// Which generation this is.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// SHA-256 of each root (DER).
+    pub fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.facts.iter().map(|facts| facts.certificate)
+    }
+
+    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
+    /// The root that `anchor` (one of [`Self::anchors`]) was made of.
+    pub(crate) fn facts(&self, anchor: &TrustAnchor<'_>) -> Option<RootFacts> {
+        let position = self.anchors.iter().position(|own| own == anchor)?;
+        self.facts.get(position).copied()
+    }
+}
+
+impl Roots {
+    /// Starts with this bundle.
+    #[must_use]
+    pub fn new(bundle: TrustBundle) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(bundle)))
+    }
+
+    /// The bundle in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<TrustBundle> {
+        self.0.load_full()
+    }
+
+    /// Puts `next` in force.
+    pub fn replace(&self, next: TrustBundle) {
+        self.0.store(Arc::new(next));
+    }
+}
+
+impl fmt::Debug for TrustBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roots: Vec<Digest> = self.digests().collect();
+        write!(
+            f,
+            "{} at generation {}: {roots:?}",
+            self.domain, self.generation
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_would_trust_nobody() {
+        let domain = TrustDomain::new("acme.internal").unwrap();
+        assert_eq!(
+            TrustBundle::new(domain.clone(), &[], 1).unwrap_err(),
+            TrustError::Empty
+        );
+        assert_eq!(
+            TrustBundle::from_pem(domain.clone(), b"", 1).unwrap_err(),
+            TrustError::Empty
+        );
+        let garbage = [CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])];
+        let error = TrustBundle::new(domain, &garbage, 1).unwrap_err();
+        assert_eq!(error, TrustError::Unreadable(1));
+    }
+}
