@@ -97,6 +97,17 @@ pub enum Defect {
     WithoutIntermediate,
 }
 
+/// What is wrong with an intermediate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntermediateDefect {
+    /// Expired.
+    Expired,
+    /// A key on P-521.
+    KeyP521,
+    /// Key usage without certificate signing.
+    MayNotSign,
+}
+
 impl Defect {
     /// Every way of being wrong.
     pub const ALL: [Self; 21] = [
@@ -147,10 +158,42 @@ impl Pki {
         let root = authority(domain, "root", start);
         let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
         let intermediate = authority(domain, "intermediate", start);
-        let key = KeyPair::generate().unwrap();
+        Self::signed(
+            domain,
+            root,
+            intermediate,
+            KeyPair::generate().unwrap(),
+            start,
+        )
+    }
+
+    /// A PKI whose intermediate is wrong in one way.
+    #[must_use]
+    pub fn with_intermediate(domain: &str, defect: IntermediateDefect) -> Self {
+        let good = Self::new(domain);
+        let mut params = authority(domain, "intermediate", good.start);
+        let mut key = KeyPair::generate().unwrap();
+        match defect {
+            IntermediateDefect::Expired => params.not_after = (good.start - HOUR).into(),
+            IntermediateDefect::KeyP521 => {
+                key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+            }
+            IntermediateDefect::MayNotSign => params.key_usages = vec![KeyUsagePurpose::CrlSign],
+        }
+        Self::signed(domain, good.root, params, key, good.start)
+    }
+
+    fn signed(
+        domain: &str,
+        root: CertifiedIssuer<'static, KeyPair>,
+        intermediate: CertificateParams,
+        key: KeyPair,
+        start: SystemTime,
+    ) -> Self {
         let intermediate = CertifiedIssuer::signed_by(intermediate, key, &root).unwrap();
+        let domain = TrustDomain::new(domain).unwrap();
         Self {
-            domain: TrustDomain::new(domain).unwrap(),
+            domain,
             intermediate,
             root,
             start,

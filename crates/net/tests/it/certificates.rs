@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use crate::pki::Defect;
+use crate::pki::IntermediateDefect;
 use crate::pki::Issued;
 use crate::pki::Pki;
 use crate::support::Outcome;
@@ -175,6 +176,28 @@ async fn another_ca_and_none_at_all() {
         None,
         "none",
     );
+}
+
+#[tokio::test]
+async fn an_intermediate_has_to_be_right_too() {
+    for (defect, fault) in [
+        (IntermediateDefect::Expired, CertificateFault::Time),
+        (IntermediateDefect::KeyP521, CertificateFault::Key),
+        (IntermediateDefect::MayNotSign, CertificateFault::Untrusted),
+    ] {
+        let pki = Pki::with_intermediate("acme.internal", defect);
+        let mut server = Server::start(mutual(&pki)).await;
+        let issued = pki.issue("frontend");
+        let leaf = sha256(&issued.chain[0]);
+        let echoed = echo(server.address, Arc::new(careless(Some(issued)))).await;
+        assert!(echoed.is_err(), "{defect:?} was served");
+        assert_refused(
+            server.outcome().await,
+            fault,
+            Some(leaf),
+            &format!("{defect:?}"),
+        );
+    }
 }
 
 #[tokio::test]
