@@ -148,6 +148,56 @@ fn after_a_failed_sync_the_segment_is_not_written_again() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_cache_is_not_believed_after_a_restart() {
+    let mut found_unpromised = 0;
+    for seed in 0..50 {
+        let disk = Disk::new(seed);
+        let (spool, _) = open_spool(&disk, Commit::Fsync).unwrap();
+        let _promise = spool.append_blocking(record(0)).unwrap();
+        disk.fail_at(disk.operations() + 1, Fault::Broken);
+        assert!(spool.append_blocking(record(1)).is_err());
+        drop(spool);
+        // The record without a promise is readable, clean in the cache, and not on the disk.
+        let disk = disk.after_kill();
+        let (spool, recovered) = open_spool(&disk, Commit::Fsync).unwrap();
+        found_unpromised += recovered.records - 1;
+        let _promise = spool.append_blocking(record(2)).unwrap();
+        let head = spool.head();
+        let after = disk.after_power_cut(&mut Random::new(seed));
+        let (spool, _) = open_spool(&after, Commit::Fsync).unwrap();
+        assert_eq!(spool.verify().unwrap(), head, "seed {seed}");
+    }
+    assert_eq!(found_unpromised, 50);
+}
+
+#[test]
+fn what_a_failed_write_left_is_cut_off_before_the_next() {
+    for commit in [Commit::Fsync, Commit::Os] {
+        let mut torn = 0;
+        for seed in 0..20 {
+            let disk = Disk::new(seed);
+            let (spool, _) = open_spool(&disk, commit).unwrap();
+            let _promise = spool.append_blocking(record(8)).unwrap();
+            let path = disk
+                .files()
+                .into_iter()
+                .find(|name| name.ends_with(".seg"))
+                .unwrap();
+            let whole = disk.content(&path).len() as u64;
+            disk.fail_at(disk.operations(), Fault::NoSpace);
+            assert!(matches!(
+                spool.append_blocking(record(8)),
+                Err(SpoolError::Full)
+            ));
+            torn += disk.content(&path).len() as u64 - whole;
+            let _promise = spool.append_blocking(record(0)).unwrap();
+            assert_eq!(disk.content(&path).len() as u64, spool.used_bytes());
+        }
+        assert!(torn > 0);
+    }
+}
+
+#[test]
 fn the_reserve_is_for_those_who_may_use_it() {
     let disk = Disk::new(1);
     let limits = SpoolOptions {
