@@ -43,7 +43,9 @@ pub struct Page {
 /// The page of a code, in either case.
 #[must_use]
 pub fn page(code: &str) -> Option<&'static Page> {
-    PAGES.iter().find(|page| page.code.as_str().eq_ignore_ascii_case(code))
+    PAGES
+        .iter()
+        .find(|page| page.code.as_str().eq_ignore_ascii_case(code))
 }
 
 macro_rules! pages {
@@ -251,9 +253,7 @@ that. Use two secrets.";
 UNUSED_SECRET = "CS0403", "a secret that nobody uses",
 "No service injects it and nobody may read it.";
 NO_FILE = "CS0501", "a file that can't be read",
-"The file does not exist or may not be read by this user.";
-NOT_UTF8 = "CS0502", "a file that is not utf-8",
-"Configuration is UTF-8 text. Convert the file.";
+"The file does not exist, may not be read by this user, or is not UTF-8 text.";
 TEST_FAILED = "CS0900", "a test failed",
 "The policy decides otherwise than a sentence of `tests` expects. The same evaluator decides at \
 run time, so this is what would happen. Correct the rule or the sentence.";
@@ -271,8 +271,16 @@ mod tests {
         let codes: BTreeSet<_> = PAGES.iter().map(|page| page.code).collect();
         assert_eq!(codes.len(), PAGES.len());
         for it in PAGES {
-            assert!(it.code.as_str().starts_with("CS0") && it.code.as_str().len() == 6, "{}", it.code);
-            assert!(!it.title.ends_with('.') && it.text.ends_with('.'), "{}", it.code);
+            assert!(
+                it.code.as_str().starts_with("CS0") && it.code.as_str().len() == 6,
+                "{}",
+                it.code
+            );
+            assert!(
+                !it.title.ends_with('.') && it.text.ends_with('.'),
+                "{}",
+                it.code
+            );
         }
         assert_eq!(page("cs0203").map(|it| it.code), Some(EDGE_NOWHERE));
         assert_eq!(page("CS9999"), None);

@@ -52,14 +52,26 @@ impl Diagnostic {
     /// An error at a place.
     #[must_use]
     pub fn error(code: ConfigCode, span: Span, message: impl Into<String>) -> Self {
-        let labels = vec![Label { span, text: String::new() }];
-        Self { code, severity: Severity::Error, message: message.into(), labels, help: None }
+        let labels = vec![Label {
+            span,
+            text: String::new(),
+        }];
+        Self {
+            code,
+            severity: Severity::Error,
+            message: message.into(),
+            labels,
+            help: None,
+        }
     }
 
     /// A warning at a place.
     #[must_use]
     pub fn warning(code: ConfigCode, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(code, span, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, span, message)
+        }
     }
 
     /// What to say beside the caret.
@@ -74,7 +86,10 @@ impl Diagnostic {
     /// Another place that belongs to it.
     #[must_use]
     pub fn and(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label { span, text: text.into() });
+        self.labels.push(Label {
+            span,
+            text: text.into(),
+        });
         self
     }
 
@@ -88,7 +103,10 @@ impl Diagnostic {
     /// The place that is printed first.
     #[must_use]
     pub fn span(&self) -> Span {
-        self.labels.first().map(|label| label.span).unwrap_or_default()
+        self.labels
+            .first()
+            .map(|label| label.span)
+            .unwrap_or_default()
     }
 
     /// Whether it keeps the configuration from being used.
@@ -104,7 +122,11 @@ impl Diagnostic {
 #[must_use]
 pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> Value {
     let entry = |diagnostic: &Diagnostic| {
-        let labels: Vec<_> = diagnostic.labels.iter().map(|it| label_json(it, sources)).collect();
+        let labels: Vec<_> = diagnostic
+            .labels
+            .iter()
+            .map(|it| label_json(it, sources))
+            .collect();
         json!({
             "code": diagnostic.code.as_str(),
             "help": diagnostic.help,
@@ -153,18 +175,30 @@ impl Report {
         }
     }
 
+    /// How much was said so far.
+    pub(crate) const fn count(&self) -> usize {
+        self.found.len() + self.dropped
+    }
+
     /// Whether comparing names for a suggestion is still worth it.
     pub(crate) fn may_suggest(&self) -> bool {
         self.found.len() < MAX_SUGGESTIONS
     }
 
-    /// Everything, in the order of the files, once each.
+    /// Everything, in the order of the files, once each. Beside errors there are no warnings:
+    /// most would be about what an error left out.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        self.found.sort_by(|a, b| (a.span(), a.code).cmp(&(b.span(), b.code)));
+        if self.found.iter().any(Diagnostic::is_error) {
+            self.found.retain(Diagnostic::is_error);
+        }
+        self.found.sort_by_key(|it| (it.span(), it.code));
         self.found.dedup();
         if let (true, Some(last)) = (self.dropped > 0, self.found.last().map(Diagnostic::span)) {
             let message = format!("{} more problems are not shown", self.dropped);
-            self.found.push(Diagnostic::error(super::codes::TOO_BIG, last, message).help("correct those above first"));
+            self.found.push(
+                Diagnostic::error(super::codes::TOO_BIG, last, message)
+                    .help("correct those above first"),
+            );
         }
         self.found
     }

@@ -28,16 +28,37 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         Severity::Warning => "1;33",
     };
     let head = format!("{}[{}]", diagnostic.severity.word(), diagnostic.code);
-    let mut out = format!("{}: {}\n", paint.with(accent, &head), paint.with("1", &harmless(&diagnostic.message)));
+    let mut out = format!(
+        "{}: {}\n",
+        paint.with(accent, &head),
+        paint.with("1", &harmless(&diagnostic.message))
+    );
     let line_of = |label: &Label| sources.place(label.span).line;
-    let gutter = diagnostic.labels.iter().map(line_of).max().unwrap_or(1).to_string().len();
+    let gutter = diagnostic
+        .labels
+        .iter()
+        .map(line_of)
+        .max()
+        .unwrap_or(1)
+        .to_string()
+        .len();
     for (index, label) in diagnostic.labels.iter().enumerate() {
-        let mark = if index == 0 { ('^', accent) } else { ('-', "1;34") };
+        let mark = if index == 0 {
+            ('^', accent)
+        } else {
+            ('-', "1;34")
+        };
         snippet(&mut out, label, sources, gutter, mark, &paint);
     }
     if let Some(help) = &diagnostic.help {
         let equals = paint.with("1;34", "=");
-        let _ = writeln!(out, "{:gutter$} {equals} {}: {}", "", paint.with("1", "help"), harmless(help));
+        let _ = writeln!(
+            out,
+            "{:gutter$} {equals} {}: {}",
+            "",
+            paint.with("1", "help"),
+            harmless(help)
+        );
     }
     out
 }
@@ -45,7 +66,9 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
 /// Several diagnostics with an empty line between them.
 #[must_use]
 pub fn render_all(diagnostics: &[Diagnostic], sources: &Sources, colour: bool) -> String {
-    let each = diagnostics.iter().map(|diagnostic| render(diagnostic, sources, colour));
+    let each = diagnostics
+        .iter()
+        .map(|diagnostic| render(diagnostic, sources, colour));
     each.collect::<Vec<_>>().join("\n")
 }
 
@@ -62,16 +85,27 @@ fn snippet(
     let line = harmless(&sources.line(place));
     let column = place.column.saturating_sub(1) as usize;
     let length = line.chars().count();
-    let stop = if end.line == place.line { end.column.saturating_sub(1) as usize } else { length };
+    let stop = if end.line == place.line {
+        end.column.saturating_sub(1) as usize
+    } else {
+        length
+    };
     let (shown, shift) = window(&line, column);
     let width = stop.min(length).saturating_sub(column).clamp(1, WIDTH);
     let indent = " ".repeat(column + shift.1 - shift.0);
-    let carets = paint.with(accent, &format!("{}{}", mark.to_string().repeat(width), spaced(&label.text)));
+    let carets = paint.with(
+        accent,
+        &format!("{}{}", mark.to_string().repeat(width), spaced(&label.text)),
+    );
     let arrow = paint.with("1;34", "-->");
     let bar = paint.with("1;34", "|");
     let number = paint.with("1;34", &format!("{:>gutter$}", place.line));
     let file = harmless(sources.name(place.file));
-    let _ = writeln!(out, "{:gutter$} {arrow} {file}:{}:{}", "", place.line, place.column);
+    let _ = writeln!(
+        out,
+        "{:gutter$} {arrow} {file}:{}:{}",
+        "", place.line, place.column
+    );
     let _ = writeln!(out, "{number} {bar} {shown}");
     let _ = writeln!(out, "{:gutter$} {bar} {indent}{carets}", "");
 }
@@ -91,7 +125,11 @@ fn window(line: &str, column: usize) -> (String, (usize, usize)) {
 }
 
 fn spaced(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(" {}", harmless(text)) }
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", harmless(text))
+    }
 }
 
 /// Control and direction-changing characters replaced one for one, so that columns stay.
@@ -99,7 +137,10 @@ fn harmless(text: &str) -> String {
     let replace = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => '\u{fffd}',
         c => c,
     };
     text.chars().map(replace).collect()
@@ -111,6 +152,10 @@ struct Paint {
 
 impl Paint {
     fn with(&self, style: &str, text: &str) -> String {
-        if self.on { format!("\u{1b}[{style}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.on {
+            format!("\u{1b}[{style}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }

@@ -4,6 +4,13 @@
 //! Schema and the reference pages have nothing else to be made from. A key of the language that
 //! this build does not enforce is declared as [`Presence::Later`]: it is known, and refused.
 
+mod services;
+
+pub use services::BODY;
+pub use services::CREDENTIAL;
+pub use services::OPERATION;
+pub use services::SERVICE;
+
 /// A map with a fixed set of keys.
 #[derive(Debug)]
 pub struct Shape {
@@ -67,20 +74,38 @@ impl Shape {
 
     /// The names of the keys this build takes, in the order declared.
     pub fn known(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.keys.iter().filter(|key| key.presence != Presence::Later).map(|key| key.name)
+        self.keys
+            .iter()
+            .filter(|key| key.presence != Presence::Later)
+            .map(|key| key.name)
     }
 }
 
 const fn must(name: &'static str, form: Form, doc: &'static str) -> Key {
-    Key { name, form, presence: Presence::Required, doc }
+    Key {
+        name,
+        form,
+        presence: Presence::Required,
+        doc,
+    }
 }
 
 const fn may(name: &'static str, form: Form, default: &'static str, doc: &'static str) -> Key {
-    Key { name, form, presence: Presence::Default(default), doc }
+    Key {
+        name,
+        form,
+        presence: Presence::Default(default),
+        doc,
+    }
 }
 
 const fn later(name: &'static str, doc: &'static str) -> Key {
-    Key { name, form: Form::Open, presence: Presence::Later, doc }
+    Key {
+        name,
+        form: Form::Open,
+        presence: Presence::Later,
+        doc,
+    }
 }
 
 /// The whole file.
@@ -88,18 +113,73 @@ pub static FILE: Shape = Shape {
     name: "the file",
     doc: "Which doors, who is who, who may what, what can be reached, and the proof.",
     keys: &[
-        may("trust_domain", Form::Text("acme.internal"), "local.dev.invalid in development", "Whose certificates and tokens count; required outside development."),
-        may("environment", Form::Choice(&["dev", "prod"]), "prod", "Development is loopback only and watermarked."),
-        may("staleness", Form::Map(&STALENESS), "15s and 5m", "How old an enforcement point's knowledge may be before it refuses."),
-        may("listeners", Form::Entries("web", &LISTENER), "none", "Doors, and what a caller must prove at them."),
-        may("identities", Form::Entries("frontend", &IDENTITY), "none", "Workloads."),
-        may("roles", Form::Entries("analyst", &ROLE), "none", "Who may what."),
-        may("services", Form::Entries("hms-api", &SERVICE), "none", "What can be reached, and what each operation needs."),
-        may("edges", Form::Pairs("web -> frontend", "GET /**"), "none: deny", "Which door or workload may reach which operations of which service at all."),
-        may("secrets", Form::Entries("openai", &SECRET), "none", "Secrets by name."),
-        may("budgets", Form::Entries("llm", &BUDGET), "none", "Spending limits by name."),
+        may(
+            "trust_domain",
+            Form::Text("acme.internal"),
+            "local.dev.invalid in development",
+            "Whose certificates and tokens count; required outside development.",
+        ),
+        may(
+            "environment",
+            Form::Choice(&["dev", "prod"]),
+            "prod",
+            "Development is loopback only and watermarked.",
+        ),
+        may(
+            "staleness",
+            Form::Map(&STALENESS),
+            "15s and 5m",
+            "How old an enforcement point's knowledge may be before it refuses.",
+        ),
+        may(
+            "listeners",
+            Form::Entries("web", &LISTENER),
+            "none",
+            "Doors, and what a caller must prove at them.",
+        ),
+        may(
+            "identities",
+            Form::Entries("frontend", &IDENTITY),
+            "none",
+            "Workloads.",
+        ),
+        may(
+            "roles",
+            Form::Entries("analyst", &ROLE),
+            "none",
+            "Who may what.",
+        ),
+        may(
+            "services",
+            Form::Entries("hms-api", &SERVICE),
+            "none",
+            "What can be reached, and what each operation needs.",
+        ),
+        may(
+            "edges",
+            Form::Pairs("web -> frontend", "GET /**"),
+            "none: deny",
+            "Which door or workload may reach which operations of which service at all.",
+        ),
+        may(
+            "secrets",
+            Form::Entries("openai", &SECRET),
+            "none",
+            "Secrets by name.",
+        ),
+        may(
+            "budgets",
+            Form::Entries("llm", &BUDGET),
+            "none",
+            "Spending limits by name.",
+        ),
         may("audit", Form::Map(&AUDIT), "fsync, 7y", "The ledger."),
-        may("tests", Form::Entries("an analyst reads a report", &TEST), "none", "Sentences that must hold before a configuration is used."),
+        may(
+            "tests",
+            Form::Entries("an analyst reads a report", &TEST),
+            "none",
+            "Sentences that must hold before a configuration is used.",
+        ),
         later("login", "OIDC issuers."),
         later("tiers", "Rate limits of roles."),
         later("policies", "Rego policies."),
@@ -113,8 +193,18 @@ pub static STALENESS: Shape = Shape {
     name: "`staleness`",
     doc: "Measured since the last signed heartbeat, never by wall clock.",
     keys: &[
-        may("revocations", Form::Text("15s"), "15s", "Since the last word about revocations."),
-        may("policy", Form::Text("5m"), "5m", "Since the last word about policy."),
+        may(
+            "revocations",
+            Form::Text("15s"),
+            "15s",
+            "Since the last word about revocations.",
+        ),
+        may(
+            "policy",
+            Form::Text("5m"),
+            "5m",
+            "Since the last word about policy.",
+        ),
     ],
 };
 
@@ -123,14 +213,52 @@ pub static LISTENER: Shape = Shape {
     name: "a listener",
     doc: "A door; its peer kind says what a caller proves.",
     keys: &[
-        must("bind", Form::Text(":8443"), "Address and port; `:8443` is all addresses."),
-        must("peer", Form::Choice(&["service", "browser"]), "Who comes in by it."),
-        may("hosts", Form::Texts("app.acme.example"), "in development the address and `localhost`", "Host names it answers to."),
-        may("login", Form::Choice(&["dev"]), "none", "How people sign in; required for `browser`."),
-        may("routes", Form::Pairs("app.acme.example/**", "frontend"), "the one service its edges lead to", "Which service a host and path lead to at a browser door."),
-        may("tls", Form::Choice(&["internal"]), "internal", "Where the door's certificate comes from."),
-        may("min_tls", Form::Pairs("1.2", "a scanner that cannot do 1.3"), "1.3", "An older version with the reason for it, `browser` only."),
-        may("limits", Form::Map(&LIMITS), "see there", "Size and time limits."),
+        must(
+            "bind",
+            Form::Text(":8443"),
+            "Address and port; `:8443` is all addresses.",
+        ),
+        must(
+            "peer",
+            Form::Choice(&["service", "browser"]),
+            "Who comes in by it.",
+        ),
+        may(
+            "hosts",
+            Form::Texts("app.acme.example"),
+            "in development the address and `localhost`",
+            "Host names it answers to.",
+        ),
+        may(
+            "login",
+            Form::Choice(&["dev"]),
+            "none",
+            "How people sign in; required for `browser`.",
+        ),
+        may(
+            "routes",
+            Form::Pairs("app.acme.example/**", "frontend"),
+            "the one service its edges lead to",
+            "Which service a host and path lead to at a browser door.",
+        ),
+        may(
+            "tls",
+            Form::Choice(&["internal"]),
+            "internal",
+            "Where the door's certificate comes from.",
+        ),
+        may(
+            "min_tls",
+            Form::Pairs("1.2", "a scanner that cannot do 1.3"),
+            "1.3",
+            "An older version with the reason for it, `browser` only.",
+        ),
+        may(
+            "limits",
+            Form::Map(&LIMITS),
+            "see there",
+            "Size and time limits.",
+        ),
         later("client_ca", "The authority of a partner."),
         later("rate", "Requests per time."),
         later("cors", "Cross-origin rules."),
@@ -142,12 +270,42 @@ pub static LIMITS: Shape = Shape {
     name: "`limits`",
     doc: "What one caller can take up.",
     keys: &[
-        may("header", Form::Text("32KiB"), "32KiB", "Size of a request's header block."),
-        may("header_time", Form::Text("10s"), "10s", "Time for it to arrive."),
-        may("body", Form::Text("1MiB"), "1MiB", "Size of a request body."),
-        may("idle", Form::Text("60s"), "60s", "Time a connection may be silent."),
-        may("connections", Form::Text("10000"), "10000", "Connections at once."),
-        may("streams", Form::Text("100"), "100", "Streams at once on one connection."),
+        may(
+            "header",
+            Form::Text("32KiB"),
+            "32KiB",
+            "Size of a request's header block.",
+        ),
+        may(
+            "header_time",
+            Form::Text("10s"),
+            "10s",
+            "Time for it to arrive.",
+        ),
+        may(
+            "body",
+            Form::Text("1MiB"),
+            "1MiB",
+            "Size of a request body.",
+        ),
+        may(
+            "idle",
+            Form::Text("60s"),
+            "60s",
+            "Time a connection may be silent.",
+        ),
+        may(
+            "connections",
+            Form::Text("10000"),
+            "10000",
+            "Connections at once.",
+        ),
+        may(
+            "streams",
+            Form::Text("100"),
+            "100",
+            "Streams at once on one connection.",
+        ),
     ],
 };
 
@@ -156,7 +314,12 @@ pub static IDENTITY: Shape = Shape {
     name: "an identity",
     doc: "A workload; its SPIFFE ID is `spiffe://<trust domain>/<name>`.",
     keys: &[
-        may("attest", Form::Map(&ATTEST), "issued by command", "Where it runs."),
+        may(
+            "attest",
+            Form::Map(&ATTEST),
+            "issued by command",
+            "Where it runs.",
+        ),
         later("kind", "AI agents and partners."),
         later("owner", "The person an agent belongs to."),
         later("login", "The issuer of a pipeline's tokens."),
@@ -172,7 +335,11 @@ pub static ATTEST: Shape = Shape {
     name: "`attest`",
     doc: "How a process is recognised as this identity.",
     keys: &[
-        must("unix", Form::Map(&UNIX), "By its system user, on the admin socket."),
+        must(
+            "unix",
+            Form::Map(&UNIX),
+            "By its system user, on the admin socket.",
+        ),
         later("k8s", "By its service account."),
     ],
 };
@@ -193,78 +360,25 @@ pub static ROLE: Shape = Shape {
     name: "a role",
     doc: "Permissions, and who has them.",
     keys: &[
-        may("members", Form::Texts("group:analysts"), "nobody", "Identities, groups and people."),
-        may("includes", Form::Texts("analyst"), "none", "Roles whose permissions it has too."),
-        may("may", Form::Texts("report:read"), "nothing", "Its own permissions."),
+        may(
+            "members",
+            Form::Texts("group:analysts"),
+            "nobody",
+            "Identities, groups and people.",
+        ),
+        may(
+            "includes",
+            Form::Texts("analyst"),
+            "none",
+            "Roles whose permissions it has too.",
+        ),
+        may(
+            "may",
+            Form::Texts("report:read"),
+            "nothing",
+            "Its own permissions.",
+        ),
         later("tier", "How often."),
-    ],
-};
-
-/// An entry of `services`.
-pub static SERVICE: Shape = Shape {
-    name: "a service",
-    doc: "Something that can be reached; its peer kind says how we prove ourselves to it.",
-    keys: &[
-        must("peer", Form::Choice(&["service", "third-party"]), "What it is."),
-        may("url", Form::Text("https://api.hms.svc:8443"), "none", "Where it is; required for `service` and `third-party`."),
-        may("identity", Form::Text("hms-api"), "the identity of its own name", "Which workload it must prove to be."),
-        may("credential", Form::Map(&CREDENTIAL), "none", "What is put into a call on its way out; required for `third-party`."),
-        may("headers", Form::Texts("x-request-id"), "a preset", "Request headers that may travel to a third party."),
-        may("timeout", Form::Text("30s"), "30s", "How long a call may take."),
-        may("max_stream", Form::Text("1h"), "1h", "How long a stream may live."),
-        may("network", Form::Choice(&["public", "private"]), "public", "Whether private addresses may be dialled."),
-        may("case", Form::Choice(&["sensitive", "insensitive"]), "sensitive", "`insensitive` for upstreams that fold the case of paths."),
-        may("needs", Form::Text("report:read"), "none", "A permission for all of it, or `edge`."),
-        may("operations", Form::Entries("GET /v1/reports/**", &OPERATION), "none", "What each operation needs."),
-        later("urls", "Several addresses."),
-        later("balance", "How calls are spread over them."),
-        later("health", "How they are probed."),
-        later("retry", "Which calls are tried again."),
-        later("lease", "Leased users of a database."),
-        later("engine", "What provisions."),
-        later("through", "Only by the agent."),
-        later("certificate", "The certificate a partner issued to us."),
-    ],
-};
-
-/// `credential` of a service.
-pub static CREDENTIAL: Shape = Shape {
-    name: "`credential`",
-    doc: "A secret put into a call on its way out; the caller never sees it.",
-    keys: &[
-        must("secret", Form::Text("openai"), "Which secret."),
-        must("as", Form::Text("bearer"), "`bearer` or `header:<name>`."),
-    ],
-};
-
-/// An entry of `operations`.
-pub static OPERATION: Shape = Shape {
-    name: "an operation",
-    doc: "What calls that match the pattern need; all matching entries apply together.",
-    keys: &[
-        may("needs", Form::Text("report:read"), "an error", "A permission, or `edge`."),
-        may("except", Form::Texts("/health"), "nothing", "Carved out of the pattern."),
-        may("subject", Form::Choice(&["person"]), "anybody", "Only people may."),
-        may("body", Form::Map(&BODY), "the listener's limits", "Rules for the request body."),
-        may("models", Form::Texts("gpt-*"), "any", "Allowed models."),
-        may("budget", Form::Text("llm"), "none", "The budget it draws on."),
-        may("hours", Form::Text("mon-fri 08:00-18:00"), "always", "When it is allowed, in UTC."),
-        later("policy", "A Rego policy."),
-        later("approve", "Who approves."),
-        later("input", "The schema of an input."),
-        later("token", "How long a sub-token lives."),
-        later("rate", "Requests per time."),
-    ],
-};
-
-/// `body` of an operation.
-pub static BODY: Shape = Shape {
-    name: "`body`",
-    doc: "Rules for the request body.",
-    keys: &[
-        must("max", Form::Text("64KiB"), "Its largest size."),
-        later("schema", "A JSON Schema."),
-        later("screen", "Screens for prompts."),
     ],
 };
 
@@ -273,9 +387,23 @@ pub static SECRET: Shape = Shape {
     name: "a secret",
     doc: "A secret by name; its value is never in the file.",
     keys: &[
-        must("from", Form::Text("store:openai"), "`store:`, `env:` or `file:`."),
-        may("needs", Form::Text("secret:read"), "secret:read", "The permission a reader's token carries."),
-        may("readers", Form::Texts("hms-api"), "nobody", "Who may read it; a grant on this one name."),
+        must(
+            "from",
+            Form::Text("store:openai"),
+            "`store:`, `env:` or `file:`.",
+        ),
+        may(
+            "needs",
+            Form::Text("secret:read"),
+            "secret:read",
+            "The permission a reader's token carries.",
+        ),
+        may(
+            "readers",
+            Form::Texts("hms-api"),
+            "nobody",
+            "Who may read it; a grant on this one name.",
+        ),
         later("rotate", "How often it is replaced."),
     ],
 };
@@ -285,9 +413,22 @@ pub static BUDGET: Shape = Shape {
     name: "a budget",
     doc: "A spending limit.",
     keys: &[
-        must("limit", Form::Text("$50/day"), "Dollars per hour, day, week or month."),
-        may("per", Form::Choice(&["all", "subject"]), "all", "Whose spending is added up."),
-        must("prices", Form::Entries("gpt-*", &PRICE), "Prices by model; the first match counts."),
+        must(
+            "limit",
+            Form::Text("$50/day"),
+            "Dollars per hour, day, week or month.",
+        ),
+        may(
+            "per",
+            Form::Choice(&["all", "subject"]),
+            "all",
+            "Whose spending is added up.",
+        ),
+        must(
+            "prices",
+            Form::Entries("gpt-*", &PRICE),
+            "Prices by model; the first match counts.",
+        ),
         later("warn", "When to warn."),
     ],
 };
@@ -307,7 +448,12 @@ pub static AUDIT: Shape = Shape {
     name: "`audit`",
     doc: "The ledger.",
     keys: &[
-        may("commit", Form::Choice(&["fsync", "os"]), "fsync", "`os` survives a process crash, not a power cut."),
+        may(
+            "commit",
+            Form::Choice(&["fsync", "os"]),
+            "fsync",
+            "`os` survives a process crash, not a power cut.",
+        ),
         may("keep", Form::Text("7y"), "7y", "How long records are kept."),
         later("sinks", "Where records are sent as well."),
     ],
@@ -319,9 +465,23 @@ pub static TEST: Shape = Shape {
     doc: "A sentence that must hold.",
     keys: &[
         must("as", Form::Text("group:analysts"), "Who asks."),
-        may("via", Form::Text("web > frontend"), "directly", "The door and the workloads it comes by."),
-        must("call", Form::Text("GET hms-api/v1/reports/42"), "What is asked."),
-        may("with", Form::Map(&WITH), "nothing", "What the request says."),
+        may(
+            "via",
+            Form::Text("web > frontend"),
+            "directly",
+            "The door and the workloads it comes by.",
+        ),
+        must(
+            "call",
+            Form::Text("GET hms-api/v1/reports/42"),
+            "What is asked.",
+        ),
+        may(
+            "with",
+            Form::Map(&WITH),
+            "nothing",
+            "What the request says.",
+        ),
         must("expect", Form::Text("allow"), "`allow` or `deny <pillar>`."),
     ],
 };
@@ -336,3 +496,16 @@ pub static WITH: Shape = Shape {
         later("input", "A provisioning input."),
     ],
 };
+
+impl Form {
+    /// What a value may look like.
+    #[must_use]
+    pub fn example(&self) -> &'static str {
+        match self {
+            Self::Text(example) => example,
+            Self::Choice(words) => words.first().copied().unwrap_or_default(),
+            Self::Texts(_) => "[...]",
+            Self::Map(_) | Self::Entries(..) | Self::Pairs(..) | Self::Open => "{ ... }",
+        }
+    }
+}

@@ -17,7 +17,11 @@ impl Span {
     #[must_use]
     pub fn new(file: u16, range: Range<usize>) -> Self {
         let cap = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self { file, start: cap(range.start), end: cap(range.end.max(range.start)) }
+        Self {
+            file,
+            start: cap(range.start),
+            end: cap(range.end.max(range.start)),
+        }
     }
 
     /// The bytes as a range.
@@ -50,14 +54,23 @@ impl Sources {
     /// Adds a file and returns its index.
     pub fn add(&mut self, name: &str, text: String) -> u16 {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
-        self.files.push(Source { name: name.to_owned(), text, lines, masked: Vec::new() });
+        let lines = std::iter::once(0)
+            .chain(breaks.map(|(at, _)| at + 1))
+            .collect();
+        self.files.push(Source {
+            name: name.to_owned(),
+            text,
+            lines,
+            masked: Vec::new(),
+        });
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
     /// Name and text of every file, in the order read.
     pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files.iter().map(|file| (file.name.as_str(), file.text.as_str()))
+        self.files
+            .iter()
+            .map(|file| (file.name.as_str(), file.text.as_str()))
     }
 
     /// The name of a file; empty if there is no such file.
@@ -87,23 +100,47 @@ impl Sources {
     /// Line and column of a byte, which is capped to the length of the file.
     #[must_use]
     pub fn place_at(&self, file: u16, offset: usize) -> Place {
-        let Some(source) = self.file(file) else { return Place { file, line: 1, column: 1 } };
+        let Some(source) = self.file(file) else {
+            return Place {
+                file,
+                line: 1,
+                column: 1,
+            };
+        };
         let offset = offset.min(source.text.len());
-        let line = source.lines.partition_point(|start| *start <= offset).max(1);
+        let line = source
+            .lines
+            .partition_point(|start| *start <= offset)
+            .max(1);
         let start = source.lines.get(line - 1).copied().unwrap_or_default();
         let before = source.text.get(start..offset).unwrap_or_default();
         let cap = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Place { file, line: cap(line), column: cap(before.chars().count() + 1) }
+        Place {
+            file,
+            line: cap(line),
+            column: cap(before.chars().count() + 1),
+        }
     }
 
     /// The text of the line of a place, without its line break, with credentials starred out.
     #[must_use]
     pub fn line(&self, place: Place) -> String {
         let range = self.line_range(place);
-        let Some(source) = self.file(place.file) else { return String::new() };
-        let Some(line) = source.text.get(range.clone()) else { return String::new() };
-        let secret = |at: usize| source.masked.iter().any(|mask| mask.contains(&(range.start + at)));
-        line.char_indices().map(|(at, c)| if secret(at) { '*' } else { c }).collect()
+        let Some(source) = self.file(place.file) else {
+            return String::new();
+        };
+        let Some(line) = source.text.get(range.clone()) else {
+            return String::new();
+        };
+        let secret = |at: usize| {
+            source
+                .masked
+                .iter()
+                .any(|mask| mask.contains(&(range.start + at)))
+        };
+        line.char_indices()
+            .map(|(at, c)| if secret(at) { '*' } else { c })
+            .collect()
     }
 
     /// Keeps a credential out of everything that is printed.
@@ -114,10 +151,19 @@ impl Sources {
     }
 
     fn line_range(&self, place: Place) -> Range<usize> {
-        let Some(source) = self.file(place.file) else { return 0..0 };
+        let Some(source) = self.file(place.file) else {
+            return 0..0;
+        };
         let line = place.line as usize;
-        let start = source.lines.get(line.wrapping_sub(1)).copied().unwrap_or(source.text.len());
-        let end = source.lines.get(line).map_or(source.text.len(), |next| next - 1);
+        let start = source
+            .lines
+            .get(line.wrapping_sub(1))
+            .copied()
+            .unwrap_or(source.text.len());
+        let end = source
+            .lines
+            .get(line)
+            .map_or(source.text.len(), |next| next - 1);
         let text = source.text.get(start..end).unwrap_or_default();
         start..start + text.strip_suffix('\r').unwrap_or(text).len()
     }
@@ -135,12 +181,54 @@ mod tests {
     fn places_count_characters() {
         let mut sources = Sources::default();
         let file = sources.add("a.yaml", "ä: b\r\nc: d".to_owned());
-        assert_eq!(sources.place_at(file, 4), Place { file, line: 1, column: 4 });
-        assert_eq!(sources.place_at(file, 7), Place { file, line: 2, column: 1 });
-        assert_eq!(sources.place_at(file, 900), Place { file, line: 2, column: 5 });
-        assert_eq!(sources.line(Place { file, line: 1, column: 1 }), "ä: b");
-        assert_eq!(sources.line(Place { file, line: 2, column: 1 }), "c: d");
-        assert_eq!(sources.line(Place { file, line: 9, column: 1 }), "");
+        assert_eq!(
+            sources.place_at(file, 4),
+            Place {
+                file,
+                line: 1,
+                column: 4
+            }
+        );
+        assert_eq!(
+            sources.place_at(file, 7),
+            Place {
+                file,
+                line: 2,
+                column: 1
+            }
+        );
+        assert_eq!(
+            sources.place_at(file, 900),
+            Place {
+                file,
+                line: 2,
+                column: 5
+            }
+        );
+        assert_eq!(
+            sources.line(Place {
+                file,
+                line: 1,
+                column: 1
+            }),
+            "ä: b"
+        );
+        assert_eq!(
+            sources.line(Place {
+                file,
+                line: 2,
+                column: 1
+            }),
+            "c: d"
+        );
+        assert_eq!(
+            sources.line(Place {
+                file,
+                line: 9,
+                column: 1
+            }),
+            ""
+        );
     }
 
     #[test]
@@ -148,6 +236,13 @@ mod tests {
         let mut sources = Sources::default();
         let file = sources.add("a.yaml", "k: secret # é".to_owned());
         sources.mask(Span::new(file, 5..9));
-        assert_eq!(sources.line(Place { file, line: 1, column: 1 }), "k: se**** # é");
+        assert_eq!(
+            sources.line(Place {
+                file,
+                line: 1,
+                column: 1
+            }),
+            "k: se**** # é"
+        );
     }
 }

@@ -21,6 +21,7 @@ use saphyr_parser::StrInput;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;
+const TOO_DEEP: &str = "nested deeper than 64 levels";
 /// Most nodes, keys included.
 const MAX_NODES: usize = 200_000;
 /// How often reading goes on behind a grammar error that one character explains.
@@ -83,13 +84,16 @@ impl Node {
 /// There is no tree if the grammar is broken in a way that nothing behind it can be trusted.
 pub(super) fn parse(file: u16, text: &str, report: &mut Report) -> Option<Node> {
     if text.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len());
+        let message = format!(
+            "the file has {} bytes, at most {MAX_BYTES} are read",
+            text.len()
+        );
         let help = "split the configuration, or generate less of it";
         report.push(Diagnostic::error(codes::TOO_BIG, Span::new(file, 0..0), message).help(help));
         return None;
     }
-    let mut patched = check_characters(file, text, report);
-    let mut poisoned = Vec::new();
+    let (mut patched, mut poisoned) = check_characters(file, text, report);
+    let mut recoveries = 0;
     loop {
         let mut attempt = Builder::new(file, &patched, &poisoned);
         match attempt.run() {
@@ -102,24 +106,30 @@ pub(super) fn parse(file: u16, text: &str, report: &mut Report) -> Option<Node> 
                 return None;
             }
             Err(Stop::Grammar { at, info }) => {
-                let (diagnostic, recoverable) = grammar_error(file, text, at, &info);
+                let (mut diagnostic, recoverable) = grammar_error(file, text, at, &info);
+                if let (Some(bracket), false) = (attempt.open_bracket(), recoverable) {
+                    diagnostic =
+                        diagnostic.and(Span::new(file, bracket..bracket + 1), "this is still open");
+                }
                 report.push(diagnostic);
-                let again = recoverable && !poisoned.contains(&at) && poisoned.len() < MAX_RECOVERIES;
+                let again = recoverable && recoveries < MAX_RECOVERIES;
                 let Some(next) = again.then(|| patch(&patched, at)).flatten() else {
                     attempt.found.into_iter().for_each(|it| report.push(it));
                     return None;
                 };
                 patched = next;
-                poisoned.push(at);
+                recoveries += 1;
+                poisoned.insert(poisoned.partition_point(|it| *it < at), at);
             }
         }
     }
 }
 
 /// Reports characters that have no place in a configuration and replaces them by blanks of the
-/// same length, so that reading goes on.
-fn check_characters(file: u16, text: &str, report: &mut Report) -> String {
+/// same length, so that reading goes on; also gives their places, in order.
+fn check_characters(file: u16, text: &str, report: &mut Report) -> (String, Vec<usize>) {
     let mut clean = String::with_capacity(text.len());
+    let mut places = Vec::new();
     let mut tab_line = false;
     for (at, c) in text.char_indices() {
         let carriage = c == '\r' && text.as_bytes().get(at + 1) == Some(&b'\n');
@@ -133,19 +143,32 @@ fn check_characters(file: u16, text: &str, report: &mut Report) -> String {
             report.push(bad_character(c, Span::new(file, at..at + c.len_utf8())));
         }
         tab_line |= c == '\t';
+        places.push(at);
         clean.extend(std::iter::repeat_n(' ', c.len_utf8()));
     }
-    clean
+    (clean, places)
 }
 
 fn bad_character(c: char, span: Span) -> Diagnostic {
     let (code, message, help) = match c {
-        '\t' => (codes::TAB, "a tab".to_owned(), "use spaces, or write `\\t` inside double quotes"),
+        '\t' => (
+            codes::TAB,
+            "a tab".to_owned(),
+            "use spaces, or write `\\t` inside double quotes",
+        ),
         '\u{feff}' => {
             let message = "a byte order mark".to_owned();
-            (codes::CHARACTER, message, "remove it: save the file as UTF-8 without a byte order mark")
+            (
+                codes::CHARACTER,
+                message,
+                "remove it: save the file as UTF-8 without a byte order mark",
+            )
         }
-        c => (codes::CHARACTER, format!("the control character U+{:04X}", u32::from(c)), "remove it"),
+        c => (
+            codes::CHARACTER,
+            format!("the control character U+{:04X}", u32::from(c)),
+            "remove it",
+        ),
     };
     Diagnostic::error(code, span, format!("{message} is in the file")).help(help)
 }
@@ -155,42 +178,77 @@ fn bad_character(c: char, span: Span) -> Diagnostic {
 fn grammar_error(file: u16, text: &str, at: usize, info: &str) -> (Diagnostic, bool) {
     let rest = text.get(at..).unwrap_or_default();
     let first = rest.chars().next();
-    let word: String = rest.chars().take_while(|c| !c.is_whitespace() && !",]}".contains(*c)).take(60).collect();
-    let span = Span::new(file, at..at + word.len().max(first.map_or(0, char::len_utf8)));
+    let word: String = rest
+        .chars()
+        .take_while(|c| !c.is_whitespace() && !",]}".contains(*c))
+        .take(60)
+        .collect();
+    let span = Span::new(
+        file,
+        at..at + word.len().max(first.map_or(0, char::len_utf8)),
+    );
     let error = |code: ConfigCode, message: &str| Diagnostic::error(code, span, message);
     match first {
         Some('*') => {
-            let it = error(codes::ALIAS, "an unquoted `*` starts a yaml alias, which is not used here");
+            let it = error(
+                codes::ALIAS,
+                "an unquoted `*` starts a yaml alias, which is not used here",
+            );
             (it.help(format!("quote it: `\"{word}\"`")), true)
         }
         Some('@' | '`' | '%') => {
-            let it = error(codes::GRAMMAR, "text that starts with this character must be quoted");
+            let it = error(
+                codes::GRAMMAR,
+                "text that starts with this character must be quoted",
+            );
             (it.help(format!("quote it: `\"{word}\"`")), true)
         }
-        Some(':') => {
+        Some(':') if !info.contains("illegal placement") => {
             let span = Span::new(file, at..at + 1);
             let it = Diagnostic::error(codes::GRAMMAR, span, "a second `: ` in one entry");
             let help = "if it belongs to the value, quote the value: `key: \"a: b\"`; otherwise start a new line";
             (it.label("a map can't start here").help(help), true)
         }
-        Some('!') => (error(codes::TAG, "yaml tags are not used here").help("remove the tag, or quote the text"), false),
-        Some('&') => (error(codes::ALIAS, "yaml anchors are not used here").help("remove the anchor, or quote the text"), false),
-        _ => (error(codes::GRAMMAR, &format!("this is not yaml: {}", plain_words(info))).help(remedy(info)), false),
+        Some('!') => (
+            error(codes::TAG, "yaml tags are not used here")
+                .help("remove the tag, or quote the text"),
+            false,
+        ),
+        Some('&') => (
+            error(codes::ALIAS, "yaml anchors are not used here")
+                .help("remove the anchor, or quote the text"),
+            false,
+        ),
+        _ => (
+            error(
+                codes::GRAMMAR,
+                &format!("this is not yaml: {}", plain_words(info)),
+            )
+            .help(remedy(info)),
+            false,
+        ),
     }
 }
 
 fn plain_words(info: &str) -> &str {
     let after = |mark: &str| info.split_once(mark).map(|(_, rest)| rest);
-    after(", did not find ").or_else(|| after(", found ")).unwrap_or(info)
+    after(", did not find ")
+        .or_else(|| after(", found "))
+        .unwrap_or(info)
 }
 
 fn remedy(info: &str) -> &'static str {
     match info {
-        it if it.contains("quoted scalar") => "close the quote, and write `\\\\` for a backslash inside double quotes",
+        it if it.contains("quoted scalar") => {
+            "close the quote, and write `\\\\` for a backslash inside double quotes"
+        }
         it if it.contains("flow") || it.contains("bracket") || it.contains("illegal placement") => {
             "check that every `[` and `{` is closed and that a comma stands between entries"
         }
-        it if it.contains("block mapping") || it.contains("indent") || it.contains("block collection") => {
+        it if it.contains("block mapping")
+            || it.contains("indent")
+            || it.contains("block collection") =>
+        {
             "indent entries of one map or list by the same number of spaces"
         }
         _ => "look at this line and the one above it; quoting the text often helps",
@@ -216,6 +274,7 @@ struct Builder<'t> {
     text: &'t str,
     /// Byte offset of every character, if they differ.
     offsets: Option<Vec<usize>>,
+    /// Places, in order, at which a text is not what it seems.
     poisoned: &'t [usize],
     found: Vec<Diagnostic>,
     open: Vec<Open>,
@@ -231,13 +290,25 @@ struct Open {
 
 enum Items {
     Seq(Vec<Node>),
-    Map { entries: Vec<(Node, Node)>, key: Option<Node>, seen: HashMap<String, Span> },
+    Map {
+        entries: Vec<(Node, Node)>,
+        key: Option<Node>,
+        seen: HashMap<String, Span>,
+    },
 }
 
 impl<'t> Builder<'t> {
     fn new(file: u16, text: &'t str, poisoned: &'t [usize]) -> Self {
         let offsets = (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect());
-        Self { file, text, offsets, poisoned, found: Vec::new(), open: Vec::new(), nodes: 0 }
+        Self {
+            file,
+            text,
+            offsets,
+            poisoned,
+            found: Vec::new(),
+            open: Vec::new(),
+            nodes: 0,
+        }
     }
 
     fn run(&mut self) -> Result<Option<Node>, Stop> {
@@ -247,7 +318,12 @@ impl<'t> Builder<'t> {
             let (event, start, end) = event;
             if matches!(event, Event::DocumentStart(_)) && root.is_some() {
                 let help = "remove the `---` and what follows it, or use a second file";
-                self.wrong(codes::DOCUMENTS, start..end, "a second document starts here", help);
+                self.wrong(
+                    codes::DOCUMENTS,
+                    start..end,
+                    "a second document starts here",
+                    help,
+                );
                 break;
             }
             if let Some(node) = self.event(event, start, end)? {
@@ -261,19 +337,28 @@ impl<'t> Builder<'t> {
         Ok(root)
     }
 
-    fn next<'i>(&self, parser: &mut Parser<'i, StrInput<'i>>) -> Result<Option<(Event<'i>, usize, usize)>, Stop> {
+    fn next<'i>(
+        &self,
+        parser: &mut Parser<'i, StrInput<'i>>,
+    ) -> Result<Option<(Event<'i>, usize, usize)>, Stop> {
         match parser.next_event() {
             None => Ok(None),
             Some(Ok((event, span))) => {
                 let (start, end) = (self.byte(span.start.index()), self.byte(span.end.index()));
                 Ok(Some((event, start, end.max(start))))
             }
+            Some(Err(error)) if error.info().contains("recursion limit") => {
+                Err(self.limit(self.byte(error.marker().index()), TOO_DEEP))
+            }
             Some(Err(error)) => Err(self.stop(&error)),
         }
     }
 
     fn stop(&self, error: &ScanError) -> Stop {
-        Stop::Grammar { at: self.byte(error.marker().index()), info: error.info().to_owned() }
+        Stop::Grammar {
+            at: self.byte(error.marker().index()),
+            info: error.info().to_owned(),
+        }
     }
 
     /// Takes in an event; gives the root when it is complete.
@@ -281,10 +366,25 @@ impl<'t> Builder<'t> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let broken = self.check_properties(anchor, tag.is_some(), start..end);
-                let end = if style == ScalarStyle::Plain { end } else { self.trimmed(start, end) };
-                let poisoned = self.poisoned.iter().any(|at| (start..end.max(start + 1)).contains(at));
-                let scalar = Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
-                let value = if broken || poisoned { Value::Broken } else { Value::Scalar(scalar) };
+                let end = if style == ScalarStyle::Plain {
+                    end
+                } else {
+                    self.trimmed(start, end)
+                };
+                let next = self.poisoned.partition_point(|at| *at < start);
+                let poisoned = self
+                    .poisoned
+                    .get(next)
+                    .is_some_and(|at| *at < end.max(start + 1));
+                let scalar = Scalar {
+                    text: text.into_owned(),
+                    plain: style == ScalarStyle::Plain,
+                };
+                let value = if broken || poisoned {
+                    Value::Broken
+                } else {
+                    Value::Scalar(scalar)
+                };
                 self.add(value, start..end)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -293,12 +393,21 @@ impl<'t> Builder<'t> {
             }
             Event::MappingStart(anchor, tag) => {
                 let broken = self.check_properties(anchor, tag.is_some(), start..end);
-                let items = Items::Map { entries: Vec::new(), key: None, seen: HashMap::new() };
+                let items = Items::Map {
+                    entries: Vec::new(),
+                    key: None,
+                    seen: HashMap::new(),
+                };
                 self.begin(start, broken, items)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(end),
             Event::Alias(_) => {
-                self.wrong(codes::ALIAS, start..end, "yaml aliases are not used here", "write the value out");
+                self.wrong(
+                    codes::ALIAS,
+                    start..end,
+                    "yaml aliases are not used here",
+                    "write the value out",
+                );
                 self.add(Value::Broken, start..end)
             }
             _ => Ok(None),
@@ -307,15 +416,20 @@ impl<'t> Builder<'t> {
 
     fn begin(&mut self, start: usize, broken: bool, items: Items) -> Result<Option<Node>, Stop> {
         if self.open.len() >= MAX_DEPTH {
-            let message = format!("nested deeper than {MAX_DEPTH} levels");
-            return Err(self.limit(start, &message));
+            return Err(self.limit(start, TOO_DEEP));
         }
-        self.open.push(Open { start, broken, items });
+        self.open.push(Open {
+            start,
+            broken,
+            items,
+        });
         Ok(None)
     }
 
     fn end(&mut self, end: usize) -> Result<Option<Node>, Stop> {
-        let Some(open) = self.open.pop() else { return Ok(None) };
+        let Some(open) = self.open.pop() else {
+            return Ok(None);
+        };
         let end = self.trimmed(open.start, end);
         let value = match open.items {
             _ if open.broken => Value::Broken,
@@ -330,14 +444,22 @@ impl<'t> Builder<'t> {
         if self.nodes > MAX_NODES {
             return Err(self.limit(range.start, &format!("more than {MAX_NODES} values")));
         }
-        let node = Node { value, span: Span::new(self.file, range) };
+        let node = Node {
+            value,
+            span: Span::new(self.file, range),
+        };
         let file = self.file;
         match self.open.last_mut().map(|open| &mut open.items) {
             None => return Ok(Some(node)),
             Some(Items::Seq(items)) => items.push(node),
-            Some(Items::Map { key: key @ None, .. }) => *key = Some(node),
+            Some(Items::Map {
+                key: key @ None, ..
+            }) => *key = Some(node),
             Some(Items::Map { entries, key, seen }) => {
-                let key = key.take().unwrap_or(Node { value: Value::Broken, span: Span::new(file, 0..0) });
+                let key = key.take().unwrap_or(Node {
+                    value: Value::Broken,
+                    span: Span::new(file, 0..0),
+                });
                 match check_key(&key, seen) {
                     Ok(()) => entries.push((key, node)),
                     Err(diagnostic) => self.found.extend(diagnostic.map(|it| *it)),
@@ -347,22 +469,55 @@ impl<'t> Builder<'t> {
         Ok(None)
     }
 
-    fn check_properties(&mut self, anchor: usize, tag: bool, range: std::ops::Range<usize>) -> bool {
+    /// The innermost bracket that is not closed yet.
+    fn open_bracket(&self) -> Option<usize> {
+        let start = self.open.last()?.start;
+        self.text
+            .get(start..)?
+            .starts_with(['[', '{'])
+            .then_some(start)
+    }
+
+    fn check_properties(
+        &mut self,
+        anchor: usize,
+        tag: bool,
+        range: std::ops::Range<usize>,
+    ) -> bool {
         if tag {
-            self.wrong(codes::TAG, range, "yaml tags are not used here", "remove the tag, or quote the text");
+            self.wrong(
+                codes::TAG,
+                range,
+                "yaml tags are not used here",
+                "remove the tag, or quote the text",
+            );
         } else if anchor > 0 {
-            self.wrong(codes::ALIAS, range, "yaml anchors are not used here", "remove the anchor, or quote the text");
+            self.wrong(
+                codes::ALIAS,
+                range,
+                "yaml anchors are not used here",
+                "remove the anchor, or quote the text",
+            );
         }
         tag || anchor > 0
     }
 
-    fn wrong(&mut self, code: ConfigCode, range: std::ops::Range<usize>, message: &str, help: &str) {
-        self.found.push(Diagnostic::error(code, Span::new(self.file, range), message).help(help));
+    fn wrong(
+        &mut self,
+        code: ConfigCode,
+        range: std::ops::Range<usize>,
+        message: &str,
+        help: &str,
+    ) {
+        self.found
+            .push(Diagnostic::error(code, Span::new(self.file, range), message).help(help));
     }
 
     fn limit(&self, at: usize, message: &str) -> Stop {
         let it = Diagnostic::error(codes::TOO_BIG, Span::new(self.file, at..at), message);
-        Stop::Limit(Box::new(it.help("a configuration this large or deep is not read; split or flatten it")))
+        Stop::Limit(Box::new(it.help(
+            "a configuration this large or deep is not read; split or flatten it",
+        )))
     }
 
     /// The parser counts characters.
@@ -388,19 +543,28 @@ fn check_key(key: &Node, seen: &mut HashMap<String, Span>) -> Result<(), Option<
         Value::Scalar(scalar) => scalar,
         Value::Map(_) | Value::Seq(_) => {
             let it = error(codes::SHAPE, "a key is text, not a map or a list");
-            return Err(Some(Box::new(it.help("write the key as one word, quoted if it starts with `[` or `{`"))));
+            return Err(Some(Box::new(it.help(
+                "write the key as one word, quoted if it starts with `[` or `{`",
+            ))));
         }
     };
     if scalar.plain && scalar.text == "<<" {
         let it = error(codes::MERGE_KEY, "yaml merge keys are not used here");
-        return Err(Some(Box::new(it.help("remove it and write the entries out"))));
+        return Err(Some(Box::new(
+            it.help("remove it and write the entries out"),
+        )));
     }
     // `a -> b` and `a   -> b` are one edge, and `GET  /x` is `GET /x`.
     let squeezed = scalar.text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(first) = seen.get(&squeezed) {
-        let it = error(codes::DUPLICATE_KEY, &format!("`{squeezed}` is there twice"));
+        let it = error(
+            codes::DUPLICATE_KEY,
+            &format!("`{squeezed}` is there twice"),
+        );
         let it = it.label("again").and(*first, "first here");
-        return Err(Some(Box::new(it.help("remove one of them, or merge the two"))));
+        return Err(Some(Box::new(
+            it.help("remove one of them, or merge the two"),
+        )));
     }
     seen.insert(squeezed, key.span);
     Ok(())

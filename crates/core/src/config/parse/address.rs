@@ -1,0 +1,290 @@
+//! Addresses: where a door listens, which host it answers to, where a service is.
+
+use super::grammar::Parsed;
+use super::grammar::number_and_unit;
+use super::reader::Wrong;
+use super::reader::shortened;
+use crate::config::ServiceUrl;
+use crate::config::codes;
+use crate::vocabulary::CanonicalPath;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+
+/// `127.0.0.1:8443`, `[::1]:8443`, or `:8443` for all addresses.
+pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
+    if let Some(port) = text
+        .strip_prefix(':')
+        .and_then(|port| port.parse::<u16>().ok())
+    {
+        return Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port));
+    }
+    text.parse().map_err(|_| {
+        let help = match text.strip_prefix("localhost:") {
+            Some(port) => format!("write `127.0.0.1:{}`", shortened(port)),
+            None if number_and_unit(text).is_some_and(|(_, rest)| rest.is_empty()) => {
+                format!(
+                    "write `\"127.0.0.1:{0}\"`, or `\":{0}\"` for all addresses",
+                    shortened(text)
+                )
+            }
+            None => {
+                "write an address and a port such as `127.0.0.1:8443`, or `:8443` for all addresses"
+                    .to_owned()
+            }
+        };
+        Wrong::all(
+            codes::ADDRESS,
+            text,
+            format!("`{}` is not an address and a port", shortened(text)),
+            help,
+        )
+    })
+}
+
+/// A host name or literal address, lower case.
+pub(super) fn host(text: &str) -> Parsed<String> {
+    if is_host(text) {
+        return Ok(text.to_owned());
+    }
+    let lower = text.to_lowercase();
+    let bare = lower
+        .split_once("://")
+        .map_or(lower.as_str(), |(_, rest)| rest);
+    let bare = bare
+        .split(['/', ':'])
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.');
+    let help = match (text.contains('*'), is_host(bare)) {
+        (true, _) => "list the host names one by one".to_owned(),
+        (false, true) => format!("write `{bare}`"),
+        (false, false) => "write a host name such as `app.acme.example`".to_owned(),
+    };
+    Err(Wrong::all(
+        codes::HOST,
+        text,
+        format!("`{}` is not a host name", shortened(text)),
+        help,
+    ))
+}
+
+fn is_host(text: &str) -> bool {
+    let label = |it: &str| {
+        let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        !it.is_empty()
+            && it.len() <= 63
+            && it.bytes().all(fine)
+            && !it.starts_with('-')
+            && !it.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label) || text.parse::<Ipv6Addr>().is_ok()
+}
+
+/// `https://host:port/base`, or `http://` on loopback.
+pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let wrong = |message: &str, help: &str| Wrong::all(codes::URL, text, message, help);
+    if text.starts_with("unix:") {
+        return Err(Wrong::all(
+            codes::NOT_YET,
+            text,
+            "`unix:` is not in this build yet",
+            "use `http://127.0.0.1:<port>`",
+        ));
+    }
+    if !matches!(scheme, "https" | "http") {
+        let help = format!("write `https://{}`", shortened(rest));
+        return Err(wrong("the url of a service starts with `https://`", &help));
+    }
+    let (authority, path) = rest
+        .find('/')
+        .and_then(|at| rest.split_at_checked(at))
+        .unwrap_or((rest, ""));
+    if authority.contains('@') {
+        let at = scheme.len() + 3..scheme.len() + 3 + authority.len();
+        let help = "remove what stands before the `@`, and use `credential`";
+        return Err(Wrong::at(
+            codes::URL,
+            at,
+            "a user name or password in a url",
+            help,
+        ));
+    }
+    let base =
+        base_path(path).map_err(|wrong| wrong.shifted(scheme.len() + 3 + authority.len()))?;
+    let (host, port) =
+        authority_parts(authority).map_err(|wrong| wrong.shifted(scheme.len() + 3))?;
+    if scheme == "https" {
+        return Ok(ServiceUrl::Https {
+            host,
+            port: port.unwrap_or(443),
+            base,
+        });
+    }
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    if !loopback {
+        let message = "plain http leads out of this machine";
+        let help = format!("write `https://{}`", shortened(rest));
+        return Err(Wrong::all(codes::HTTP_UPSTREAM, text, message, help)
+            .label("only loopback may be `http://`"));
+    }
+    Ok(ServiceUrl::Http {
+        host,
+        port: port.unwrap_or(80),
+        base,
+    })
+}
+
+fn base_path(path: &str) -> Parsed<String> {
+    let trimmed = path.trim_end_matches('/');
+    let canonical =
+        trimmed.is_empty() || CanonicalPath::new(trimmed).is_ok_and(|it| it.as_str() == trimmed);
+    if canonical && (trimmed == path || path == "/") {
+        return Ok(trimmed.to_owned());
+    }
+    let help =
+        "write a plain path without a slash at its end, a query or a fragment, such as `/v1`";
+    Err(Wrong::all(
+        codes::URL,
+        path,
+        "the base path of a url is not in canonical form",
+        help,
+    ))
+}
+
+fn authority_parts(authority: &str) -> Parsed<(String, Option<u16>)> {
+    let wrong = |message: &str, help: &str| Err(Wrong::all(codes::URL, authority, message, help));
+    let bracketed = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'));
+    let (name, port) = match bracketed {
+        Some((address, rest)) => {
+            let follows = rest.is_empty() || rest.starts_with(':');
+            if !follows || address.parse::<Ipv6Addr>().is_err() {
+                let help = "write `https://[2001:db8::1]:8443`";
+                return wrong("not an ipv6 address in brackets", help);
+            }
+            (address, rest.strip_prefix(':'))
+        }
+        None => {
+            (authority.split_once(':')).map_or((authority, None), |(name, port)| (name, Some(port)))
+        }
+    };
+    let port = match port.map(str::parse::<u16>) {
+        None => None,
+        Some(Ok(port)) if port > 0 => Some(port),
+        Some(_) => {
+            return wrong(
+                "the port is not a number up to 65535",
+                "write `host:port`, such as `api.hms.svc:8443`",
+            );
+        }
+    };
+    if name.is_empty() {
+        return wrong(
+            "the url has no host",
+            "write a host, such as `https://api.hms.svc:8443`",
+        );
+    }
+    host(name).map(|host| (host, port)).map_err(|error| Wrong {
+        code: codes::URL,
+        ..error
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets() {
+        for (text, address) in [
+            (":8443", "[::]:8443"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::1]:443", "[::1]:443"),
+        ] {
+            assert_eq!(socket(text).unwrap(), address.parse().unwrap());
+        }
+        for text in [
+            "",
+            "8443",
+            ":",
+            ":99999",
+            "localhost:1",
+            "1.2.3.4",
+            "::1:443",
+            "app.example:1",
+        ] {
+            assert!(socket(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for text in ["a", "app.acme.example", "127.0.0.1", "::1", "x--y.z_1"] {
+            assert_eq!(host(text).unwrap(), text);
+        }
+        for text in [
+            "",
+            "A.b",
+            "a.",
+            ".a",
+            "a..b",
+            "-a",
+            "a:1",
+            "https://a",
+            "*.a",
+            "a b",
+            "é",
+        ] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        let https = |host: &str, port, base: &str| ServiceUrl::Https {
+            host: host.to_owned(),
+            port,
+            base: base.to_owned(),
+        };
+        assert_eq!(url("https://a.b").unwrap(), https("a.b", 443, ""));
+        assert_eq!(url("https://a.b/").unwrap(), https("a.b", 443, ""));
+        assert_eq!(
+            url("https://[2001:db8::1]:8443/v1").unwrap(),
+            https("2001:db8::1", 8443, "/v1")
+        );
+        for text in [
+            "http://localhost",
+            "http://127.9.9.9:1/x",
+            "http://[::1]:80",
+        ] {
+            assert!(matches!(url(text), Ok(ServiceUrl::Http { .. })), "{text}");
+        }
+        for (text, code) in [
+            ("http://10.0.0.1", codes::HTTP_UPSTREAM),
+            ("http://localhost.evil.example", codes::HTTP_UPSTREAM),
+            ("http://127.0.0.1@evil.example", codes::URL),
+            ("https://u:p@a", codes::URL),
+            ("https://A.b", codes::URL),
+            ("https://", codes::URL),
+            ("https://a:0", codes::URL),
+            ("https://a:99999", codes::URL),
+            ("https://a/x/", codes::URL),
+            ("https://a/x?y", codes::URL),
+            ("https://a/x#y", codes::URL),
+            ("https://a/../x", codes::URL),
+            ("https://a?x", codes::URL),
+            ("https://[::1", codes::URL),
+            ("https://[::1]x", codes::URL),
+            ("https://[a.b]", codes::URL),
+            ("https://::1", codes::URL),
+            ("ftp://a", codes::URL),
+            ("a.b", codes::URL),
+            ("unix:/run/x", codes::NOT_YET),
+        ] {
+            assert_eq!(url(text).unwrap_err().code, code, "{text}");
+        }
+    }
+}

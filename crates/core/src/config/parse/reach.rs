@@ -1,0 +1,249 @@
+//! `edges`, `secrets`, `budgets` and `audit`.
+
+use super::Budget;
+use super::Edge;
+use super::Secret;
+use super::Spanned;
+use super::credentials;
+use super::grammar;
+use super::reader::Reader;
+use super::reader::Wrong;
+use super::reader::shortened;
+use super::roles;
+use crate::config::Audit;
+use crate::config::BudgetScope;
+use crate::config::Price;
+use crate::config::SecretSource;
+use crate::config::codes;
+use crate::config::schema;
+use crate::config::sources::Span;
+use crate::config::yaml::Node;
+use crate::config::yaml::Value;
+use crate::vocabulary::Name;
+use crate::vocabulary::OperationPattern;
+use countersign_ledger::spool::Commit;
+use indexmap::IndexMap;
+use std::time::Duration;
+
+pub(super) const DEFAULT_AUDIT: Audit = Audit {
+    commit: Commit::Fsync,
+    keep: Duration::from_secs(7 * 366 * 86_400),
+};
+
+pub(super) fn edges(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Edge>> {
+    let mut edges = Vec::new();
+    for (key, value) in reader.entries(node)? {
+        let ends = ends(reader, key);
+        let operations = match operations(reader, value) {
+            Some(all) => super::Given::Is(Spanned {
+                value: all,
+                span: value.span,
+            }),
+            None => super::Given::Broken,
+        };
+        if let Some((from, to)) = ends {
+            edges.push(Edge {
+                span: key.span,
+                from,
+                to,
+                operations,
+            });
+        }
+    }
+    Some(edges)
+}
+
+/// `a -> b`, each end with its own place.
+fn ends(reader: &mut Reader<'_>, key: &Node) -> Option<(Spanned<Name>, Spanned<Name>)> {
+    let text = reader.text(key)?;
+    let mut parts = text.split("->");
+    let (Some(from), Some(to), None) = (parts.next(), parts.next(), parts.next()) else {
+        let words: Vec<_> = text
+            .split(|c: char| c.is_whitespace() || "->=".contains(c))
+            .filter(|it| !it.is_empty())
+            .collect();
+        let help = match words.as_slice() {
+            [from, to] => format!("write `{} -> {}`", shortened(from), shortened(to)),
+            _ => "write one arrow between two names: `web -> frontend`".to_owned(),
+        };
+        reader.error(
+            codes::ARROW,
+            key.span,
+            format!("`{}` is not an arrow", shortened(text)),
+            help,
+        );
+        return None;
+    };
+    let from = end(reader, key, from, 0);
+    let to = end(reader, key, to, text.len() - to.len());
+    Some((from?, to?))
+}
+
+fn end(reader: &mut Reader<'_>, key: &Node, part: &str, start: usize) -> Option<Spanned<Name>> {
+    let word = part.trim();
+    let start = start + part.len() - part.trim_start().len();
+    let span = reader.inside(key, start..start + word.len());
+    match grammar::name(word) {
+        Ok(value) => Some(Spanned { value, span }),
+        Err(wrong) => {
+            let message = format!("`{}` is not a name", shortened(word));
+            reader.error(codes::ARROW, span, message, wrong.help);
+            None
+        }
+    }
+}
+
+/// A list of operations, or one.
+fn operations(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Spanned<OperationPattern>>> {
+    if node.text().is_some() && !node.is_nothing() {
+        let value = reader.grammar(node, grammar::operation)?;
+        return Some(vec![Spanned {
+            value,
+            span: node.span,
+        }]);
+    }
+    if matches!(&node.value, Value::Seq(items) if items.is_empty()) {
+        let help = "list what may be called, such as `[GET /v1/**]`, or remove the edge";
+        reader.error(codes::SHAPE, node.span, "an edge that allows nothing", help);
+        return None;
+    }
+    reader.list(node, grammar::operation)
+}
+
+pub(super) fn secret(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Secret> {
+    let fields = reader.fields(node, &schema::SECRET, name)?;
+    Some(Secret {
+        name,
+        from: fields.read(reader, "from", |reader, node| source(reader, node, name)),
+        needs: fields.text(reader, "needs", grammar::permission),
+        readers: fields.texts(reader, "readers", roles::member),
+    })
+}
+
+fn source(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<SecretSource> {
+    const KINDS: [&str; 6] = ["store", "env", "file", "vault", "aws", "k8s"];
+    let text = reader.text(node)?;
+    let kind = text
+        .split_once(':')
+        .map(|(kind, _)| kind)
+        .filter(|kind| KINDS.contains(kind));
+    if kind.is_none() {
+        // Whatever it is, it may be the secret itself, so it is not quoted.
+        let masked = credentials::inner(node.span, reader.sources);
+        reader.sources.mask(masked);
+        let secret = reader
+            .sources
+            .slice(name)
+            .trim_matches(['"', '\''])
+            .to_owned();
+        let label = "not `store:`, `env:` or `file:`, so this would be the secret itself";
+        reader
+            .report
+            .push(credentials::literal(node.span, Some(&secret), label));
+        return None;
+    }
+    reader.grammar(node, secret_source)
+}
+
+fn secret_source(text: &str) -> Result<SecretSource, Wrong> {
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    let at = kind.len() + 1..text.len();
+    let word =
+        |fine: fn(u8) -> bool| !rest.is_empty() && rest.len() <= 255 && rest.bytes().all(fine);
+    match kind {
+        "store" if word(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) => {
+            Ok(SecretSource::Store(rest.to_owned()))
+        }
+        "store" => Err(Wrong::at(
+            codes::SOURCE,
+            at,
+            "not the name of a stored secret",
+            "write a name such as `store:openai`",
+        )),
+        "env" if word(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+            Ok(SecretSource::Env(rest.to_owned()))
+        }
+        "env" => Err(Wrong::at(
+            codes::SOURCE,
+            at,
+            "not an environment variable",
+            "write a name such as `env:OPENAI_KEY`",
+        )),
+        "file" if word(|b| !b.is_ascii_control()) => Ok(SecretSource::File(rest.to_owned())),
+        "file" => Err(Wrong::at(
+            codes::SOURCE,
+            at,
+            "not a path",
+            "write a path such as `file:/run/secrets/openai`",
+        )),
+        other => {
+            let message = format!("secrets from `{other}:` are not in this build yet");
+            Err(Wrong::all(
+                codes::NOT_YET,
+                text,
+                message,
+                "use `store:`, `env:` or `file:`",
+            ))
+        }
+    }
+}
+
+pub(super) fn budget(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Budget> {
+    let fields = reader.fields(node, &schema::BUDGET, name)?;
+    let scopes = [("all", BudgetScope::All), ("subject", BudgetScope::Subject)];
+    Some(Budget {
+        name,
+        limit: fields.text(reader, "limit", grammar::spending),
+        per: fields
+            .read(reader, "per", |it, node| {
+                it.choice(node, &scopes, &["team"])
+            })
+            .or(BudgetScope::All),
+        prices: fields.read(reader, "prices", prices).or(IndexMap::new()),
+    })
+}
+
+fn prices(reader: &mut Reader<'_>, node: &Node) -> Option<IndexMap<String, Price>> {
+    let entries = reader.entries(node)?;
+    if entries.is_empty() {
+        let help = "add what a model costs: `\"gpt-*\": { input: $2.50, output: $10 }`";
+        reader.error(
+            codes::SHAPE,
+            node.span,
+            "a budget without prices never runs out",
+            help,
+        );
+    }
+    let mut prices = IndexMap::new();
+    for (key, value) in entries {
+        let model = reader.grammar(key, grammar::model);
+        let Some(fields) = reader.fields(value, &schema::PRICE, key.span) else {
+            continue;
+        };
+        let input = fields.text(reader, "input", grammar::dollars);
+        let output = fields.text(reader, "output", grammar::dollars);
+        if let (Some(model), Some(input), Some(output)) = (model, input.value(), output.value()) {
+            prices.insert(
+                model,
+                Price {
+                    input: *input,
+                    output: *output,
+                },
+            );
+        }
+    }
+    Some(prices)
+}
+
+pub(super) fn audit(reader: &mut Reader<'_>, node: &Node) -> Option<Audit> {
+    let fields = reader.fields(node, &schema::AUDIT, node.span)?;
+    let words = [("fsync", Commit::Fsync), ("os", Commit::Os)];
+    Some(Audit {
+        commit: fields
+            .read(reader, "commit", |it, node| it.choice(node, &words, &[]))
+            .or(DEFAULT_AUDIT.commit),
+        keep: fields
+            .text(reader, "keep", grammar::duration)
+            .or(DEFAULT_AUDIT.keep),
+    })
+}

@@ -1,0 +1,276 @@
+//! Edges: both ends exist, and what they allow exists.
+
+use super::Resolver;
+use super::built_in;
+use crate::config::Edge;
+use crate::config::PeerKind;
+use crate::config::codes;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::parse;
+use crate::config::parse::Spanned;
+use crate::config::parse::listed;
+use crate::config::suggest::closest;
+use crate::vocabulary::Name;
+use crate::vocabulary::OperationPattern;
+use hashbrown::HashMap;
+
+impl<'a> Resolver<'a> {
+    pub(super) fn edges(&mut self) -> Vec<Edge> {
+        let mut resolved = Vec::with_capacity(self.document.edges.len());
+        for edge in &self.document.edges {
+            self.check_ends(edge);
+            self.check_twice(edge.operations.items());
+            let operations = edge
+                .operations
+                .items()
+                .iter()
+                .map(|it| it.value.clone())
+                .collect();
+            let place = self.place(edge.span);
+            resolved.push(Edge {
+                place,
+                from: edge.from.value.clone(),
+                to: edge.to.value.clone(),
+                operations,
+            });
+        }
+        resolved
+    }
+
+    fn check_ends(&mut self, edge: &parse::Edge) {
+        let document = self.document;
+        let (from, to) = (&edge.from, &edge.to);
+        if !document.listeners.knows(&from.value) && !document.identities.knows(&from.value) {
+            let names = document
+                .listeners
+                .keys()
+                .chain(document.identities.keys())
+                .map(Name::as_str);
+            let otherwise = format!("add `{}: {{}}` to `identities`", from.value);
+            let help = self.meant(from.value.as_str(), names, &otherwise);
+            let message = format!("edge from nowhere: nothing is named `{}`", from.value);
+            let it = Diagnostic::error(codes::EDGE_NOWHERE, from.span, message);
+            self.report
+                .push(it.label("not a listener or identity").help(help));
+        }
+        if !self.is_service(&to.value) {
+            let names = document
+                .services
+                .keys()
+                .map(Name::as_str)
+                .chain(built_in::RESERVED);
+            let help = self.meant(
+                to.value.as_str(),
+                names,
+                &format!("add `{}` to `services`", to.value),
+            );
+            let message = format!("edge to nowhere: nothing is named `{}`", to.value);
+            let it = Diagnostic::error(codes::EDGE_NOWHERE, to.span, message);
+            self.report.push(it.label("not a service").help(help));
+        }
+    }
+
+    /// Whether what the edges allow is something the services have, and the other way round.
+    pub(super) fn check_reach(&mut self) {
+        let mut arriving: HashMap<&Name, Vec<&'a parse::Edge>> = HashMap::new();
+        for edge in &self.document.edges {
+            arriving.entry(&edge.to.value).or_default().push(edge);
+        }
+        for (name, service) in self.document.services.iter() {
+            let Some(edges) = arriving.get(name) else {
+                let help = format!(
+                    "add an edge such as `web -> {name}: [GET /**]`, or remove the service"
+                );
+                self.warn(
+                    codes::UNREACHED_SERVICE,
+                    service.name,
+                    format!("no edge reaches `{name}`"),
+                    help,
+                );
+                continue;
+            };
+            if service.peer.value() == Some(&PeerKind::ThirdParty) {
+                self.check_open(edges);
+            }
+            if !service.operations.items().is_empty() && !service.trouble {
+                self.check_service_reach(name, service, edges);
+            }
+        }
+        for name in built_in::RESERVED {
+            let edges = arriving
+                .iter()
+                .filter(|(to, _)| to.as_str() == name)
+                .flat_map(|(_, edges)| edges.clone());
+            let edges: Vec<_> = edges.collect();
+            self.check_built_in_reach(name, &edges);
+        }
+    }
+
+    fn check_open(&mut self, edges: &[&'a parse::Edge]) {
+        for operation in edges.iter().flat_map(|edge| edge.operations.items()) {
+            if operation.value.object() == "/**" {
+                let message = "this edge opens everything that the credential opens";
+                self.warn(
+                    codes::OPEN_THIRD_PARTY,
+                    operation.span,
+                    message,
+                    "list the paths that are called",
+                );
+            }
+        }
+    }
+
+    fn check_service_reach(
+        &mut self,
+        name: &Name,
+        service: &'a parse::Service,
+        edges: &[&'a parse::Edge],
+    ) {
+        let fold = service.fold_case;
+        let rules = service.operations.items();
+        let patterns: Vec<_> = rules
+            .iter()
+            .map(|rule| folded(&rule.pattern, fold))
+            .collect();
+        let mut reached = vec![false; rules.len()];
+        let mut known: HashMap<OperationPattern, bool> = HashMap::new();
+        for operation in edges.iter().flat_map(|edge| edge.operations.items()) {
+            let wanted = folded(&operation.value, fold);
+            let hit = *known.entry(wanted.clone()).or_insert_with(|| {
+                let mut any = false;
+                for (pattern, reached) in patterns.iter().zip(&mut reached) {
+                    let hit = pattern.overlaps(&wanted);
+                    *reached |= hit;
+                    any |= hit;
+                }
+                any
+            });
+            if !hit {
+                let offered: Vec<_> = rules.iter().map(|rule| rule.pattern.to_string()).collect();
+                self.nothing_there(name.as_str(), operation, &offered);
+            }
+        }
+        // With an illegible edge nobody knows what it would have reached.
+        if edges.iter().any(|edge| edge.operations.value().is_none()) {
+            return;
+        }
+        for (rule, _) in rules.iter().zip(reached).filter(|(_, reached)| !reached) {
+            let message = format!("no edge to `{name}` allows `{}`", rule.pattern);
+            let help = "add it to an edge, or remove the operation";
+            self.warn(codes::UNREACHED_OPERATION, rule.span, message, help);
+        }
+    }
+
+    fn check_built_in_reach(&mut self, service: &str, edges: &[&'a parse::Edge]) {
+        let operations = || {
+            edges
+                .iter()
+                .flat_map(|edge| edge.operations.items().iter().map(move |it| (*edge, it)))
+        };
+        if service != built_in::VAULT {
+            let all = built_in::services(std::iter::empty());
+            let rules = all
+                .iter()
+                .filter(|(name, _)| name.as_str() == service)
+                .flat_map(|(_, it)| &it.operations);
+            let patterns: Vec<_> = rules.filter_map(|rule| rule.pattern.clone()).collect();
+            for (_, operation) in operations() {
+                if !patterns
+                    .iter()
+                    .any(|pattern| pattern.overlaps(&operation.value))
+                {
+                    let offered: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+                    self.nothing_there(service, operation, &offered);
+                }
+            }
+            return;
+        }
+        for (edge, operation) in operations() {
+            self.check_vault_operation(&edge.from.value, operation);
+        }
+    }
+
+    fn check_vault_operation(&mut self, from: &Name, operation: &Spanned<OperationPattern>) {
+        let object = operation.value.object();
+        match operation.value.verb() {
+            "read" | "write" if object.contains('*') => {}
+            verb @ ("read" | "write") => {
+                let Ok(name) = Name::new(object) else {
+                    let help = format!("write `{verb} <name of a secret>`");
+                    return self.error(codes::UNREACHABLE, operation.span, "which secret?", help);
+                };
+                self.check_secret(&name, operation.span);
+                let secret = self.document.secrets.get(&name);
+                let unreadable = verb == "read" && secret.is_some_and(|it| it.readers.is_absent());
+                if unreadable {
+                    let help = format!("add `readers: [{from}]` to the secret, or remove this");
+                    let message = format!("nobody may read `{name}`");
+                    self.error(codes::UNREACHABLE, operation.span, message, help);
+                }
+            }
+            "lease" => {
+                let message = "leases are not in this build yet";
+                self.error(
+                    codes::NOT_YET,
+                    operation.span,
+                    message,
+                    "remove it, or use `read`",
+                );
+            }
+            _ => self.nothing_there(
+                built_in::VAULT,
+                operation,
+                &["read NAME".to_owned(), "write NAME".to_owned()],
+            ),
+        }
+    }
+
+    fn nothing_there(
+        &mut self,
+        service: &str,
+        operation: &Spanned<OperationPattern>,
+        offered: &[String],
+    ) {
+        let text = operation.value.to_string();
+        let names = || offered.iter().map(String::as_str);
+        let close = self
+            .report
+            .may_suggest()
+            .then(|| closest(&text, names()))
+            .flatten();
+        let help = match (close, deeper(&operation.value, offered)) {
+            (_, Some(pattern)) => {
+                format!("`/**` is anything below, not the path itself: write `{pattern}`")
+            }
+            (Some(name), None) => format!("did you mean `{name}`?"),
+            (None, None) => format!("remove it, or use one of {}", listed(names())),
+        };
+        let message = format!("`{service}` has no operation that `{text}` could be");
+        let it =
+            Diagnostic::error(codes::UNREACHABLE, operation.span, message).label("opens nothing");
+        self.report.push(it.help(help));
+    }
+}
+
+/// The pattern `GET /a` when the edge says `GET /a/**`, or the other way round.
+fn deeper(wanted: &OperationPattern, offered: &[String]) -> Option<String> {
+    let text = wanted.to_string();
+    let other = text
+        .strip_suffix("/**")
+        .map_or_else(|| format!("{text}/**"), str::to_owned);
+    offered.contains(&other).then_some(other)
+}
+
+fn folded(pattern: &OperationPattern, fold: bool) -> OperationPattern {
+    let lower = || {
+        format!(
+            "{} {}",
+            pattern.verb(),
+            pattern.object().to_ascii_lowercase()
+        )
+    };
+    let folded = fold
+        .then(|| OperationPattern::parse(&lower()).ok())
+        .flatten();
+    folded.unwrap_or_else(|| pattern.clone())
+}

@@ -1,0 +1,318 @@
+//! Services: the floors of the decision matrix, and the parts they name.
+
+use super::Resolver;
+use super::built_in;
+use crate::config::Budget;
+use crate::config::Credential;
+use crate::config::Needs;
+use crate::config::OperationRule;
+use crate::config::PeerKind;
+use crate::config::Service;
+use crate::config::ServiceUrl;
+use crate::config::codes;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::parse;
+use crate::config::sources::Span;
+use crate::vocabulary::Name;
+use crate::vocabulary::Permission;
+use indexmap::IndexMap;
+
+impl Resolver<'_> {
+    pub(super) fn is_service(&self, name: &Name) -> bool {
+        self.document.services.knows(name) || built_in::RESERVED.contains(&name.as_str())
+    }
+
+    pub(super) fn unknown_service(&mut self, text: &str, span: Span) {
+        let declared = self.document.services.keys().map(Name::as_str);
+        let help = self.meant(
+            text,
+            declared.chain(built_in::RESERVED),
+            "add it to `services`",
+        );
+        self.error(
+            codes::UNKNOWN_SERVICE,
+            span,
+            format!("no service is named `{text}`"),
+            help,
+        );
+    }
+
+    pub(super) fn services(&mut self) -> IndexMap<Name, Service> {
+        let mut resolved =
+            IndexMap::with_capacity(self.document.services.len() + built_in::RESERVED.len());
+        for (name, service) in self.document.services.iter() {
+            self.check_floor(name, service);
+            self.check_needs(name, service);
+            self.check_parts(service);
+            if let Some(service) = self.service(name, service) {
+                resolved.insert(name.clone(), service);
+            }
+        }
+        let default = Permission::new("secret:read").ok();
+        let secrets = self.document.secrets.iter().map(|(name, secret)| {
+            let needs = secret.needs.value().cloned().or_else(|| default.clone());
+            (
+                name,
+                self.place(secret.name),
+                needs.filter(|_| !secret.readers.items().is_empty()),
+            )
+        });
+        resolved.extend(built_in::services(secrets));
+        resolved
+    }
+
+    fn check_floor(&mut self, name: &Name, service: &parse::Service) {
+        let Some(peer) = service.peer.value() else {
+            return;
+        };
+        if service.url.is_absent() {
+            let it = Diagnostic::error(codes::MISSING_KEY, service.name, "a service needs `url`");
+            self.report.push(
+                it.label("has no `url`")
+                    .help("add `url`, such as `url: https://api.hms.svc:8443`"),
+            );
+        }
+        match peer {
+            PeerKind::ThirdParty => self.check_third_party(name, service),
+            _ => self.check_own_service(name, service),
+        }
+    }
+
+    fn check_third_party(&mut self, name: &Name, service: &parse::Service) {
+        if let Some(url) = service
+            .url
+            .spanned()
+            .filter(|url| matches!(url.value, ServiceUrl::Http { .. }))
+        {
+            let it = Diagnostic::error(
+                codes::THIRD_PARTY_HTTP,
+                url.span,
+                "a third party is called by `https://`",
+            );
+            let help = "write `https://`, or `peer: service` if it is a workload of your own";
+            self.report.push(
+                it.label("the credential would travel in the clear")
+                    .help(help),
+            );
+        }
+        if service.credential.is_absent() {
+            let it = Diagnostic::error(
+                codes::NO_CREDENTIAL,
+                service.name,
+                format!("`{name}` has no credential to inject"),
+            );
+            let help = format!("add `credential: {{ secret: {name}, as: bearer }}` and the secret");
+            self.report.push(it.label("has no `credential`").help(help));
+        }
+        if let Some(identity) = service.identity.spanned() {
+            let message = "`identity` is for `peer: service`: a third party has none of ours";
+            self.error(
+                codes::KEY_NOT_HERE,
+                identity.span,
+                message,
+                "remove `identity`",
+            );
+        }
+    }
+
+    fn check_own_service(&mut self, name: &Name, service: &parse::Service) {
+        let credential = service
+            .credential
+            .spanned()
+            .map(|it| ("credential", it.span));
+        let headers = service.headers.spanned().map(|it| ("headers", it.span));
+        for (key, span) in [credential, headers].into_iter().flatten() {
+            let message = format!("`{key}` is for `peer: third-party`");
+            self.error(
+                codes::KEY_NOT_HERE,
+                span,
+                message,
+                format!("remove `{key}`"),
+            );
+        }
+        let identities = &self.document.identities;
+        if let Some(identity) = service
+            .identity
+            .spanned()
+            .filter(|it| !identities.knows(&it.value))
+        {
+            let names = identities.keys().map(Name::as_str);
+            let otherwise = format!("add `{}: {{}}` to `identities`", identity.value);
+            let help = self.meant(identity.value.as_str(), names, &otherwise);
+            let message = format!("no identity is named `{}`", identity.value);
+            self.error(codes::UNKNOWN_IDENTITY, identity.span, message, help);
+        }
+        let https = matches!(service.url.value(), Some(ServiceUrl::Https { .. }));
+        if https && service.identity.is_absent() && !identities.knows(name) {
+            let message = format!("`{name}` proves to be nobody");
+            let it = Diagnostic::error(codes::NO_IDENTITY, service.name, message)
+                .label("not in `identities`");
+            self.report.push(it.help(format!(
+                "add `{name}: {{}}` to `identities`, or name another with `identity`"
+            )));
+        }
+    }
+
+    fn check_needs(&mut self, name: &Name, service: &parse::Service) {
+        let empty = service.operations.value().is_some_and(Vec::is_empty);
+        if service.needs.is_absent()
+            && (service.operations.is_absent() || empty)
+            && service.peer.value().is_some()
+        {
+            let it = Diagnostic::error(
+                codes::NO_NEEDS,
+                service.name,
+                format!("`{name}` has neither `operations` nor `needs`"),
+            );
+            let help = "add `operations`, or `needs: edge` if whoever has an edge may do anything";
+            self.report.push(it.label("needs nothing").help(help));
+        }
+        if let (Some(needs), false) = (service.needs.spanned(), service.operations.is_absent()) {
+            let message = format!("`{name}` has both `needs` and `operations`");
+            self.error(
+                codes::TWO_NEEDS,
+                needs.span,
+                message,
+                "remove `needs`: each operation says its own",
+            );
+        }
+    }
+
+    /// Names of secrets and budgets, and exceptions.
+    fn check_parts(&mut self, service: &parse::Service) {
+        if let Some(secret) = service
+            .credential
+            .value()
+            .and_then(|it| it.secret.spanned())
+        {
+            self.check_secret(&secret.value, secret.span);
+        }
+        for rule in service.operations.items() {
+            if let Some(budget) = rule
+                .budget
+                .spanned()
+                .filter(|it| !self.document.budgets.knows(&it.value))
+            {
+                let names = self.document.budgets.keys().map(Name::as_str);
+                let help = self.meant(
+                    budget.value.as_str(),
+                    names,
+                    &format!("add `{}` to `budgets`", budget.value),
+                );
+                let message = format!("no budget is named `{}`", budget.value);
+                self.error(codes::UNKNOWN_BUDGET, budget.span, message, help);
+            }
+            for except in rule
+                .except
+                .iter()
+                .filter(|it| !rule.pattern.overlaps(&it.value))
+            {
+                let message = format!("`{}` is not within `{}`", except.value, rule.pattern);
+                self.error(
+                    codes::EMPTY_EXCEPT,
+                    except.span,
+                    message,
+                    "remove it, or write a path that the operation covers",
+                );
+            }
+        }
+    }
+
+    pub(super) fn check_secret(&mut self, name: &Name, span: Span) {
+        if self.document.secrets.knows(name) {
+            return;
+        }
+        let names = self.document.secrets.keys().map(Name::as_str);
+        let otherwise = format!("add `{name}: {{ from: \"store:{name}\" }}` to `secrets`");
+        let help = self.meant(name.as_str(), names, &otherwise);
+        self.error(
+            codes::UNKNOWN_SECRET,
+            span,
+            format!("no secret is named `{name}`"),
+            help,
+        );
+    }
+
+    fn service(&self, name: &Name, service: &parse::Service) -> Option<Service> {
+        let whole = service
+            .needs
+            .value()
+            .map(|needs| whole(needs, self.place(service.name)));
+        let each = service
+            .operations
+            .items()
+            .iter()
+            .filter_map(|rule| self.rule(rule));
+        let credential = service.credential.spanned().and_then(|it| {
+            let place = self.place(it.span);
+            Some(Credential {
+                place,
+                secret: it.value.secret.value()?.clone(),
+                form: it.value.form.value()?.clone(),
+            })
+        });
+        Some(Service {
+            place: self.place(service.name),
+            peer: *service.peer.value()?,
+            url: service.url.value()?.clone(),
+            identity: service.identity.value().unwrap_or(name).clone(),
+            credential,
+            headers: service
+                .headers
+                .items()
+                .iter()
+                .map(|it| it.value.clone())
+                .collect(),
+            timeout: service.timeout,
+            max_stream: service.max_stream,
+            private_network: service.private_network.value().copied().unwrap_or(false),
+            fold_case: service.fold_case,
+            operations: whole.into_iter().chain(each).collect(),
+        })
+    }
+
+    fn rule(&self, rule: &parse::OperationRule) -> Option<OperationRule> {
+        Some(OperationRule {
+            place: self.place(rule.span),
+            pattern: Some(rule.pattern.clone()),
+            needs: rule.needs.value()?.clone(),
+            except: rule.except.iter().map(|it| it.value.clone()).collect(),
+            person: rule.person,
+            body_max: rule.body_max,
+            models: rule.models.clone(),
+            budget: rule.budget.value().cloned(),
+            hours: rule.hours,
+        })
+    }
+
+    pub(super) fn budgets(&self) -> IndexMap<Name, Budget> {
+        let entry = |(name, budget): (&Name, &parse::Budget)| {
+            let (limit_microusd, window) = *budget.limit.value()?;
+            let place = self.place(budget.name);
+            let budget = Budget {
+                place,
+                limit_microusd,
+                window,
+                per: budget.per,
+                prices: budget.prices.clone(),
+            };
+            Some((name.clone(), budget))
+        };
+        self.document.budgets.iter().filter_map(entry).collect()
+    }
+}
+
+/// A service-wide `needs`: one rule that matches all.
+fn whole(needs: &Needs, place: crate::config::Place) -> OperationRule {
+    OperationRule {
+        place,
+        pattern: None,
+        needs: needs.clone(),
+        except: Vec::new(),
+        person: false,
+        body_max: None,
+        models: Vec::new(),
+        budget: None,
+        hours: None,
+    }
+}
