@@ -287,6 +287,30 @@ fn an_input_output_error_at_any_operation_of_the_log() {
 }
 
 #[test]
+fn a_log_that_does_not_know_what_it_saved_finds_out_before_it_goes_on() {
+    let (a, b) = (leaves("a", 5), leaves("b", 5));
+    let disk = Disk::new(0);
+    let log = open_log(&disk).unwrap();
+    let before = disk.operations();
+    log.append_from("a", 0, &a).unwrap();
+    let operations = disk.operations() - before;
+    // One append fails at any operation; another, of other leaves and the same tiles, is cut
+    // short by a power cut at any operation.
+    for (failed, cut) in (0..operations).flat_map(|f| (0..2 * operations).map(move |c| (f, c))) {
+        let disk = Disk::new(failed * 100 + cut);
+        let log = open_log(&disk).unwrap();
+        disk.fail_at(disk.operations() + failed, Fault::Broken);
+        assert!(log.append_from("a", 0, &a).is_err());
+        disk.fail_at(disk.operations() + cut, Fault::PowerCut);
+        let taken = log.append_from("b", 0, &b).is_ok();
+        let after = disk.after_power_cut(&mut Random::new(cut));
+        let log = open_log(&after).unwrap_or_else(|error| panic!("{failed}, {cut}: {error}"));
+        log.verify(|_, _| ()).unwrap();
+        assert!(!taken || log.position("b").is_some_and(|position| position.next == 5));
+    }
+}
+
+#[test]
 fn the_sync_returns_before_the_promise() {
     let disk = Disk::new(0);
     let (spool, _) = open_spool(&disk, Commit::Fsync).unwrap();

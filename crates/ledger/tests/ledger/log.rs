@@ -331,6 +331,31 @@ fn files_of_another_log_are_refused() {
 }
 
 #[test]
+fn a_checkpoint_of_a_fork_by_the_same_key_is_refused() {
+    let fork = Disk::new(0);
+    let log = open_log(&fork).unwrap();
+    log.append_from("b", 0, &leaves("b", 40)).unwrap();
+    log.checkpoint().unwrap();
+    for path in ["log-head", "log/checkpoint"] {
+        let disk = signed_log();
+        disk.overwrite(path, &fork.content(path));
+        let opened = open_log(&disk);
+        assert!(
+            matches!(&opened, Err(LogError::Inconsistent { what, size: 40 }) if what == path),
+            "{path}: {opened:?}"
+        );
+    }
+    let disk = signed_log();
+    let state = String::from_utf8(disk.content("log-state")).unwrap();
+    let state = state.replace("\"size\":300", "\"size\":299");
+    disk.overwrite("log-state", state.as_bytes());
+    assert!(matches!(
+        open_log(&disk),
+        Err(LogError::Inconsistent { size: 299, .. })
+    ));
+}
+
+#[test]
 fn one_process_at_a_time_on_real_files() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Log::open(Arc::new(FsStorage::new(folder.path())), ORIGIN, key());
