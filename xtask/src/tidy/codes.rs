@@ -12,7 +12,7 @@ use super::tree::{File, Tree};
 /// Files that list codes with what they mean.
 const TABLES: &[&str] = &[
     "crates/core/src/vocabulary/code.rs",
-    "crates/core/src/config/code.rs",
+    "crates/core/src/config/codes.rs",
 ];
 
 /// The table of refusals: `NAME = 401, ..` for `CSD401`.
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_page_or_a_table_explains() {
         let files = [
-            ("crates/core/src/config/code.rs", "// CS0301"),
+            ("crates/core/src/config/codes.rs", "// CS0301"),
             ("docs/errors/CS0302.md", "# page"),
             (
                 "crates/core/src/config/a.rs",
