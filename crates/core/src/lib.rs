@@ -14,5 +14,6 @@ pub mod hop;
 pub mod pillars;
 pub mod proving;
 pub mod record;
+pub mod replay;
 pub mod snapshot;
 pub mod vocabulary;

@@ -1,4 +1,4 @@
-use crate::point::Inner;
+use crate::inner::Inner;
 use crate::streams::Cut;
 use countersign_core::pillars::audit::Admission;
 use countersign_core::record::Completion;
@@ -135,7 +135,9 @@ impl Drop for UnderWay {
             ending: cut.or(end.ending).unwrap_or(Ending::Aborted),
             status: *self.status.get_mut(),
         };
-        let record = completion.record(&self.admission, self.point.clock.now());
+        let record = self
+            .admission
+            .completion(&completion, self.point.clock.now());
         self.point.append_later(record);
     }
 }

@@ -13,6 +13,7 @@ mod admitted;
 mod budgets;
 mod clock;
 mod flood;
+mod inner;
 mod point;
 mod refusal;
 mod streams;

@@ -3,6 +3,7 @@ use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::flood::Counted;
 use crate::flood::Flood;
+use crate::inner::Inner;
 use crate::refusal::Refusal;
 use crate::streams::Streams;
 use crate::view::Heard;
@@ -40,19 +41,6 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct EnforcementPoint {
     inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) streams: Streams,
-    pub(crate) budgets: Budgets,
-    view: ArcSwap<View>,
-    flood: Flood,
-    spool: Spool,
-    admitted: AtomicU64,
-    refused: AtomicU64,
-    unrecorded: AtomicU64,
 }
 
 /// One question, as a front asks it.
@@ -285,7 +273,7 @@ impl EnforcementPoint {
                 return refused(denial.code(), denial.reason().to_owned());
             }
         }
-        let record = Record::denied(denial, context).to_bytes();
+        let record = denial.record(context).to_bytes();
         let appended = if stranger {
             self.inner.spool.append(record).await
         } else {
@@ -327,20 +315,6 @@ impl EnforcementPoint {
             );
             self.inner.append_later(record.to_bytes());
         }
-    }
-}
-
-impl Inner {
-    /// Appends without making anybody wait; a failure is logged, since nobody is left to tell.
-    pub(crate) fn append_later(&self, record: Vec<u8>) {
-        let failed =
-            |error: SpoolError| tracing::error!(%error, "the ledger can't take a completion");
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            let _ = self.spool.append_blocking(record).map_err(failed);
-            return;
-        };
-        let spool = self.spool.clone();
-        runtime.spawn(async move { spool.append_reserved(record).await.map_err(failed) });
     }
 }
 

@@ -120,7 +120,8 @@ fn found(file: &File, pattern: &Pattern, why: &str) -> Vec<Violation> {
 /// of a function that returns it.
 fn is_value(source: &Source, index: usize) -> bool {
     let before = |back: usize| index.checked_sub(back).map_or("", |at| source.text(at));
-    let arrow = before(1) == ">" && before(2) == "-";
+    let behind = if before(1) == "&" { 2 } else { 1 };
+    let arrow = before(behind) == ">" && before(behind + 1) == "-";
     !arrow
         && !matches!(
             before(1),

@@ -1,13 +1,7 @@
-use super::Kind;
-use super::Record;
-use super::Resource;
 use super::Status;
-use crate::pillars::audit::Admission;
 use crate::vocabulary::Digest;
-use crate::vocabulary::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
-use std::borrow::Cow;
 
 /// How an admitted hop ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,26 +41,12 @@ pub enum Ending {
 }
 
 impl Completion {
-    /// The canonical bytes of the record of this ending.
-    #[must_use]
-    pub fn record(&self, admission: &Admission, at: Timestamp) -> Vec<u8> {
-        let hop = admission.hop();
-        let principal = super::principal(hop);
-        let resource = Resource {
-            id: Cow::Owned(super::resource_id(&hop.service, &hop.operation.object)),
-            service: Cow::Borrowed(&hop.service),
-        };
-        let mut record = Record::event(super::event_type(hop), at, "", resource);
-        record.action = Cow::Borrowed(&hop.operation.verb);
-        record.kind = Kind::Completion;
-        record.principal = principal;
-        record.principal.on_behalf_of = super::on_behalf(admission.caller(), admission.subject());
-        record.completion = Some(self.clone());
-        record.status = match self.ending {
+    /// How that counts.
+    pub(crate) const fn status(&self) -> Status {
+        match self.ending {
             Ending::Done if self.status < 500 => Status::Success,
             Ending::Cut => Status::Denied,
             _ => Status::Failure,
-        };
-        record.to_bytes()
+        }
     }
 }

@@ -6,23 +6,16 @@
 //! in the order of their names, and there are no floats.
 
 mod completion;
-mod replay;
+mod outcome;
 
 pub use completion::Completion;
 pub use completion::Ending;
-pub use replay::ReplayError;
-pub use replay::Replayed;
-pub use replay::replay;
+pub use outcome::Demand;
+pub use outcome::Outcome;
 
 use crate::hop::Hop;
 use crate::hop::Peer;
 use crate::hop::Token;
-use crate::pillars::Denial;
-use crate::pillars::identity::Caller;
-use crate::pillars::identity::Subject;
-use crate::pillars::least_privilege::Outcome;
-use crate::pillars::least_privilege::PrivilegeProof;
-use crate::pillars::micro_segmentation::Way;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
 use crate::vocabulary::Digest;
@@ -170,35 +163,6 @@ pub struct Context<'a> {
 const VERSION: u8 = 1;
 
 impl<'a> Record<'a> {
-    pub(crate) fn allowed(proof: &'a PrivilegeProof, context: &Context<'a>) -> Self {
-        let mut record = Self::decision(proof.hop(), proof.state(), context);
-        record.principal.on_behalf_of = on_behalf(proof.caller(), proof.subject());
-        record.reservations = Cow::Borrowed(proof.outcomes());
-        record.way = Some(match proof.way() {
-            Way::Edge(index) => {
-                let edge = proof.state().snapshot.config().edges.get(index);
-                edge.map_or(Cow::Borrowed("edge"), |edge| {
-                    Cow::Owned(format!("{} -> {}", edge.from, edge.to))
-                })
-            }
-            Way::BuiltIn => Cow::Borrowed("built-in"),
-            Way::Open => Cow::Borrowed("ZT_OFF"),
-        });
-        record
-    }
-
-    /// The record of a refusal.
-    #[must_use]
-    pub fn denied(denial: &'a Denial, context: &Context<'a>) -> Self {
-        let mut record = Self::decision(denial.hop(), denial.state(), context);
-        record.status = Status::Denied;
-        record.code = Some(denial.code());
-        record.pillar = Some(denial.pillar());
-        record.reason = Some(Cow::Borrowed(denial.reason()));
-        record.reservations = Cow::Borrowed(denial.outcomes());
-        record
-    }
-
     /// The record of something that happened without a decision of its own.
     #[must_use]
     pub fn event(
@@ -237,6 +201,19 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The record of how a hop ended, as far as the hop tells it.
+    pub(crate) fn ending(hop: &'a Hop, at: Timestamp) -> Self {
+        let resource = Resource {
+            id: Cow::Owned(resource_id(&hop.service, &hop.operation.object)),
+            service: Cow::Borrowed(&hop.service),
+        };
+        let mut record = Self::event(event_type(hop), at, "", resource);
+        record.action = Cow::Borrowed(&hop.operation.verb);
+        record.kind = Kind::Completion;
+        record.principal = principal(hop);
+        record
+    }
+
     /// Canonical JSON.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -256,7 +233,9 @@ impl<'a> Record<'a> {
         serde_json::from_slice(bytes)
     }
 
-    fn decision(hop: &'a Hop, state: &State, context: &Context<'a>) -> Self {
+    /// The record of a decision on a hop, as far as hop and state tell it; what came out is the
+    /// audit pillar's to add.
+    pub(crate) fn decision(hop: &'a Hop, state: &State, context: &Context<'a>) -> Self {
         let mut metadata = BTreeMap::new();
         if !context.request_id.is_empty() {
             metadata.insert(
@@ -376,17 +355,5 @@ fn principal(hop: &Hop) -> Principal<'_> {
         id,
         token_jti: claims.map(|it| Cow::Borrowed(it.jti.as_str())),
         kind: Cow::Borrowed(kind),
-    }
-}
-
-fn on_behalf<'a>(caller: &Caller, subject: &'a Subject) -> Option<Cow<'a, str>> {
-    let own = caller
-        .name()
-        .is_some_and(|name| matches!(subject, Subject::Workload(it) if it.as_str() == name));
-    match subject {
-        Subject::Process { .. } => None,
-        Subject::Person { user, .. } => Some(Cow::Borrowed(user)),
-        Subject::Workload(_) if own => None,
-        other => Some(Cow::Owned(other.to_string())),
     }
 }

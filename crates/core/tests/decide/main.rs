@@ -1,6 +1,12 @@
 //! The decision, judged by tables: one hop that is allowed, and what each single change to it
 //! leads to.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    reason = "tests"
+)]
 
 mod fixture;
 mod issuer;

@@ -14,8 +14,8 @@ use countersign_core::pillars::least_privilege::Outcome;
 use countersign_core::pillars::least_privilege::Reservation;
 use countersign_core::record::Context;
 use countersign_core::record::Record;
-use countersign_core::record::ReplayError;
-use countersign_core::record::replay;
+use countersign_core::replay::ReplayError;
+use countersign_core::replay::replay;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::State;
@@ -38,7 +38,7 @@ fn context() -> Context<'static> {
 
 fn record_of(hop: Hop, state: &State) -> Vec<u8> {
     match decide(hop, state) {
-        Verdict::Deny(denial) => Record::denied(&denial, &context()).to_bytes(),
+        Verdict::Deny(denial) => denial.record(&context()).to_bytes(),
         Verdict::Allow(pending) => {
             let outcomes = pending.demands().iter();
             let outcomes = outcomes
@@ -168,8 +168,8 @@ fn no_token_bytes_and_nothing_secret_in_a_record() {
     assert!(!text.contains("Authorization") && !text.contains("eyJ"));
 }
 
-#[tokio::test]
-async fn a_promise_for_another_record_admits_nothing() {
+#[test]
+fn a_promise_for_another_record_admits_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let storage = Arc::new(FsStorage::new(folder.path()));
     let options = SpoolOptions {
@@ -185,9 +185,9 @@ async fn a_promise_for_another_record_admits_nothing() {
         Verdict::Deny(denial) => panic!("{}", denial.reason()),
     };
     let (mine, other) = (sealed(summary()), sealed(vault_read()));
-    let promise = spool.append(other.record().to_vec()).await.unwrap();
+    let promise = spool.append_blocking(other.record().to_vec()).unwrap();
     assert!(mine.admit(promise).is_err());
-    let promise = spool.append(other.record().to_vec()).await.unwrap();
+    let promise = spool.append_blocking(other.record().to_vec()).unwrap();
     let admission = other.admit(promise).unwrap();
     assert_eq!(admission.hop().service, "vault");
     assert_eq!(admission.receipt(), admission.promise().receipt());

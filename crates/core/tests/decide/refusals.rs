@@ -427,13 +427,34 @@ fn only_readers_read_and_only_the_named_secret() {
 }
 
 #[test]
-fn a_person_is_a_person() {
-    let mut deputy = browser(Operation::named("POST", "/reports"), &["report:write"]);
-    deputy.facts.fault = Some(RequestFault {
+fn a_workload_with_the_same_right_is_still_no_person() {
+    let own = claims(
+        id("importer").as_str(),
+        "hms-api",
+        &["report:write"],
+        "importer",
+    );
+    let hop = mesh(
+        "importer",
+        "mesh",
+        "hms-api",
+        Operation::named("POST", "/reports"),
+        own,
+    );
+    denied(hop.clone(), Code::PERSON_REQUIRED);
+    let mut for_bob = hop;
+    edit_claims(&mut for_bob, |it| it.sub = "dev:bob".into());
+    allowed(for_bob);
+}
+
+#[test]
+fn a_request_that_carries_a_credential_is_refused() {
+    let mut carrying = summary();
+    carrying.facts.fault = Some(RequestFault {
         code: Code::REQUEST_CREDENTIAL,
         detail: "x".into(),
     });
-    denied(deputy, Code::REQUEST_CREDENTIAL);
+    denied(carrying, Code::REQUEST_CREDENTIAL);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn explains_an_allowed_hop_by_its_six_lines() {
             "encryption TLS 1.3 X25519MLKEM768",
             "identity spiffe://hms.dev.invalid/frontend for dev:alice",
             "continuous-verification token 10 s old, not revoked, heard 0 ms ago",
-            "micro-segmentation frontend -> hms-api (line 46)",
+            "micro-segmentation frontend -> hms-api (line 48)",
             "least-privilege ai:invoke-summary (role analyst)",
         ]
     );

@@ -1,6 +1,6 @@
 //! The enforcement point: what is admitted is recorded first, what is revoked ends, what can't be
 //! recorded is refused.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod fixture;
 

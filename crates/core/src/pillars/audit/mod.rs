@@ -5,6 +5,8 @@
 //! and only an admission can be forwarded. It owns what is forwarded: what was decided is what is
 //! sent.
 
+mod recording;
+
 use super::identity::Caller;
 use super::identity::Subject;
 use super::least_privilege::Outcome;
@@ -14,7 +16,6 @@ use super::micro_segmentation::Way;
 use crate::config::Service;
 use crate::hop::Hop;
 use crate::record::Context;
-use crate::record::Record;
 use crate::snapshot::Snapshot;
 use crate::snapshot::State;
 use countersign_ledger::ReceiptId;
@@ -45,7 +46,7 @@ pub struct PromiseMismatch;
 impl PrivilegeProof {
     /// Writes the record of these proofs.
     pub fn seal(self, context: &Context<'_>) -> Sealed {
-        let record = Record::allowed(&self, context).to_bytes();
+        let record = recording::allowed(&self, context).to_bytes();
         Sealed {
             proof: self,
             record,

@@ -8,11 +8,12 @@
 mod limits;
 mod token;
 
-pub use limits::Demand;
-pub use limits::Outcome;
 pub use limits::Reservation;
 pub use limits::cost;
 pub use token::TokenGrant;
+
+pub use crate::record::Demand;
+pub use crate::record::Outcome;
 
 use super::Case;
 use super::identity::Caller;

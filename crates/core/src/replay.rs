@@ -1,9 +1,12 @@
-use super::Kind;
-use super::Record;
-use super::Status;
+//! Deciding a recorded hop again: with the state of that moment it must come out the same; with
+//! another it is a what-if.
+
 use crate::decide::Verdict;
 use crate::decide::decide;
 use crate::pillars::least_privilege::Reservation;
+use crate::record::Kind;
+use crate::record::Record;
+use crate::record::Status;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
 

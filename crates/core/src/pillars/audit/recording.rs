@@ -1,0 +1,67 @@
+//! What the records of this pillar say beside the hop: what came out, and what let it through.
+
+use super::super::Denial;
+use super::super::identity::Caller;
+use super::super::identity::Subject;
+use super::super::least_privilege::PrivilegeProof;
+use super::super::micro_segmentation::Way;
+use super::Admission;
+use crate::record::Completion;
+use crate::record::Context;
+use crate::record::Record;
+use crate::record::Status;
+use crate::vocabulary::Timestamp;
+use std::borrow::Cow;
+
+pub(super) fn allowed<'a>(proof: &'a PrivilegeProof, context: &Context<'a>) -> Record<'a> {
+    let mut record = Record::decision(proof.hop(), proof.state(), context);
+    record.principal.on_behalf_of = on_behalf(proof.caller(), proof.subject());
+    record.reservations = Cow::Borrowed(proof.outcomes());
+    record.way = Some(match proof.way() {
+        Way::Edge(index) => match proof.state().snapshot.config().edges.get(index) {
+            Some(edge) => Cow::Owned(format!("{} -> {}", edge.from, edge.to)),
+            None => Cow::Borrowed("edge"),
+        },
+        Way::BuiltIn => Cow::Borrowed("built-in"),
+        Way::Open => Cow::Borrowed("ZT_OFF"),
+    });
+    record
+}
+
+impl Denial {
+    /// The record of this refusal.
+    #[must_use]
+    pub fn record<'a>(&'a self, context: &Context<'a>) -> Record<'a> {
+        let mut record = Record::decision(self.hop(), self.state(), context);
+        record.status = Status::Denied;
+        record.code = Some(self.code());
+        record.pillar = Some(self.pillar());
+        record.reason = Some(Cow::Borrowed(self.reason()));
+        record.reservations = Cow::Borrowed(self.outcomes());
+        record
+    }
+}
+
+impl Admission {
+    /// The canonical bytes of the record of how this ended.
+    #[must_use]
+    pub fn completion(&self, completion: &Completion, at: Timestamp) -> Vec<u8> {
+        let mut record = Record::ending(self.hop(), at);
+        record.principal.on_behalf_of = on_behalf(self.caller(), self.subject());
+        record.status = completion.status();
+        record.completion = Some(completion.clone());
+        record.to_bytes()
+    }
+}
+
+fn on_behalf<'a>(caller: &Caller, subject: &'a Subject) -> Option<Cow<'a, str>> {
+    let own = caller
+        .name()
+        .is_some_and(|name| matches!(subject, Subject::Workload(it) if it.as_str() == name));
+    match subject {
+        Subject::Process { .. } => None,
+        Subject::Person { user, .. } => Some(Cow::Borrowed(user)),
+        Subject::Workload(_) if own => None,
+        other => Some(Cow::Owned(other.to_string())),
+    }
+}
