@@ -1,1 +1,28 @@
-//! placeholder
+//! The data plane: listeners that take in requests, and upstreams that admitted ones go to.
+//!
+//! It decides nothing. Every request becomes one question to the
+//! [`EnforcementPoint`](countersign_enforce::EnforcementPoint), and only an
+//! [`Admitted`](countersign_enforce::Admitted) hop is forwarded: service, method and path are
+//! taken from the admission, so what was decided is what is sent. The way of a request is on one
+//! screen in `phases`.
+//!
+//! Start with [`Gateway::start`].
+
+mod body;
+mod browser;
+mod connected;
+mod error;
+mod gateway;
+mod listeners;
+mod mesh;
+mod phases;
+mod plane;
+mod refuse;
+mod request;
+mod shared;
+mod updates;
+mod upstreams;
+
+pub use error::GatewayError;
+pub use gateway::Gateway;
+pub use gateway::GatewayOptions;

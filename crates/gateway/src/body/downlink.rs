@@ -1,0 +1,242 @@
+use super::BodyError;
+use super::leak::Needle;
+use super::leak::Scan;
+use super::usage::Meter;
+use crate::request::headers;
+use bytes::Bytes;
+use countersign_core::record::Ending;
+use countersign_core::vocabulary::Code;
+use countersign_enforce::Admitted;
+use countersign_net::problem::Format;
+use countersign_net::problem::Problem;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use hyper::body::Incoming;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+
+/// A response body on its way to the caller. It carries the admitted hop, whose completion is
+/// recorded when this is dropped.
+pub(crate) struct Downlink {
+    admitted: Admitted,
+    deadline: Pin<Box<Sleep>>,
+    inner: Incoming,
+    state: Progress,
+    watch: Watch,
+}
+
+/// What is looked for in a response body.
+pub(crate) struct Watch {
+    /// An event stream, which is ended with an event that says why.
+    pub(crate) events: bool,
+    /// The credential that must not come back, and whom to tell if it does.
+    pub(crate) leak: Option<(Needle, Box<dyn Fn() + Send>)>,
+    /// What reads the usage of a model's answer.
+    pub(crate) meter: Option<Meter>,
+}
+
+enum Progress {
+    Flowing(Option<Scan>),
+    /// What was held back has gone; these trailers are left.
+    Trailers(Frame<Bytes>),
+    Over,
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl Downlink {
+    /// Passes on `inner` until `deadline`.
+    pub(crate) fn new(
+        inner: Incoming,
+        admitted: Admitted,
+        deadline: Instant,
+        watch: Watch,
+    ) -> Self {
+        let scan = watch
+            .leak
+            .as_ref()
+            .map(|(needle, _)| Scan::new(needle.clone()));
+        let deadline = Box::pin(tokio::time::sleep_until(deadline));
+        let state = Progress::Flowing(scan);
+        let mut downlink = Self {
+            admitted,
+            deadline,
+            inner,
+            state,
+            watch,
+        };
+        // Nobody reads the body of an answer to HEAD, or of a 304.
+        if downlink.inner.is_end_stream() {
+            downlink.state = Progress::Over;
+            downlink.settle();
+        }
+        downlink
+    }
+
+    fn end(&mut self, ending: Ending, error: BodyError) -> Polled {
+        self.admitted.ended(ending);
+        self.state = Progress::Over;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// An event stream is told why it ends and then ends properly; its client would otherwise
+    /// connect again at once.
+    fn cut(&mut self, code: Code) -> Polled {
+        if !self.watch.events {
+            return self.end(Ending::Cut, BodyError::Cut(code));
+        }
+        self.admitted.ended(Ending::Cut);
+        self.state = Progress::Over;
+        let receipt = self.admitted.admission().receipt().to_string();
+        let problem = Problem {
+            code,
+            format: Format::Problem,
+            receipt: Some(&receipt),
+            retry_after: None,
+        };
+        let body = problem.body();
+        let event = [b"\n\nevent: error\ndata: ", body.as_ref(), b"\n\n"].concat();
+        Poll::Ready(Some(Ok(Frame::data(event.into()))))
+    }
+
+    fn leaked(&mut self) -> Polled {
+        if let Some((_, alarm)) = &self.watch.leak {
+            alarm();
+        }
+        self.end(Ending::Cut, BodyError::Leak)
+    }
+
+    fn data(&mut self, chunk: Bytes) -> Option<Polled> {
+        // Whoever writes the body stops asking once it has as many bytes as were announced, so the
+        // end is seen here or never.
+        let ended = self.inner.is_end_stream();
+        let whole = ended || self.inner.size_hint().exact() == Some(0);
+        let Progress::Flowing(scan) = &mut self.state else {
+            return None;
+        };
+        let chunk = match scan.as_mut() {
+            None => chunk,
+            Some(scan) => match scan.next(chunk) {
+                Ok(chunk) if whole => [chunk, scan.rest()].concat().into(),
+                Ok(chunk) => chunk,
+                Err(_found) => return Some(self.leaked()),
+            },
+        };
+        if let Some(meter) = &mut self.watch.meter {
+            meter.next(&chunk);
+        }
+        self.admitted.sent(chunk.len() as u64);
+        if whole {
+            self.settle();
+        }
+        if ended {
+            self.state = Progress::Over;
+        }
+        // All of it may have been held back.
+        let nothing = chunk.is_empty() && !ended;
+        (!nothing).then(|| Poll::Ready(Some(Ok(Frame::data(chunk)))))
+    }
+
+    /// The upstream's body is whole.
+    fn finish(&mut self, trailers: Option<Frame<Bytes>>) -> Polled {
+        let leaky = |needle: &Needle| {
+            let fields = trailers.as_ref().and_then(Frame::trailers_ref);
+            fields.is_some_and(|fields| needle.within(fields))
+        };
+        if self
+            .watch
+            .leak
+            .as_ref()
+            .is_some_and(|(needle, _)| leaky(needle))
+        {
+            return self.leaked();
+        }
+        let rest = match std::mem::replace(&mut self.state, Progress::Over) {
+            Progress::Flowing(Some(mut scan)) => scan.rest(),
+            _ => Bytes::new(),
+        };
+        if let Some(meter) = &mut self.watch.meter {
+            meter.next(&rest);
+        }
+        self.admitted.sent(rest.len() as u64);
+        self.settle();
+        if rest.is_empty() {
+            return Poll::Ready(trailers.map(Ok));
+        }
+        if let Some(trailers) = trailers {
+            self.state = Progress::Trailers(trailers);
+        }
+        Poll::Ready(Some(Ok(Frame::data(rest))))
+    }
+
+    fn settle(&mut self) {
+        if let Some(cost) = self.watch.meter.take().and_then(Meter::cost) {
+            self.admitted.settle(cost);
+        }
+        self.admitted.ended(Ending::Done);
+    }
+}
+
+impl Body for Downlink {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let this = self.get_mut();
+        match std::mem::replace(&mut this.state, Progress::Over) {
+            Progress::Over => return Poll::Ready(None),
+            Progress::Trailers(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            flowing @ Progress::Flowing(_) => this.state = flowing,
+        }
+        if let Poll::Ready(code) = this.admitted.cut().poll(cx) {
+            return this.cut(code);
+        }
+        if this.deadline.as_mut().poll(cx).is_ready() {
+            return this.end(Ending::Cut, BodyError::Elapsed);
+        }
+        loop {
+            let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return this.finish(None),
+                Poll::Ready(Some(Err(error))) => {
+                    return this.end(Ending::UpstreamFailed, error.into());
+                }
+                Poll::Ready(Some(Ok(frame))) => frame,
+            };
+            let polled = match frame.into_data() {
+                Ok(chunk) => this.data(chunk),
+                Err(mut frame) => {
+                    if let Some(fields) = frame.trailers_mut() {
+                        headers::trailers(fields);
+                    }
+                    Some(this.finish(Some(frame)))
+                }
+            };
+            if let Some(polled) = polled {
+                return polled;
+            }
+        }
+    }
+
+    /// Whoever writes the body may stop asking once this is true, so everything that has to
+    /// happen at its end must have happened.
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, Progress::Over)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl fmt::Debug for Downlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a response on its way")
+    }
+}

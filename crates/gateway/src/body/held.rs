@@ -1,0 +1,233 @@
+use super::Body;
+use super::BodyError;
+use bytes::Bytes;
+use bytes::BytesMut;
+use countersign_core::hop::Facts;
+use countersign_core::hop::RequestFault;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Digest;
+use countersign_net::json;
+use http::HeaderMap;
+use http::header;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::Value;
+use std::time::Duration;
+
+/// The body of a request before it is decided.
+pub(crate) enum Held {
+    /// Not looked at; it streams.
+    Streaming(Incoming),
+    /// Held, because a rule reads it. These bytes are decided on and these are forwarded.
+    Whole(Kept),
+}
+
+/// A body that was held, with its commitment.
+pub(crate) struct Kept {
+    pub(crate) bytes: Bytes,
+    pub(crate) commitment: Digest,
+}
+
+/// What the rules ask of a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// How long the caller may be silent.
+    pub(crate) idle: Duration,
+    /// The most bytes.
+    pub(crate) limit: u64,
+    /// Whether a rule reads the model in it.
+    pub(crate) model: bool,
+}
+
+impl Held {
+    /// Looks at a body as far as the rules need it, and notes what they need in `facts`.
+    ///
+    /// # Errors
+    /// The caller broke off while it was being read.
+    pub(crate) async fn look(
+        body: Incoming,
+        headers: &HeaderMap,
+        rules: Rules,
+        facts: &mut Facts,
+    ) -> Result<Self, BodyError> {
+        if body.size_hint().lower() > rules.limit {
+            fault(
+                facts,
+                Code::BODY_TOO_LARGE,
+                format!("the body is over {} bytes", rules.limit),
+            );
+            return Ok(Self::Streaming(body));
+        }
+        if !rules.model {
+            return Ok(Self::Streaming(body));
+        }
+        // A coding that is not undone would hide the model from the rule and show it to the
+        // upstream.
+        let coded = headers
+            .get_all(header::CONTENT_ENCODING)
+            .iter()
+            .any(|it| it != "identity");
+        if coded {
+            fault(
+                facts,
+                Code::BODY_UNREADABLE,
+                "the body has a content coding".to_owned(),
+            );
+            return Ok(Self::Streaming(body));
+        }
+        let Some(bytes) = collect(body, rules).await? else {
+            fault(
+                facts,
+                Code::BODY_TOO_LARGE,
+                format!("the body is over {} bytes", rules.limit),
+            );
+            return Ok(Self::whole(Bytes::new()));
+        };
+        facts.body_bytes = Some(bytes.len() as u64);
+        read(&bytes, facts);
+        Ok(Self::whole(bytes))
+    }
+
+    fn whole(bytes: Bytes) -> Self {
+        let salt = crate::request::random::<32>();
+        let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        digest.update(&salt);
+        digest.update(&bytes);
+        let mut commitment = [0; 32];
+        commitment.copy_from_slice(digest.finish().as_ref());
+        Self::Whole(Kept {
+            bytes,
+            commitment: Digest::new(commitment),
+        })
+    }
+}
+
+impl Kept {
+    /// The body to forward.
+    pub(crate) fn into_body(self) -> Body {
+        super::full(self.bytes)
+    }
+}
+
+/// The whole body, or `None` if it is over the limit.
+async fn collect(mut body: Incoming, rules: Rules) -> Result<Option<Bytes>, BodyError> {
+    let mut bytes = BytesMut::new();
+    loop {
+        let frame = tokio::time::timeout(rules.idle, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| BodyError::Idle)? else {
+            return Ok(Some(bytes.freeze()));
+        };
+        if let Ok(data) = frame?.into_data() {
+            if (bytes.len() + data.len()) as u64 > rules.limit {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+}
+
+/// Model and bounds of a call to a model (chat completions and responses alike).
+fn read(bytes: &[u8], facts: &mut Facts) {
+    let unreadable = |facts: &mut Facts, detail: &str| {
+        fault(facts, Code::BODY_UNREADABLE, detail.to_owned());
+    };
+    let call = match json::strict(bytes) {
+        Ok(Value::Object(call)) => call,
+        Ok(_) => return unreadable(facts, "the body is no json object"),
+        Err(_) => return unreadable(facts, "the body is no json, or names a member twice"),
+    };
+    match call.get("model") {
+        Some(Value::String(model)) if is_model(model) => {
+            facts.model = Some(model.to_ascii_lowercase());
+        }
+        Some(_) => return unreadable(facts, "`model` is not the name of a model"),
+        None => return unreadable(facts, "the body names no model"),
+    }
+    let mut bound = None;
+    for name in ["max_completion_tokens", "max_output_tokens", "max_tokens"] {
+        match call.get(name) {
+            None | Some(Value::Null) => {}
+            Some(value) => match value.as_u64() {
+                Some(tokens) => bound = bound.max(Some(tokens)),
+                None => return unreadable(facts, "a bound on tokens is not a whole number"),
+            },
+        }
+    }
+    let choices = match call.get("n") {
+        None | Some(Value::Null) => 1,
+        Some(value) => match value.as_u64() {
+            Some(choices) => choices.max(1),
+            None => return unreadable(facts, "`n` is not a whole number"),
+        },
+    };
+    // Each choice may be as long as the bound; without one there is nothing to multiply.
+    facts.max_output_tokens = bound.map(|tokens| tokens.saturating_mul(choices));
+    if choices > 1 && bound.is_none() {
+        unreadable(facts, "more than one choice without a bound on tokens");
+    }
+}
+
+/// One spelling only: what else a name holds could be read as another model by an upstream.
+fn is_model(name: &str) -> bool {
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'/' | b'@')
+    };
+    !name.is_empty() && name.len() <= 128 && name.bytes().all(plain)
+}
+
+fn fault(facts: &mut Facts, code: Code, detail: String) {
+    facts.fault.get_or_insert(RequestFault { code, detail });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn facts(body: &str) -> Facts {
+        let mut facts = Facts::default();
+        read(body.as_bytes(), &mut facts);
+        facts
+    }
+
+    #[test]
+    fn a_call_to_a_model() {
+        let found = facts(r#"{"model":"GPT-4o","max_tokens":5,"max_completion_tokens":7,"n":2}"#);
+        assert_eq!(found.model.as_deref(), Some("gpt-4o"));
+        assert_eq!(found.max_output_tokens, Some(14));
+        assert_eq!(found.fault, None);
+        assert_eq!(
+            facts(r#"{"model":"m","max_tokens":null}"#).max_output_tokens,
+            None
+        );
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_not_read() {
+        for body in [
+            "",
+            "[]",
+            r#"{"model":"a","model":"b"}"#,
+            r#"{"model":"a","m\u006fdel":"b"}"#,
+            r#"{"model":["a"]}"#,
+            r#"{"model":""}"#,
+            r#"{"model":"a b"}"#,
+            r#"{"Model":"a"}"#,
+            r#"{"model":"a","max_tokens":"5"}"#,
+            r#"{"model":"a","max_tokens":-5}"#,
+            r#"{"model":"a","n":100}"#,
+            r#"{"model":"a"}{"model":"b"}"#,
+        ] {
+            let code = facts(body).fault.map(|fault| fault.code);
+            assert_eq!(code, Some(Code::BODY_UNREADABLE), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(body in ".{0,80}") {
+            facts(&body);
+        }
+    }
+}

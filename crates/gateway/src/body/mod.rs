@@ -1,0 +1,62 @@
+//! Bodies on their way: counted, bounded, and ended when the hop is.
+
+mod downlink;
+mod held;
+mod leak;
+mod uplink;
+mod usage;
+
+pub(crate) use downlink::Downlink;
+pub(crate) use downlink::Watch;
+pub(crate) use held::Held;
+pub(crate) use held::Rules;
+pub(crate) use leak::Needle;
+pub(crate) use uplink::Uplink;
+pub(crate) use uplink::UplinkFault;
+pub(crate) use usage::Meter;
+
+use bytes::Bytes;
+use countersign_core::vocabulary::Code;
+use http_body_util::BodyExt;
+use http_body_util::Empty;
+use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+
+/// A body in either direction.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Why a body ends before its end. The other side sees a broken connection or a reset stream,
+/// never a proper end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The hop was ended by us.
+    #[error("ended by policy ({0})")]
+    Cut(Code),
+    /// The stream lived as long as it may.
+    #[error("the stream is over its time")]
+    Elapsed,
+    /// Nothing came for too long.
+    #[error("nothing came in time")]
+    Idle,
+    /// The response holds the credential that was put into the request.
+    #[error("the response holds the injected credential")]
+    Leak,
+    /// More bytes than the operation allows.
+    #[error("the body is over its limit")]
+    TooLarge,
+    /// The connection it comes from broke.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+}
+
+/// A whole body.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// No body.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}

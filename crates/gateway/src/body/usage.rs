@@ -1,0 +1,183 @@
+use countersign_core::config::Budget;
+use countersign_core::pillars::audit::Admission;
+use countersign_core::pillars::least_privilege::cost;
+use serde_json::Value;
+
+/// Reads what a model's answer says it used, so that a budget gets back what was set aside too
+/// much. An answer without it, or one broken off, keeps the reservation spent.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    budgets: Vec<Budget>,
+    buffer: Vec<u8>,
+    model: String,
+    overflowed: bool,
+    stream: bool,
+    used: Option<(u64, u64)>,
+}
+
+/// The longest answer, and the longest line of a stream, that is read for its usage: 4 MiB.
+const LONGEST: usize = 4 << 20;
+
+impl Meter {
+    /// For a call whose admission drew on a budget. `stream` says that the answer is an event
+    /// stream.
+    pub(crate) fn of(admission: &Admission, stream: bool) -> Option<Self> {
+        let model = admission.hop().facts.model.clone()?;
+        let known = &admission.snapshot().config().budgets;
+        let reserved = admission.reserved().iter();
+        let budgets: Vec<Budget> = reserved
+            .filter_map(|it| known.get(it.demand.budget.as_str()).cloned())
+            .collect();
+        (!budgets.is_empty()).then_some(Self {
+            budgets,
+            buffer: Vec::new(),
+            model,
+            overflowed: false,
+            stream,
+            used: None,
+        })
+    }
+
+    /// Takes the next bytes of the answer.
+    pub(crate) fn next(&mut self, chunk: &[u8]) {
+        if self.overflowed {
+            return;
+        }
+        self.buffer.extend_from_slice(chunk);
+        if self.stream {
+            while let Some(end) = memchr::memchr2(b'\n', b'\r', &self.buffer) {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                self.line(&line);
+            }
+        }
+        if self.buffer.len() > LONGEST {
+            self.overflowed = true;
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// What it really cost, in micro-dollars, once the answer is whole. Where several budgets
+    /// price it differently, the dearest counts.
+    pub(crate) fn cost(mut self) -> Option<u64> {
+        if !self.stream && !self.overflowed {
+            let answer: Value = serde_json::from_slice(&self.buffer).ok()?;
+            self.used = usage(&answer);
+        }
+        let (input, output) = self.used.filter(|_| !self.overflowed)?;
+        self.budgets
+            .iter()
+            .filter_map(|it| cost(it, &self.model, input, output))
+            .max()
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let Some(data) = line.strip_prefix(b"data:") else {
+            return;
+        };
+        let event = serde_json::from_slice::<Value>(data.trim_ascii()).ok();
+        if let Some(used) = event.as_ref().and_then(usage) {
+            self.used = Some(used);
+        }
+    }
+}
+
+/// Tokens in and out of a chat completion, or of a response (whose last event carries it whole).
+fn usage(answer: &Value) -> Option<(u64, u64)> {
+    let usage = answer
+        .get("usage")
+        .or_else(|| answer.get("response")?.get("usage"))?;
+    let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
+    let input = count(["prompt_tokens", "input_tokens"])?;
+    let output = count(["completion_tokens", "output_tokens"])?;
+    // Rejected predictions are billed as output but counted apart.
+    let details = usage.get("completion_tokens_details");
+    let rejected = details.and_then(|it| it.get("rejected_prediction_tokens")?.as_u64());
+    let total = usage
+        .get("total_tokens")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let counted = input.saturating_add(output);
+    let beyond = if total > counted {
+        0
+    } else {
+        rejected.unwrap_or(0)
+    };
+    Some((
+        input,
+        output
+            .max(total.saturating_sub(input))
+            .saturating_add(beyond),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_core::config::BudgetScope;
+    use countersign_core::config::Place;
+    use countersign_core::config::Price;
+    use countersign_core::config::Window;
+
+    fn meter(stream: bool) -> Meter {
+        let budget = Budget {
+            place: Place::default(),
+            limit_microusd: 1,
+            window: Window::Day,
+            per: BudgetScope::All,
+            prices: [(
+                "gpt-*".to_owned(),
+                Price {
+                    input: 1_000_000,
+                    output: 2_000_000,
+                },
+            )]
+            .into(),
+        };
+        Meter {
+            budgets: vec![budget],
+            buffer: vec![],
+            model: "gpt-4o".into(),
+            overflowed: false,
+            stream,
+            used: None,
+        }
+    }
+
+    #[test]
+    fn a_whole_answer() {
+        let mut meter = meter(false);
+        for byte in br#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"# {
+            meter.next(&[*byte]);
+        }
+        assert_eq!(meter.cost(), Some(20));
+    }
+
+    #[test]
+    fn the_last_event_of_a_stream() {
+        let text = "data: {\"usage\":null}\r\n\r\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\
+            \"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+        for size in [1, 7, 1000] {
+            let mut meter = meter(true);
+            text.as_bytes()
+                .chunks(size)
+                .for_each(|chunk| meter.next(chunk));
+            assert_eq!(meter.cost(), Some(5), "{size}");
+        }
+        let mut meter = meter(true);
+        meter.next(b"event: response.completed\ndata: {\"response\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n");
+        assert_eq!(meter.cost(), Some(5));
+    }
+
+    #[test]
+    fn what_is_not_said_stays_spent() {
+        let mut broken = meter(false);
+        broken.next(b"{\"usage\":{\"prompt_tokens\":1");
+        assert_eq!(broken.cost(), None);
+        let mut silent = meter(true);
+        silent.next(b"data: {}\n\n");
+        assert_eq!(silent.cost(), None);
+        let mut negative = meter(false);
+        negative.next(br#"{"usage":{"prompt_tokens":-1,"completion_tokens":0}}"#);
+        assert_eq!(negative.cost(), None);
+    }
+}

@@ -1,0 +1,135 @@
+use crate::browser::Sessions;
+use crate::error::GatewayError;
+use crate::listeners;
+use crate::listeners::Door;
+use crate::listeners::Drain;
+use crate::plane::Plane;
+use crate::shared::Shared;
+use crate::updates;
+use crate::updates::Sinks;
+use crate::upstreams::Upstreams;
+use countersign_core::vocabulary::Name;
+use countersign_enforce::EnforcementPoint;
+use countersign_net::KeyAlgorithm;
+use countersign_net::KeySet;
+use countersign_net::Keys;
+use countersign_net::PublicRoots;
+use countersign_net::Roots;
+use countersign_net::SigningKey;
+use countersign_net::SvidSource;
+use countersign_net::TokenVerifier;
+use countersign_net::token::CACHED_TOKENS;
+use countersign_wire::control::ControlError;
+use countersign_wire::control::ControlPlane;
+use hashbrown::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    addresses: Vec<(Name, SocketAddr)>,
+    drain: Drain,
+    updates: JoinHandle<()>,
+}
+
+/// What a gateway is started with beside what it is connected to.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// Addresses to bind instead of the configured ones, by listener.
+    pub bind_override: HashMap<Name, SocketAddr>,
+    /// Its name, as in `spiffe://<trust domain>/countersign/gateway/<name>`.
+    pub name: Name,
+    /// The server's public key for snapshots (Ed25519, 32 bytes). Without it a snapshot is
+    /// believed only if it is in force already, as in one process with the server.
+    pub snapshot_key: Option<[u8; 32]>,
+    /// Further certificate authorities for third parties, PEM.
+    pub third_party_roots: Option<String>,
+}
+
+impl Gateway {
+    /// Binds every `browser`, `service` and `partner` listener of the snapshot in force and serves
+    /// until it is drained. `roots` and `keys` are kept current from `control`.
+    ///
+    /// # Errors
+    /// [`GatewayError`] if a listener can't be bound, or a key can't be made and published.
+    pub async fn start(
+        point: EnforcementPoint,
+        control: Arc<dyn ControlPlane>,
+        svid: Arc<SvidSource>,
+        roots: Arc<Roots>,
+        keys: Arc<Keys>,
+        options: GatewayOptions,
+    ) -> Result<Self, GatewayError> {
+        let snapshot = point.snapshot();
+        let doors = listeners::bind(&snapshot, &roots, &svid, &options.bind_override).await?;
+        let addresses = doors.iter().map(Door::address).collect();
+        let assertions = SigningKey::generate(KeyAlgorithm::EdDsa)?;
+        publish(&*control, &assertions, &svid)
+            .await
+            .map_err(GatewayError::Publish)?;
+        let mut public = PublicRoots::native();
+        if let Some(pem) = &options.third_party_roots {
+            public = public
+                .with_pem(pem.as_bytes())
+                .map_err(GatewayError::Roots)?;
+        }
+        let issuer = snapshot.config().trust_domain.issuer();
+        let upstreams = Upstreams::new(assertions, public, roots.clone(), svid.clone());
+        let tokens = TokenVerifier::new(keys.clone(), issuer, CACHED_TOKENS);
+        let plane = Plane {
+            control: control.clone(),
+            point: point.clone(),
+            svid,
+            tokens,
+        };
+        let shared = Arc::new(Shared {
+            plane,
+            sessions: Sessions::default(),
+            upstreams,
+        });
+        let sinks = Sinks {
+            keys,
+            point,
+            roots,
+            snapshot_key: options.snapshot_key,
+        };
+        let updates = tokio::spawn(updates::follow(control, sinks));
+        tracing::info!(gateway = %options.name, doors = ?addresses, "serving");
+        let drain = listeners::serve(doors, &shared);
+        Ok(Self {
+            addresses,
+            drain,
+            updates,
+        })
+    }
+
+    /// The listeners and the addresses they are bound to.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(Name, SocketAddr)> {
+        self.addresses.clone()
+    }
+
+    /// Takes no more connections, lets what is under way finish within `limit`, then cuts it.
+    pub async fn drain(self, limit: Duration) {
+        self.drain.drain(limit).await;
+        self.updates.abort();
+    }
+}
+
+async fn publish(
+    control: &dyn ControlPlane,
+    key: &SigningKey,
+    svid: &SvidSource,
+) -> Result<(), ControlError> {
+    let mut set = KeySet::empty(0);
+    set.add_owned(key, svid.current().spiffe_id().clone());
+    let jwk = set
+        .to_jwks()
+        .get("keys")
+        .and_then(|keys| keys.get(0))
+        .cloned();
+    control.publish_key(jwk.unwrap_or_default()).await
+}

@@ -1,0 +1,311 @@
+//! The way of a request, on one screen.
+//!
+//! | phase | why it is here |
+//! |---|---|
+//! | read | a request that can be read in two ways must not reach anything that reads it |
+//! | ours | sign-in and the issuer come before the proof that they help to make |
+//! | evidence | cheap, and without it nothing below is worth its cost |
+//! | body | held only where a rule reads it, and only for a caller who has shown something |
+//! | enforce | once everything it reads is known; the record is durable when it returns |
+//! | forward | takes service, method and path from the admission, never from the request |
+//! | answer | passes on the upstream's words, minus what it may not say; counts, and can be cut |
+//!
+//! [`answer`] owns what every answer has and turns a [`Stop`] into a response; the phases use `?`.
+
+use crate::body;
+use crate::body::Body;
+use crate::body::Held;
+use crate::body::Rules;
+use crate::browser;
+use crate::connected::Connected;
+use crate::mesh;
+use crate::refuse::Stop;
+use crate::request;
+use crate::request::Ids;
+use crate::request::Wanted;
+use crate::request::query;
+use crate::shared::Shared;
+use crate::upstreams;
+use crate::upstreams::Call;
+use countersign_core::config::Limits;
+use countersign_core::config::PeerKind;
+use countersign_core::hop::Evidence;
+use countersign_core::hop::Facts;
+use countersign_core::hop::RequestFault;
+use countersign_core::record::Context;
+use countersign_core::snapshot::DoorKind;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::clip;
+use countersign_enforce::Admitted;
+use countersign_enforce::Ask;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http::request::Parts;
+use hyper::body::Incoming;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use std::sync::Arc;
+
+/// A request under way.
+struct Exchange<'a> {
+    connected: &'a Connected,
+    ids: Ids,
+    parts: Parts,
+    shared: &'a Arc<Shared>,
+    snapshot: Arc<Snapshot>,
+    wanted: Wanted,
+}
+
+/// Answers a request.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    connected: Arc<Connected>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let ids = Ids::of(&connected, request.headers());
+    let outcome = phases(&shared, &connected, ids.clone(), request).await;
+    let mut response = outcome.unwrap_or_else(Stop::response);
+    if let Ok(id) = HeaderValue::from_str(&ids.request) {
+        // A third party's own id tells its support more than ours.
+        response.headers_mut().entry("x-request-id").or_insert(id);
+    }
+    if connected.kind == DoorKind::Browser {
+        browser::secure(response.headers_mut());
+    }
+    response
+}
+
+async fn phases(
+    shared: &Arc<Shared>,
+    connected: &Connected,
+    ids: Ids,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Stop> {
+    let snapshot = shared.plane.point.snapshot();
+    let (parts, body) = request.into_parts();
+    let wanted = Wanted::read(connected, &snapshot, &parts);
+    let exchange = Exchange {
+        connected,
+        ids,
+        parts,
+        shared,
+        snapshot,
+        wanted,
+    };
+    let body = exchange.ours(body).await?;
+    let (evidence, token) = exchange.evidence().await?;
+    let (body, facts) = exchange.body(body, &evidence).await?;
+    let admitted = exchange.enforce(evidence, facts).await?;
+    exchange.forward(admitted, body, token).await
+}
+
+impl Exchange<'_> {
+    /// What countersign serves itself at this door. Gives the body back if that is nothing.
+    async fn ours(&self, body: Incoming) -> Result<Incoming, Stop> {
+        if self.wanted.fault.is_some() {
+            return Ok(body);
+        }
+        match self.connected.kind {
+            DoorKind::Browser => browser::ours(&self.visit(), body).await,
+            DoorKind::Mesh if self.wanted.service == request::ISSUER => {
+                let asked = (
+                    self.parts.method.as_str(),
+                    self.wanted.operation.object.as_str(),
+                );
+                mesh::issuer(
+                    &self.shared.plane,
+                    self.connected,
+                    asked,
+                    self.context(),
+                    body,
+                )
+                .await
+            }
+            DoorKind::Mesh | DoorKind::Local => Ok(body),
+        }
+    }
+
+    /// What the caller proves, and the token that may be forwarded where it is meant for.
+    async fn evidence(&self) -> Result<(Evidence, Option<SecretString>), Stop> {
+        let mut evidence = self.connected.evidence();
+        if self.connected.kind == DoorKind::Browser {
+            let Some(drawn) = browser::session(&self.visit()).await? else {
+                return Ok((evidence, None));
+            };
+            evidence.token = self
+                .shared
+                .plane
+                .tokens
+                .verify_token(drawn.token.expose_secret(), self.shared.plane.point.now());
+            evidence.session = Some(drawn.session);
+            return Ok((evidence, Some(drawn.token)));
+        }
+        let shown = self.parts.headers.get_all(header::AUTHORIZATION);
+        let values = shown.iter().map(HeaderValue::as_bytes);
+        evidence.token = self
+            .shared
+            .plane
+            .tokens
+            .verify(values, self.shared.plane.point.now());
+        let token = evidence.verified_token().and_then(|_| {
+            let (_, token) = shown.iter().next()?.to_str().ok()?.split_once(' ')?;
+            Some(SecretString::from(token.trim_matches(' ')))
+        });
+        Ok((evidence, token))
+    }
+
+    /// Facts beside the evidence; the body as far as rules read it.
+    async fn body(&self, body: Incoming, evidence: &Evidence) -> Result<(Held, Facts), Stop> {
+        let mut facts = Facts {
+            fault: self
+                .wanted
+                .fault
+                .clone()
+                .or_else(|| self.carried_credential()),
+            same_origin: self.same_origin(),
+            ..Facts::default()
+        };
+        // A stranger can't make us hold anything: they are refused before any rule reads a body.
+        let stranger = evidence.verified_token().is_none() && !self.snapshot.is_open();
+        if stranger || facts.fault.is_some() {
+            return Ok((Held::Streaming(body), facts));
+        }
+        let held = Held::look(body, &self.parts.headers, self.rules(), &mut facts).await;
+        match held {
+            Ok(held) => Ok((held, facts)),
+            Err(error) => {
+                tracing::debug!(%error, request = self.ids.request, "the caller broke off");
+                Err(Stop::Answered(Box::new(timed_out())))
+            }
+        }
+    }
+
+    /// The one question.
+    async fn enforce(&self, evidence: Evidence, facts: Facts) -> Result<Admitted, Stop> {
+        let model = facts.model.is_some();
+        let ask = Ask {
+            door: self.connected.door.clone(),
+            service: clip(&self.wanted.service, 256).to_owned(),
+            operation: self.wanted.operation.clone(),
+            evidence,
+            facts,
+            context: self.context(),
+        };
+        self.shared
+            .plane
+            .point
+            .enforce(ask)
+            .await
+            .map_err(|refusal| {
+                let (code, reason) = (refusal.code, &refusal.reason);
+                let receipt = refusal.receipt.map(|it| it.to_string());
+                tracing::info!(%code, reason, receipt, request = self.ids.request, "refused");
+                match browser::sign_in_instead(&self.visit(), &refusal) {
+                    Some(response) => Stop::Answered(Box::new(response)),
+                    None => Stop::refused(&refusal, model),
+                }
+            })
+    }
+
+    /// What was decided is what is sent.
+    async fn forward(
+        self,
+        admitted: Admitted,
+        body: Held,
+        token: Option<SecretString>,
+    ) -> Result<Response<Body>, Stop> {
+        let idle = self.limits().idle;
+        let call = Call {
+            admitted,
+            body,
+            connected: self.connected,
+            idle,
+            host: self.wanted.host,
+            ids: self.ids,
+            parts: self.parts,
+            query: self.wanted.query,
+            plane: &self.shared.plane,
+            token,
+            upstreams: &self.shared.upstreams,
+        };
+        upstreams::forward(call).await
+    }
+
+    fn limits(&self) -> Limits {
+        let listeners = &self.snapshot.config().listeners;
+        listeners
+            .get(self.connected.door.as_str())
+            .map(|it| it.limits)
+            .unwrap_or_default()
+    }
+
+    fn rules(&self) -> Rules {
+        let limits = self.limits();
+        let mut rules = Rules {
+            idle: limits.idle,
+            limit: limits.body,
+            model: false,
+        };
+        if let Some(service) = self.snapshot.service(&self.wanted.service) {
+            for (_, rule) in self.snapshot.rules(service, &self.wanted.operation) {
+                rules.limit = rules.limit.min(rule.body_max.unwrap_or(u64::MAX));
+                rules.model |= !rule.models.is_empty() || rule.budget.is_some();
+            }
+        }
+        rules
+    }
+
+    fn same_origin(&self) -> Option<bool> {
+        let browser = self.connected.kind == DoorKind::Browser;
+        browser
+            .then(|| browser::same_origin(&self.parts, self.wanted.host.as_ref()))
+            .flatten()
+    }
+
+    /// A caller's credential for a third party, on its way through our hands and everybody's logs.
+    fn carried_credential(&self) -> Option<RequestFault> {
+        let service = self.snapshot.service(&self.wanted.service)?;
+        let third_party = service.peer == PeerKind::ThirdParty;
+        let key = query::credential(self.wanted.query.as_deref().filter(|_| third_party)?)?;
+        let detail = format!("the query has a `{key}`");
+        Some(RequestFault {
+            code: Code::REQUEST_CREDENTIAL,
+            detail,
+        })
+    }
+
+    fn visit(&self) -> browser::Visit<'_> {
+        browser::Visit {
+            connected: self.connected,
+            context: self.context(),
+            parts: &self.parts,
+            plane: &self.shared.plane,
+            sessions: &self.shared.sessions,
+            snapshot: &self.snapshot,
+            wanted: &self.wanted,
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        let agent = self.parts.headers.get(header::USER_AGENT);
+        Context {
+            request_id: &self.ids.request,
+            source_ip: Some(self.connected.source_ip()),
+            trace_id: Some(&self.ids.trace),
+            user_agent: agent.and_then(|it| it.to_str().ok()),
+        }
+    }
+}
+
+fn timed_out() -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,125 @@
+//! Answers of our own: refusals, and failures that nobody decided.
+
+use crate::body;
+use crate::body::Body;
+use countersign_core::vocabulary::Code;
+use countersign_enforce::Refusal;
+use countersign_net::problem::Format;
+use countersign_net::problem::Problem;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use std::time::Duration;
+
+/// Tells the SDKs of model APIs not to try a refusal again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Why a request ends without an upstream's answer.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Answered by us, for better or worse.
+    Answered(Box<Response<Body>>),
+    /// Admitted, and the upstream did not answer.
+    Failed {
+        failure: Failure,
+        receipt: Option<String>,
+    },
+    /// Refused by decision.
+    Refused {
+        code: Code,
+        /// Whether it asked for a model, whose SDK must not try again.
+        model: bool,
+        receipt: Option<String>,
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What went wrong behind us. The caller learns no more than this; details are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No answer in time: 504.
+    TimedOut,
+    /// No connection, a broken exchange, or an answer that may not be passed on: 502.
+    Upstream,
+    /// The control plane is away: 503.
+    Control,
+}
+
+impl Stop {
+    /// A refusal by the enforcement point.
+    pub(crate) fn refused(refusal: &Refusal, model: bool) -> Self {
+        Self::Refused {
+            code: refusal.code,
+            model,
+            receipt: refusal.receipt.map(|it| it.to_string()),
+            retry_after: refusal.retry_after,
+        }
+    }
+
+    /// The answer to the caller.
+    pub(crate) fn response(self) -> Response<Body> {
+        match self {
+            Self::Answered(response) => *response,
+            Self::Failed { failure, receipt } => failed(failure, receipt.as_deref()),
+            Self::Refused {
+                code,
+                model,
+                receipt,
+                retry_after,
+            } => {
+                let receipt = receipt.as_deref();
+                let unavailable = code.status() == 503;
+                let retry_after = retry_after.or(unavailable.then_some(Duration::from_secs(1)));
+                let problem = Problem {
+                    code,
+                    format: Format::Problem,
+                    receipt,
+                    retry_after,
+                };
+                let mut response = problem.response().map(body::full);
+                if model {
+                    response
+                        .headers_mut()
+                        .insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+                }
+                response
+            }
+        }
+    }
+}
+
+fn failed(failure: Failure, receipt: Option<&str>) -> Response<Body> {
+    let (status, title) = match failure {
+        Failure::TimedOut => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "the upstream did not answer in time",
+        ),
+        Failure::Upstream => (StatusCode::BAD_GATEWAY, "the upstream is not available"),
+        Failure::Control => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the control plane is not available",
+        ),
+    };
+    let mut problem = serde_json::json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+    });
+    if let (Some(members), Some(receipt)) = (problem.as_object_mut(), receipt) {
+        members.insert("receipt".to_owned(), receipt.into());
+    }
+    let mut response = Response::new(body::full(problem.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if failure == Failure::Control {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}

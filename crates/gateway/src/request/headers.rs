@@ -1,0 +1,217 @@
+//! What never passes from one side to the other.
+//!
+//! Headers that only concern one connection, that claim something about the caller which we state
+//! ourselves, or that make some upstream see another method or path than the one decided. First
+//! everything is stripped, then ours are added, so that a caller who writes
+//! `Connection: countersign-assertion` removes nothing of ours.
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::header;
+
+/// Between two neighbours only (RFC 9110 section 7.6.1), beside what `Connection` names.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Ours to say, or a second spelling of method and path.
+const CLAIMS: [&str; 9] = [
+    "client-cert",
+    "client-cert-chain",
+    "forwarded",
+    "via",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
+const CLAIM_PREFIXES: [&str; 5] = [
+    "countersign-",
+    "x-auth-",
+    "x-cs-",
+    "x-forwarded-",
+    "x-http-method-",
+];
+
+/// Strips what a caller may not tell an upstream.
+pub(crate) fn from_caller(headers: &mut HeaderMap) {
+    let trailers = headers.get(header::TE).is_some_and(|te| te == "trailers");
+    hop_by_hop(headers);
+    retain(headers, |name| !is_claim(name));
+    for name in [header::CONTENT_LENGTH, header::EXPECT, header::HOST] {
+        headers.remove(name);
+    }
+    headers.remove("x-request-id");
+    if trailers {
+        // gRPC wants it end to end.
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Strips what an upstream may not tell a caller.
+pub(crate) fn from_upstream(headers: &mut HeaderMap) {
+    hop_by_hop(headers);
+    // Alt-Svc would lead the caller around this door (RFC 7838).
+    retain(headers, |name| {
+        !name.starts_with("countersign-") && name != "alt-svc"
+    });
+}
+
+/// Strips trailers, whose names no upstream may use to repair its headers (RFC 9110 section 6.5.1).
+pub(crate) fn trailers(fields: &mut HeaderMap) {
+    hop_by_hop(fields);
+    retain(fields, |name| {
+        let framing = matches!(
+            name,
+            "authorization"
+                | "content-encoding"
+                | "content-length"
+                | "content-type"
+                | "cookie"
+                | "host"
+                | "set-cookie"
+        );
+        !framing && !is_claim(name)
+    });
+}
+
+fn is_claim(name: &str) -> bool {
+    // Some servers read `_` as `-`, so a name with one can stand for any of these.
+    name.contains('_')
+        || CLAIMS.contains(&name)
+        || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
+    let doomed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| !keep(name.as_str()))
+        .cloned()
+        .collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_caller_claims_nothing() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("te", "gzip"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-client-cert", "By=x"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-real-ip", "1.2.3.4"),
+            ("countersign-assertion", "x"),
+            ("x_forwarded_for", "1"),
+            ("x-http-method-override", "DELETE"),
+            ("x-http-method", "DELETE"),
+            ("x-method-override", "DELETE"),
+            ("x-original-url", "/admin"),
+            ("x-rewrite-url", "/admin"),
+            ("x-request-id", "mine"),
+            ("accept", "text/html"),
+            ("x-custom", "kept"),
+        ]);
+        from_caller(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-custom"]);
+    }
+
+    #[test]
+    fn trailers_are_asked_for_end_to_end() {
+        let mut headers = map(&[("te", "trailers"), ("connection", "te")]);
+        from_caller(&mut headers);
+        assert_eq!(headers.get("te").unwrap(), "trailers");
+    }
+
+    #[test]
+    fn an_upstream_speaks_for_itself_only() {
+        let mut headers = map(&[
+            ("countersign-receipt", "r-forged"),
+            ("alt-svc", "h3=\":443\""),
+            ("connection", "close"),
+            ("x-kept", "1"),
+        ]);
+        from_upstream(&mut headers);
+        assert_eq!(headers.len(), 1);
+        let mut fields = map(&[
+            ("countersign-pillar", "x"),
+            ("grpc-status", "0"),
+            ("set-cookie", "a=b"),
+        ]);
+        trailers(&mut fields);
+        assert_eq!(fields.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_claimed_or_named_survives(
+            names in proptest::collection::vec("(x-forwarded-|countersign-|x-http-method)?[a-z_-]{1,12}", 0..12),
+            listed in proptest::collection::vec(0usize..12, 0..4),
+        ) {
+            let mut headers = HeaderMap::new();
+            for name in &names {
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("v"));
+            }
+            let mut gone = Vec::new();
+            for index in listed {
+                if let Some(name) = names.get(index) {
+                    headers.append(header::CONNECTION, name.parse().unwrap());
+                    gone.push(name.clone());
+                }
+            }
+            from_caller(&mut headers);
+            for name in headers.keys().map(HeaderName::as_str) {
+                prop_assert!(!is_claim(name), "{name}");
+                prop_assert!(!HOP_BY_HOP.contains(&name), "{name}");
+                prop_assert!(!gone.iter().any(|it| it == name), "{name}");
+            }
+        }
+    }
+}

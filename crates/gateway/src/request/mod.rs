@@ -1,0 +1,105 @@
+//! What a request wants, read in exactly one way.
+//!
+//! A request that can be read in two ways is not guessed at: it becomes a fault, which the
+//! decision refuses in the pillar of its code, with a record like any other refusal.
+
+pub(crate) mod headers;
+pub(crate) mod query;
+
+mod host;
+mod ids;
+mod route;
+
+pub(crate) use host::Host;
+pub(crate) use ids::Ids;
+pub(crate) use ids::random;
+pub(crate) use route::ISSUER;
+
+use crate::connected::Connected;
+use countersign_core::hop::RequestFault;
+use countersign_core::snapshot::DoorKind;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::CanonicalPath;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::clip;
+use http::request::Parts;
+
+/// What a request wants.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Why it can't be decided on its merits.
+    pub(crate) fault: Option<RequestFault>,
+    /// The host all witnesses agree on, if they do.
+    pub(crate) host: Option<Host>,
+    /// Method and canonical path; the raw path, clipped, where it has no canonical form.
+    pub(crate) operation: Operation,
+    /// As it came; never matched, forwarded verbatim.
+    pub(crate) query: Option<String>,
+    /// The service asked for; empty where none was.
+    pub(crate) service: String,
+}
+
+/// Attacker-chosen text in a record has at most this many bytes.
+const SHOWN: usize = 256;
+
+impl Wanted {
+    /// Reads a request.
+    pub(crate) fn read(connected: &Connected, snapshot: &Snapshot, parts: &Parts) -> Self {
+        let raw = parts.uri.path();
+        let mut wanted = Self {
+            fault: None,
+            host: None,
+            operation: Operation::named(clip(parts.method.as_str(), 32), clip(raw, SHOWN)),
+            query: parts.uri.query().map(str::to_owned),
+            service: String::new(),
+        };
+        if let Err((code, detail)) = wanted.follow(connected, snapshot, parts) {
+            wanted.fault = Some(RequestFault { code, detail });
+        }
+        wanted
+    }
+
+    fn follow(
+        &mut self,
+        connected: &Connected,
+        snapshot: &Snapshot,
+        parts: &Parts,
+    ) -> Result<(), (Code, String)> {
+        let misdirected = |error: &dyn ToString| (Code::HOST_MISDIRECTED, error.to_string());
+        let ambiguous = |error: &dyn ToString| (Code::PATH_AMBIGUOUS, error.to_string());
+        // TRACE reflects credentials (RFC 9110 section 9.3.8), CONNECT is no request to a service,
+        // and a method in another case is another method to some and the same to others.
+        let method = parts.method.as_str();
+        let plain = method
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        if !plain || matches!(method, "TRACE" | "CONNECT") {
+            return Err((Code::NO_EDGE, "a method that is never forwarded".to_owned()));
+        }
+        // The host first: it says which listener's rules the path would be read by.
+        let host = Host::agreed(parts, connected.sni.as_deref()).map_err(|it| misdirected(&it))?;
+        self.host = Some(host.clone());
+        let path = CanonicalPath::new(parts.uri.path()).map_err(|it| ambiguous(&it))?;
+        path.as_str().clone_into(&mut self.operation.object);
+        // Some servers end a parameter at `;` (RFC 1866 section 8.2.1), others don't.
+        if self
+            .query
+            .as_deref()
+            .is_some_and(|query| query.contains(';'))
+        {
+            return Err(ambiguous(&"the query has a `;`"));
+        }
+        let Some(listener) = snapshot.config().listeners.get(connected.door.as_str()) else {
+            return Ok(());
+        };
+        let route = match connected.kind {
+            DoorKind::Browser => route::browser(snapshot, &connected.door, listener, &host, path),
+            DoorKind::Mesh | DoorKind::Local => route::mesh(snapshot, listener, &host, path),
+        };
+        let route = route.map_err(|it| misdirected(&it))?;
+        route.path.as_str().clone_into(&mut self.operation.object);
+        self.service = route.service;
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! `peer: service`: one of our own workloads.
+//!
+//! It is dialled by mTLS and must show the SPIFFE ID of its identity; a loopback `http://` upstream
+//! is for an application beside us. It gets the caller's token, which is bound to the caller's
+//! certificate and good for this service alone, and our assertion that this very request was
+//! decided. It never gets the caller's identity as bare headers, which anyone could write.
+
+use super::Call;
+use super::Dressed;
+use crate::browser::cookies;
+use crate::refuse::Failure;
+use crate::request::headers;
+use crate::request::random;
+use countersign_core::snapshot::DoorKind;
+use countersign_net::assertion;
+use countersign_net::assertion::Assertion;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::header;
+use secrecy::ExposeSecret;
+
+const ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
+
+/// The headers of the request as this upstream gets it.
+pub(super) fn dress(call: &Call<'_>) -> Result<Dressed, Failure> {
+    let mut fields = call.parts.headers.clone();
+    headers::from_caller(&mut fields);
+    fields.remove(header::AUTHORIZATION);
+    if call.connected.kind == DoorKind::Browser {
+        cookies::remove_ours(&mut fields);
+    }
+    if let Some(token) = forwardable(call) {
+        fields.insert(header::AUTHORIZATION, token);
+    }
+    let assertion = sign(call).ok_or(Failure::Upstream)?;
+    let host = call
+        .host
+        .as_ref()
+        .map_or("", |host| host.authority.as_str())
+        .to_owned();
+    for (name, value) in [
+        (ASSERTION, assertion),
+        (
+            HeaderName::from_static("x-request-id"),
+            call.ids.request.clone(),
+        ),
+        (
+            HeaderName::from_static("traceparent"),
+            call.ids.traceparent.clone(),
+        ),
+        (
+            HeaderName::from_static("x-forwarded-for"),
+            call.connected.source_ip().to_string(),
+        ),
+        (
+            HeaderName::from_static("x-forwarded-proto"),
+            "https".to_owned(),
+        ),
+        (HeaderName::from_static("x-forwarded-host"), host),
+    ] {
+        let value = HeaderValue::from_str(&value).map_err(|_| Failure::Upstream)?;
+        fields.insert(name, value);
+    }
+    if !call.ids.continued {
+        fields.remove("tracestate");
+    }
+    Ok(Dressed { fields, leak: None })
+}
+
+/// What this upstream may not tell the caller.
+pub(super) fn undress(fields: &mut HeaderMap) {
+    cookies::drop_reserved(fields);
+}
+
+/// The caller's token, if this service is whom it is meant for.
+fn forwardable(call: &Call<'_>) -> Option<HeaderValue> {
+    let admission = call.admitted.admission();
+    let token = admission.hop().evidence.verified_token()?;
+    let domain = &admission.snapshot().config().trust_domain;
+    let meant = domain.service_of(&token.claims.aud) == Some(admission.hop().service.as_str());
+    let text = format!(
+        "Bearer {}",
+        call.token.as_ref().filter(|_| meant)?.expose_secret()
+    );
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn sign(call: &Call<'_>) -> Option<String> {
+    let admission = call.admitted.admission();
+    let hop = admission.hop();
+    let claims = hop.evidence.verified_token().map(|token| &token.claims);
+    let now = call.plane.point.now().as_secs();
+    let assertion = Assertion {
+        act: claims.map(|claims| claims.act.clone()).unwrap_or_default(),
+        aud: admission
+            .snapshot()
+            .config()
+            .trust_domain
+            .audience(&hop.service),
+        exp: now + assertion::MAX_LIFETIME,
+        iat: now,
+        iss: call.plane.svid.current().spiffe_id().clone(),
+        jti: hex::encode(random::<16>()),
+        method: hop.operation.verb.clone(),
+        path: hop.operation.object.clone(),
+        receipt: admission.receipt().to_string(),
+        sub: claims.map_or_else(
+            || admission.subject().to_string(),
+            |claims| claims.sub.clone(),
+        ),
+    };
+    let signed = assertion::sign(&call.upstreams.assertions, &assertion);
+    signed
+        .inspect_err(|error| tracing::error!(%error, "can't sign an assertion"))
+        .ok()
+}

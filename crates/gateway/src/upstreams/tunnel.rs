@@ -1,0 +1,162 @@
+//! A WebSocket once both sides have switched to it (RFC 6455).
+
+use countersign_core::record::Ending;
+use countersign_enforce::Admitted;
+use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::io::ReadHalf;
+use tokio::io::WriteHalf;
+use tokio::time::Instant;
+
+/// A close frame with status 1008, "policy violation" (section 7.4.1); from a server, unmasked.
+const CLOSE_1008: [u8; 4] = [0x88, 0x02, 0x03, 0xf0];
+const BUFFER: usize = 16 * 1024;
+
+/// Carries bytes both ways until either side ends it, `deadline` passes, or the hop is ended.
+pub(super) async fn run(
+    caller: OnUpgrade,
+    upstream: OnUpgrade,
+    admitted: Admitted,
+    deadline: Instant,
+) {
+    let (caller, upstream) = match tokio::try_join!(caller, upstream) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "a websocket did not open");
+            return admitted.ended(Ending::UpstreamFailed);
+        }
+    };
+    let (from_caller, mut to_caller) = split(caller);
+    let (from_upstream, to_upstream) = split(upstream);
+    let mut frames = Frames::default();
+    let up = copy(from_caller, to_upstream, |bytes| {
+        admitted.received(bytes.len() as u64)
+    });
+    let down = async {
+        let mut from = from_upstream;
+        let mut buffer = vec![0; BUFFER];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let bytes = buffer.get(..count).unwrap_or_default();
+            frames.torn = true;
+            if to_caller.write_all(bytes).await.is_err() {
+                break;
+            }
+            frames.torn = false;
+            frames.pass(bytes);
+            admitted.sent(count as u64);
+        }
+    };
+    let ended_by_us = tokio::select! {
+        () = up => false,
+        () = down => false,
+        _ = admitted.cut().wait() => true,
+        () = tokio::time::sleep_until(deadline) => true,
+    };
+    if !ended_by_us {
+        let _ = to_caller.shutdown().await;
+        return admitted.ended(Ending::Done);
+    }
+    // Inside a frame there is no place for another one; the connection just ends.
+    if frames.at_boundary() {
+        let _ = to_caller.write_all(&CLOSE_1008).await;
+    }
+    let _ = to_caller.shutdown().await;
+    admitted.ended(Ending::Cut);
+}
+
+type Stream = TokioIo<Upgraded>;
+
+fn split(upgraded: Upgraded) -> (ReadHalf<Stream>, WriteHalf<Stream>) {
+    tokio::io::split(TokioIo::new(upgraded))
+}
+
+async fn copy(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, count: impl Fn(&[u8])) {
+    let mut buffer = vec![0; BUFFER];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let bytes = buffer.get(..read).unwrap_or_default();
+        count(bytes);
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// Where frames begin and end in a stream of them (section 5.2).
+#[derive(Debug, Default)]
+struct Frames {
+    header: Vec<u8>,
+    payload: u64,
+    /// A write was given up half-way.
+    torn: bool,
+}
+
+impl Frames {
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let taken = self.payload.min(bytes.len() as u64);
+                self.payload -= taken;
+                bytes = bytes
+                    .get(usize::try_from(taken).unwrap_or(bytes.len())..)
+                    .unwrap_or_default();
+                continue;
+            }
+            if let Some((first, rest)) = bytes.split_first() {
+                self.header.push(*first);
+                bytes = rest;
+            }
+            if let Some(payload) = payload(&self.header) {
+                self.payload = payload;
+                self.header.clear();
+            }
+        }
+    }
+
+    fn at_boundary(&self) -> bool {
+        !self.torn && self.payload == 0 && self.header.is_empty()
+    }
+}
+
+/// The length of the payload, once the header is whole; a mask counts with it.
+fn payload(header: &[u8]) -> Option<u64> {
+    let (_, rest) = header.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    let mask = if length & 0x80 == 0 { 0 } else { 4 };
+    let length = match length & 0x7f {
+        126 => u64::from(u16::from_be_bytes(rest.try_into().ok()?)),
+        127 => u64::from_be_bytes(rest.try_into().ok()?),
+        short => u64::from(short),
+    };
+    Some(length.saturating_add(mask))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_end_where_they_end() {
+        let mut stream = vec![0x81, 0x02, b'h', b'i', 0x82, 126, 0x01, 0x00];
+        stream.extend([0; 256]);
+        stream.extend([0x82, 127, 0, 0, 0, 0, 0, 0, 0, 1, 9]);
+        stream.extend([0x81, 0x81, 1, 2, 3, 4, b'x']);
+        let boundaries = [0, 4, 264, 275, 282];
+        for size in [1, 3, 282] {
+            let (mut frames, mut at) = (Frames::default(), 0);
+            assert!(frames.at_boundary());
+            for chunk in stream.chunks(size) {
+                frames.pass(chunk);
+                at += chunk.len();
+                assert_eq!(
+                    frames.at_boundary(),
+                    boundaries.contains(&at),
+                    "{size} {at}"
+                );
+            }
+        }
+    }
+}
