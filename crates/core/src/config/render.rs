@@ -82,21 +82,18 @@ fn snippet(
 ) {
     let place = sources.place(label.span);
     let end = sources.place_at(label.span.file, label.span.end as usize);
-    let line = harmless(&sources.line(place));
-    let column = place.column.saturating_sub(1) as usize;
-    let length = line.chars().count();
-    let stop = if end.line == place.line {
-        end.column.saturating_sub(1) as usize
+    let excerpt = sources.excerpt(label.span, LEAD, WIDTH);
+    let shown = harmless(&excerpt.text);
+    let left = shown.chars().count().saturating_sub(excerpt.lead);
+    let covered = if end.line == place.line {
+        end.column.saturating_sub(place.column) as usize
     } else {
-        length
+        left
     };
-    let (shown, shift) = window(&line, column);
-    let width = stop.min(length).saturating_sub(column).clamp(1, WIDTH);
-    let indent = " ".repeat(column + shift.1 - shift.0);
-    let carets = paint.with(
-        accent,
-        &format!("{}{}", mark.to_string().repeat(width), spaced(&label.text)),
-    );
+    let (before, after) = (ellipsis(excerpt.cut_before), ellipsis(excerpt.cut_after));
+    let indent = " ".repeat(before.chars().count() + excerpt.lead);
+    let marks = mark.to_string().repeat(covered.min(left).max(1));
+    let carets = paint.with(accent, &format!("{marks}{}", spaced(&label.text)));
     let arrow = paint.with("1;34", "-->");
     let bar = paint.with("1;34", "|");
     let number = paint.with("1;34", &format!("{:>gutter$}", place.line));
@@ -106,22 +103,13 @@ fn snippet(
         "{:gutter$} {arrow} {file}:{}:{}",
         "", place.line, place.column
     );
-    let _ = writeln!(out, "{number} {bar} {shown}");
+    let _ = writeln!(out, "{number} {bar} {before}{shown}{after}");
     let _ = writeln!(out, "{:gutter$} {bar} {indent}{carets}", "");
 }
 
-/// The part of a long line around a column; how many characters were cut off in front of it and
-/// how many were put there instead.
-fn window(line: &str, column: usize) -> (String, (usize, usize)) {
-    let length = line.chars().count();
-    if length <= WIDTH {
-        return (line.to_owned(), (0, 0));
-    }
-    let from = column.saturating_sub(LEAD).min(length);
-    let part: String = line.chars().skip(from).take(WIDTH).collect();
-    let (before, added) = if from > 0 { ("…", 1) } else { ("", 0) };
-    let after = if from + WIDTH < length { "…" } else { "" };
-    (format!("{before}{part}{after}"), (from, added))
+/// Stands for the rest of a long line.
+const fn ellipsis(cut: bool) -> &'static str {
+    if cut { "…" } else { "" }
 }
 
 fn spaced(text: &str) -> String {

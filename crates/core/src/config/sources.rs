@@ -40,29 +40,115 @@ pub struct Sources {
     files: Vec<Source>,
 }
 
+/// A part of a line that fits on a screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Excerpt {
+    /// The part, with credentials starred out.
+    pub(crate) text: String,
+    /// How many characters of it stand in front of the span.
+    pub(crate) lead: usize,
+    /// Whether the line goes on in front of it.
+    pub(crate) cut_before: bool,
+    /// Whether the line goes on behind it.
+    pub(crate) cut_after: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Source {
     name: String,
     text: String,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
+    /// Characters in front of each block, so that a column costs the same on a line of a megabyte.
+    blocks: Vec<usize>,
     /// Parts that look like credentials.
     masked: Vec<Range<usize>>,
+}
+
+const BLOCK: usize = 1024;
+
+impl Source {
+    fn new(name: &str, text: String) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0)
+            .chain(breaks.map(|(at, _)| at + 1))
+            .collect();
+        let block = |total: &mut usize, bytes: &[u8]| {
+            let before = *total;
+            *total += characters(bytes);
+            Some(before)
+        };
+        let blocks = text.as_bytes().chunks(BLOCK).scan(0, block).collect();
+        Self {
+            name: name.to_owned(),
+            text,
+            lines,
+            blocks,
+            masked: Vec::new(),
+        }
+    }
+
+    /// How many characters start before this byte.
+    fn characters_before(&self, offset: usize) -> usize {
+        let block = offset / BLOCK;
+        let rest = self
+            .text
+            .as_bytes()
+            .get(block * BLOCK..offset)
+            .unwrap_or_default();
+        self.blocks.get(block).copied().map_or_else(
+            || characters(self.text.as_bytes()),
+            |before| before + characters(rest),
+        )
+    }
+
+    /// The bytes of a line (from 1), without its line break.
+    fn line(&self, line: usize) -> Range<usize> {
+        let start = self
+            .lines
+            .get(line.wrapping_sub(1))
+            .copied()
+            .unwrap_or(self.text.len());
+        let end = self
+            .lines
+            .get(line)
+            .map_or(self.text.len(), |next| next - 1);
+        let text = self.text.get(start..end).unwrap_or_default();
+        start..start + text.strip_suffix('\r').unwrap_or(text).len()
+    }
+
+    /// A part of the text with credentials starred out.
+    fn printable(&self, range: Range<usize>) -> String {
+        let touched = self
+            .masked
+            .iter()
+            .filter(|mask| mask.start < range.end && range.start < mask.end);
+        let mut masks: Vec<_> = touched.cloned().collect();
+        masks.sort_by_key(|mask| mask.start);
+        let mut masks = masks.into_iter().peekable();
+        let text = self.text.get(range.clone()).unwrap_or_default();
+        let star = |(at, c): (usize, char)| {
+            let at = range.start + at;
+            while masks.next_if(|mask| mask.end <= at).is_some() {}
+            if masks.peek().is_some_and(|mask| mask.contains(&at)) {
+                '*'
+            } else {
+                c
+            }
+        };
+        text.char_indices().map(star).collect()
+    }
+}
+
+/// UTF-8 continuation bytes start no character.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 impl Sources {
     /// Adds a file and returns its index.
     pub fn add(&mut self, name: &str, text: String) -> u16 {
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0)
-            .chain(breaks.map(|(at, _)| at + 1))
-            .collect();
-        self.files.push(Source {
-            name: name.to_owned(),
-            text,
-            lines,
-            masked: Vec::new(),
-        });
+        self.files.push(Source::new(name, text));
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
@@ -113,34 +199,65 @@ impl Sources {
             .partition_point(|start| *start <= offset)
             .max(1);
         let start = source.lines.get(line - 1).copied().unwrap_or_default();
-        let before = source.text.get(start..offset).unwrap_or_default();
+        let column = source
+            .characters_before(offset)
+            .saturating_sub(source.characters_before(start));
         let cap = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Place {
             file,
             line: cap(line),
-            column: cap(before.chars().count() + 1),
+            column: cap(column + 1),
         }
     }
 
     /// The text of the line of a place, without its line break, with credentials starred out.
     #[must_use]
     pub fn line(&self, place: Place) -> String {
-        let range = self.line_range(place);
-        let Some(source) = self.file(place.file) else {
-            return String::new();
+        let source = self.file(place.file);
+        source.map_or_else(String::new, |source| {
+            source.printable(source.line(place.line as usize))
+        })
+    }
+
+    /// At most `width` characters of the line on which a span starts, `lead` of them in front of
+    /// it if the line is longer than that.
+    pub(crate) fn excerpt(&self, span: Span, lead: usize, width: usize) -> Excerpt {
+        let Some(source) = self.file(span.file) else {
+            return Excerpt {
+                text: String::new(),
+                lead: 0,
+                cut_before: false,
+                cut_after: false,
+            };
         };
-        let Some(line) = source.text.get(range.clone()) else {
-            return String::new();
+        let line = source.line(self.place(span).line as usize);
+        let at = (span.start as usize).clamp(line.start, line.end);
+        let count = source.characters_before(line.end) - source.characters_before(line.start);
+        let before = source.text.get(line.start..at).unwrap_or_default();
+        let whole = count <= width;
+        let from = if whole {
+            Some(0)
+        } else {
+            before
+                .char_indices()
+                .rev()
+                .nth(lead.saturating_sub(1))
+                .map(|(at, _)| at)
         };
-        let secret = |at: usize| {
-            source
-                .masked
-                .iter()
-                .any(|mask| mask.contains(&(range.start + at)))
+        let start = line.start + from.unwrap_or_default();
+        let rest = source.text.get(start..line.end).unwrap_or_default();
+        let end = if whole {
+            None
+        } else {
+            rest.char_indices().nth(width).map(|(at, _)| start + at)
         };
-        line.char_indices()
-            .map(|(at, c)| if secret(at) { '*' } else { c })
-            .collect()
+        let end = end.unwrap_or(line.end);
+        Excerpt {
+            text: source.printable(start..end),
+            lead: source.characters_before(at) - source.characters_before(start),
+            cut_before: start > line.start,
+            cut_after: end < line.end,
+        }
     }
 
     /// Keeps a credential out of everything that is printed.
@@ -148,24 +265,6 @@ impl Sources {
         if let Some(source) = self.files.get_mut(usize::from(span.file)) {
             source.masked.push(span.range());
         }
-    }
-
-    fn line_range(&self, place: Place) -> Range<usize> {
-        let Some(source) = self.file(place.file) else {
-            return 0..0;
-        };
-        let line = place.line as usize;
-        let start = source
-            .lines
-            .get(line.wrapping_sub(1))
-            .copied()
-            .unwrap_or(source.text.len());
-        let end = source
-            .lines
-            .get(line)
-            .map_or(source.text.len(), |next| next - 1);
-        let text = source.text.get(start..end).unwrap_or_default();
-        start..start + text.strip_suffix('\r').unwrap_or(text).len()
     }
 
     fn file(&self, file: u16) -> Option<&Source> {
@@ -228,6 +327,34 @@ mod tests {
                 column: 1
             }),
             ""
+        );
+    }
+
+    #[test]
+    fn columns_on_long_lines() {
+        let text = "aé€🦀".repeat(2_000);
+        let mut sources = Sources::default();
+        let file = sources.add("a.yaml", text.clone());
+        for (count, (at, _)) in text.char_indices().enumerate() {
+            let column = u32::try_from(count + 1).unwrap();
+            assert_eq!(
+                sources.place_at(file, at),
+                Place {
+                    file,
+                    line: 1,
+                    column
+                }
+            );
+        }
+        let excerpt = sources.excerpt(Span::new(file, 5_000..5_001), 2, 4);
+        assert_eq!(
+            excerpt,
+            Excerpt {
+                text: "€🦀aé".into(),
+                lead: 2,
+                cut_before: true,
+                cut_after: true
+            }
         );
     }
 

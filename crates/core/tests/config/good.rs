@@ -15,6 +15,7 @@ use countersign_core::config::Options;
 use countersign_core::config::SecretSource;
 use countersign_core::config::ServiceUrl;
 use countersign_core::config::Window;
+use countersign_core::config::codes;
 use countersign_core::config::load;
 use countersign_core::config::load_text;
 use countersign_core::config::render_all;
@@ -230,6 +231,24 @@ fn dev_needs_to_be_said() {
         super::found(&loaded),
         ["CS0310 2:1", "CS0324 2:14", "CS0308 2:67"]
     );
+}
+
+#[test]
+fn the_example_is_accepted() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/hms/countersign.yaml"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let loaded = load_text("countersign.yaml", text, &Options::default());
+    let shown = render_all(&loaded.diagnostics, &loaded.sources, false);
+    assert!(loaded.config.is_some(), "{shown}");
+    // The bot acts for itself on purpose.
+    assert!(
+        loaded.warnings().all(|it| it.code == codes::DEPUTY),
+        "{shown}"
+    );
+    println!("{shown}");
 }
 
 struct Folder;

@@ -274,7 +274,8 @@ impl Reader<'_> {
 
     /// Says that there is no such key, and gives the one that was probably meant.
     fn unknown_key(&mut self, span: Span, text: &str, shape: &Shape) -> Option<&'static str> {
-        let meant = closest(text, shape.known());
+        let may_suggest = self.report.may_suggest();
+        let meant = may_suggest.then(|| closest(text, shape.known())).flatten();
         let help = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("remove it, or use one of {}", listed(shape.known())),

@@ -13,6 +13,7 @@ use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
 use hashbrown::HashMap;
 use indexmap::IndexMap;
+use indexmap::IndexSet;
 use std::cmp::Reverse;
 
 impl Resolver<'_> {
@@ -228,18 +229,19 @@ impl Resolver<'_> {
 
     /// Where browser doors lead: needs the edges.
     pub(super) fn check_routes(&mut self) {
-        let mut leads: HashMap<&Name, Vec<&Name>> = HashMap::new();
+        let mut leads: HashMap<&Name, IndexSet<&Name>> = HashMap::new();
         for edge in &self.document.edges {
-            let to = leads.entry(&edge.from.value).or_default();
-            if !to.contains(&&edge.to.value) {
-                to.push(&edge.to.value);
-            }
+            leads
+                .entry(&edge.from.value)
+                .or_default()
+                .insert(&edge.to.value);
         }
         if self.document.edges_trouble {
             return;
         }
+        let nowhere = IndexSet::new();
         for (name, listener) in self.document.listeners.iter() {
-            let to = leads.get(name).map_or(&[][..], Vec::as_slice);
+            let to = leads.get(name).unwrap_or(&nowhere);
             if listener.routes.is_absent() && listener.peer.value() == Some(&PeerKind::Browser) {
                 self.check_single(name, listener, to);
             }
@@ -249,10 +251,10 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_single(&mut self, name: &Name, listener: &parse::Listener, to: &[&Name]) {
-        let (message, help) = match to {
-            [_] => return,
-            [] => {
+    fn check_single(&mut self, name: &Name, listener: &parse::Listener, to: &IndexSet<&Name>) {
+        let (message, help) = match (to.get_index(0), to.get_index(1)) {
+            (Some(_), None) => return,
+            (None, _) => {
                 let service = self
                     .document
                     .services
@@ -264,7 +266,7 @@ impl Resolver<'_> {
                     format!("add the edge `{name} -> {service}: [GET /**]`"),
                 )
             }
-            [first, second, ..] => {
+            (Some(first), Some(second)) => {
                 let host = listener
                     .hosts
                     .items()
@@ -290,12 +292,12 @@ impl Resolver<'_> {
         name: &Name,
         listener: &parse::Listener,
         route: &parse::Route,
-        to: &[&Name],
+        to: &IndexSet<&Name>,
     ) {
         let service = &route.service;
         if !self.is_service(&service.value) {
             self.unknown_service(service.value.as_str(), service.span);
-        } else if !to.contains(&&service.value) {
+        } else if !to.contains(&service.value) {
             let it = Diagnostic::error(
                 codes::ROUTE_WITHOUT_EDGE,
                 service.span,

@@ -13,6 +13,10 @@ use crate::config::suggest::closest;
 use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
 use hashbrown::HashMap;
+use hashbrown::HashSet;
+
+/// How many pairs of operation and edge are compared for one service.
+const MAX_COMPARISONS: usize = 4_000_000;
 
 impl<'a> Resolver<'a> {
     pub(super) fn edges(&mut self) -> Vec<Edge> {
@@ -132,23 +136,28 @@ impl<'a> Resolver<'a> {
             .iter()
             .map(|rule| folded(&rule.pattern, fold))
             .collect();
+        let wanted = || edges.iter().flat_map(|edge| edge.operations.items());
+        let distinct: HashSet<_> = wanted().map(|it| folded(&it.value, fold)).collect();
+        if distinct.len().saturating_mul(patterns.len()) > MAX_COMPARISONS {
+            let message = format!("`{name}` has more operations and edges than can be compared");
+            let help = "use patterns such as `GET /v1/**`, or split the service";
+            return self.error(codes::TOO_BIG, service.name, message, help);
+        }
         let mut reached = vec![false; rules.len()];
-        let mut known: HashMap<OperationPattern, bool> = HashMap::new();
-        for operation in edges.iter().flat_map(|edge| edge.operations.items()) {
-            let wanted = folded(&operation.value, fold);
-            let hit = *known.entry(wanted.clone()).or_insert_with(|| {
-                let mut any = false;
-                for (pattern, reached) in patterns.iter().zip(&mut reached) {
-                    let hit = pattern.overlaps(&wanted);
-                    *reached |= hit;
-                    any |= hit;
-                }
-                any
-            });
-            if !hit {
-                let offered: Vec<_> = rules.iter().map(|rule| rule.pattern.to_string()).collect();
-                self.nothing_there(name.as_str(), operation, &offered);
+        let mut missed = HashSet::new();
+        for wanted in distinct {
+            let mut any = false;
+            for (pattern, reached) in patterns.iter().zip(&mut reached) {
+                let hit = pattern.overlaps(&wanted);
+                *reached |= hit;
+                any |= hit;
             }
+            if !any {
+                missed.insert(wanted);
+            }
+        }
+        for operation in wanted().filter(|it| missed.contains(&folded(&it.value, fold))) {
+            self.nothing_there(name.as_str(), operation, &patterns);
         }
         // With an illegible edge nobody knows what it would have reached.
         if edges.iter().any(|edge| edge.operations.value().is_none()) {
@@ -179,8 +188,7 @@ impl<'a> Resolver<'a> {
                     .iter()
                     .any(|pattern| pattern.overlaps(&operation.value))
                 {
-                    let offered: Vec<_> = patterns.iter().map(ToString::to_string).collect();
-                    self.nothing_there(service, operation, &offered);
+                    self.nothing_there(service, operation, &patterns);
                 }
             }
             return;
@@ -217,11 +225,11 @@ impl<'a> Resolver<'a> {
                     "remove it, or use `read`",
                 );
             }
-            _ => self.nothing_there(
-                built_in::VAULT,
-                operation,
-                &["read NAME".to_owned(), "write NAME".to_owned()],
-            ),
+            verb => {
+                let message = format!("the vault has no operation `{verb}`");
+                let help = "use `read <name of a secret>` or `write <name of a secret>`";
+                self.error(codes::UNREACHABLE, operation.span, message, help);
+            }
         }
     }
 
@@ -229,20 +237,23 @@ impl<'a> Resolver<'a> {
         &mut self,
         service: &str,
         operation: &Spanned<OperationPattern>,
-        offered: &[String],
+        offered: &[OperationPattern],
     ) {
         let text = operation.value.to_string();
-        let names = || offered.iter().map(String::as_str);
-        let close = self
-            .report
-            .may_suggest()
-            .then(|| closest(&text, names()))
-            .flatten();
-        let help = match (close, deeper(&operation.value, offered)) {
-            (_, Some(pattern)) => {
+        let suggest = self.report.may_suggest();
+        let names: Vec<_> = offered
+            .iter()
+            .filter(|_| suggest)
+            .map(ToString::to_string)
+            .collect();
+        let names = || names.iter().map(String::as_str);
+        let deeper = deeper(&text).filter(|other| names().any(|it| it == other));
+        let help = match (deeper, closest(&text, names())) {
+            (Some(pattern), _) => {
                 format!("`/**` is anything below, not the path itself: write `{pattern}`")
             }
-            (Some(name), None) => format!("did you mean `{name}`?"),
+            (None, Some(name)) => format!("did you mean `{name}`?"),
+            (None, None) if names().next().is_none() => "remove it".to_owned(),
             (None, None) => format!("remove it, or use one of {}", listed(names())),
         };
         let message = format!("`{service}` has no operation that `{text}` could be");
@@ -253,12 +264,11 @@ impl<'a> Resolver<'a> {
 }
 
 /// The pattern `GET /a` when the edge says `GET /a/**`, or the other way round.
-fn deeper(wanted: &OperationPattern, offered: &[String]) -> Option<String> {
-    let text = wanted.to_string();
-    let other = text
-        .strip_suffix("/**")
-        .map_or_else(|| format!("{text}/**"), str::to_owned);
-    offered.contains(&other).then_some(other)
+fn deeper(wanted: &str) -> Option<String> {
+    match wanted.strip_suffix("/**") {
+        Some(above) => above.contains('/').then(|| above.to_owned()),
+        None => Some(format!("{wanted}/**")),
+    }
 }
 
 fn folded(pattern: &OperationPattern, fold: bool) -> OperationPattern {
