@@ -176,7 +176,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A workload that could make by itself the calls it makes for people.
+    /// A workload that could make by itself the calls it makes for people. Only one that is called
+    /// itself can be: tokens of people are exchanged by the workload their `aud` names.
     fn check_deputies(&mut self, needs: &[Need<'a>]) {
         let held = self.held();
         let is_person = |member: &parse::Member| !matches!(member, parse::Member::Identity(_));
@@ -186,7 +187,9 @@ impl<'a> Resolver<'a> {
                 peoples.extend(permissions);
             }
         }
-        let own = self.own_reach(needs);
+        let called = self.called();
+        let mut own = self.own_reach(needs);
+        own.retain(|name, _| called.contains(name));
         let mut said: HashSet<(&Name, &Permission)> = HashSet::new();
         for (role, permissions) in &held {
             for member in role.members.items() {
@@ -212,6 +215,17 @@ impl<'a> Resolver<'a> {
         let help =
             format!("take `{permission}` from its role, or say `subject: person` on the operation");
         self.warn(codes::DEPUTY, span, message, help);
+    }
+
+    /// The identities of services that edges lead to.
+    fn called(&self) -> HashSet<&'a Name> {
+        let services = &self.document.services;
+        let identity = |name: &'a Name| {
+            let service = services.get(name)?;
+            Some(service.identity.value().unwrap_or(name))
+        };
+        let edges = self.document.edges.iter();
+        edges.filter_map(|edge| identity(&edge.to.value)).collect()
     }
 
     /// Each role with its permissions, those of included roles too.
