@@ -1,0 +1,167 @@
+//! What the search index says of a leaf, computed from the leaf alone.
+
+use crate::store::IndexRow;
+use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Timestamp;
+use countersign_ledger::ReceiptId;
+use countersign_ledger::tree::leaf_hash;
+use countersign_wire::admin::RecordEntry;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// The parts of a leaf that are searched for. All else is left in the log.
+#[derive(Deserialize)]
+struct Leaf<'a> {
+    #[serde(borrow)]
+    node: Cow<'a, str>,
+    #[serde(borrow)]
+    record: Option<Record<'a>>,
+    seq: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Record<'a> {
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pillar: Cow<'a, str>,
+    #[serde(borrow)]
+    principal: Principal<'a>,
+    #[serde(borrow)]
+    resource: Resource<'a>,
+    #[serde(borrow)]
+    source_ip: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    timestamp: Option<Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Principal<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    on_behalf_of: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Resource<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    service: Cow<'a, str>,
+}
+
+/// The row of a leaf. A leaf that is no record of ours has empty columns, but has a row.
+pub(super) fn row(index: u64, bytes: &[u8]) -> IndexRow {
+    let hash = leaf_hash(bytes);
+    let known = |leaf: &Leaf<'_>| i64::try_from(leaf.seq).is_ok();
+    let leaf = serde_json::from_slice::<Leaf<'_>>(bytes).ok().filter(known);
+    let (node, seq, record) = leaf.map_or_else(Default::default, |leaf| {
+        (
+            leaf.node.into_owned(),
+            leaf.seq,
+            leaf.record.unwrap_or_default(),
+        )
+    });
+    IndexRow {
+        leaf_index: index,
+        leaf_hash: Digest::new(hash),
+        receipt: ReceiptId::from(&hash).to_string(),
+        node,
+        seq,
+        kind: record.kind.into_owned(),
+        timestamp: record.timestamp.unwrap_or(Timestamp::from_micros(0)),
+        event_type: record.event_type.into_owned(),
+        status: record.status.into_owned(),
+        principal: record.principal.id.into_owned(),
+        on_behalf_of: record.principal.on_behalf_of.into_owned(),
+        service: record.resource.service.into_owned(),
+        resource: record.resource.id.into_owned(),
+        action: record.action.into_owned(),
+        code: record.code.into_owned(),
+        pillar: record.pillar.into_owned(),
+        source_ip: record.source_ip.into_owned(),
+    }
+}
+
+/// The first column in which a stored row differs from what its leaf makes.
+pub(super) fn differs(stored: &IndexRow, leaf: &IndexRow) -> Option<&'static str> {
+    let columns = [
+        ("leaf_hash", stored.leaf_hash == leaf.leaf_hash),
+        ("receipt", stored.receipt == leaf.receipt),
+        ("node", stored.node == leaf.node),
+        ("seq", stored.seq == leaf.seq),
+        ("kind", stored.kind == leaf.kind),
+        ("timestamp", stored.timestamp == leaf.timestamp),
+        ("event_type", stored.event_type == leaf.event_type),
+        ("status", stored.status == leaf.status),
+        ("principal", stored.principal == leaf.principal),
+        ("on_behalf_of", stored.on_behalf_of == leaf.on_behalf_of),
+        ("service", stored.service == leaf.service),
+        ("resource", stored.resource == leaf.resource),
+        ("action", stored.action == leaf.action),
+        ("code", stored.code == leaf.code),
+        ("pillar", stored.pillar == leaf.pillar),
+        ("source_ip", stored.source_ip == leaf.source_ip),
+    ];
+    columns
+        .into_iter()
+        .find(|(_, same)| !same)
+        .map(|(column, _)| column)
+}
+
+/// A leaf as the administration socket shows it.
+pub(super) fn entry(index: Option<u64>, bytes: &[u8]) -> RecordEntry {
+    let row = row(index.unwrap_or_default(), bytes);
+    let mut leaf: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let record = leaf.get_mut("record").map(serde_json::Value::take);
+    RecordEntry {
+        index,
+        node: row.node,
+        receipt: row.receipt,
+        record: record.unwrap_or_default(),
+        seq: row.seq,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_that_is_no_record_has_a_row() {
+        for bytes in [
+            &b"hello"[..],
+            b"",
+            br#"{"node":"a"}"#,
+            br#"{"node":"a","seq":1,"record":3}"#,
+        ] {
+            let row = row(7, bytes);
+            assert_eq!((row.leaf_index, row.node.as_str(), row.seq), (7, "", 0));
+            assert_eq!(row.leaf_hash, Digest::new(leaf_hash(bytes)));
+        }
+    }
+
+    #[test]
+    fn each_column_is_compared() {
+        let leaf = br#"{"node":"n","prev":"","record":{"action":"get"},"seq":1}"#;
+        let good = row(0, leaf);
+        assert_eq!((good.action.as_str(), differs(&good, &good)), ("get", None));
+        let mut bad = good.clone();
+        bad.status = "success".to_owned();
+        assert_eq!(differs(&bad, &good), Some("status"));
+        let mut bad = good.clone();
+        bad.timestamp = Timestamp::from_secs(1);
+        assert_eq!(differs(&bad, &good), Some("timestamp"));
+    }
+}
