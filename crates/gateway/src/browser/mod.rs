@@ -76,7 +76,8 @@ pub(crate) fn sign_in_instead(visit: &Visit<'_>, refusal: &Refusal) -> Option<Re
         .and_then(|it| it.to_str().ok());
     let page = parts.method == Method::GET && accepts.is_some_and(|it| it.contains("text/html"));
     let signed_out = matches!(refusal.code, Code::SESSION_ABSENT | Code::SESSION_REVOKED);
-    if !page || !signed_out || !visit.login_here() {
+    // On a host that is not ours the page would not be served either.
+    if !page || !signed_out || visit.wanted.fault.is_some() || !visit.login_here() {
         return None;
     }
     let back = parts.uri.path_and_query().map_or("/", |it| it.as_str());

@@ -116,13 +116,16 @@ mod tests {
     use http::Request;
     use proptest::prelude::*;
 
-    fn agreed(uri: &str, hosts: &[&str], sni: Option<&str>) -> Result<String, HostError> {
+    fn parts(uri: &str, hosts: &[&str]) -> Parts {
         let mut request = Request::builder().uri(uri);
         for host in hosts {
             request = request.header("host", *host);
         }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        Host::agreed(&parts, sni).map(|host| host.name)
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn agreed(uri: &str, hosts: &[&str], sni: Option<&str>) -> Result<String, HostError> {
+        Host::agreed(&parts(uri, hosts), sni).map(|host| host.name)
     }
 
     #[test]

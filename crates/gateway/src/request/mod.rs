@@ -56,8 +56,33 @@ impl Wanted {
         };
         if let Err((code, detail)) = wanted.follow(connected, snapshot, parts) {
             wanted.fault = Some(RequestFault { code, detail });
+            // Nothing is forwarded, but a proven caller is told of the fault and not of a token
+            // for no service.
+            if wanted.service.is_empty() {
+                wanted.service = wanted.meant(connected, snapshot);
+            }
         }
         wanted
+    }
+
+    /// The service that a faulty request seems to be for.
+    fn meant(&self, connected: &Connected, snapshot: &Snapshot) -> String {
+        let named = connected
+            .sni
+            .as_deref()
+            .and_then(|name| Host::parse(name).ok());
+        let listener = snapshot.config().listeners.get(connected.door.as_str());
+        let root = CanonicalPath::new("/").ok();
+        let (Some(host), Some(listener), Some(root)) =
+            (self.host.clone().or(named), listener, root)
+        else {
+            return String::new();
+        };
+        let route = match connected.kind {
+            DoorKind::Browser => route::browser(snapshot, &connected.door, listener, &host, root),
+            DoorKind::Mesh | DoorKind::Local => route::mesh(snapshot, listener, &host, root),
+        };
+        route.map(|route| route.service).unwrap_or_default()
     }
 
     fn follow(
@@ -68,15 +93,6 @@ impl Wanted {
     ) -> Result<(), (Code, String)> {
         let misdirected = |error: &dyn ToString| (Code::HOST_MISDIRECTED, error.to_string());
         let ambiguous = |error: &dyn ToString| (Code::PATH_AMBIGUOUS, error.to_string());
-        // TRACE reflects credentials (RFC 9110 section 9.3.8), CONNECT is no request to a service,
-        // and a method in another case is another method to some and the same to others.
-        let method = parts.method.as_str();
-        let plain = method
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-        if !plain || matches!(method, "TRACE" | "CONNECT") {
-            return Err((Code::NO_EDGE, "a method that is never forwarded".to_owned()));
-        }
         // The host first: it says which listener's rules the path would be read by.
         let host = Host::agreed(parts, connected.sni.as_deref()).map_err(|it| misdirected(&it))?;
         self.host = Some(host.clone());
@@ -100,6 +116,15 @@ impl Wanted {
         let route = route.map_err(|it| misdirected(&it))?;
         route.path.as_str().clone_into(&mut self.operation.object);
         self.service = route.service;
+        // TRACE reflects credentials (RFC 9110 section 9.3.8), CONNECT is no request to a service,
+        // and a method in another case is another method to some and the same to others.
+        let method = parts.method.as_str();
+        let plain = method
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        if !plain || matches!(method, "TRACE" | "CONNECT") {
+            return Err((Code::NO_EDGE, "a method that is never forwarded".to_owned()));
+        }
         Ok(())
     }
 }
