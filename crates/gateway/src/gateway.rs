@@ -21,7 +21,7 @@ use countersign_net::TokenVerifier;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
-use hashbrown::HashMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

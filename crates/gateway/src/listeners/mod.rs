@@ -19,7 +19,7 @@ use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
 use countersign_net::SvidSource;
-use hashbrown::HashMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
