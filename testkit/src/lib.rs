@@ -1,9 +1,11 @@
 //! What countersign's tests share. Nothing here is shipped.
 
 mod clock;
+mod http;
 mod not_run;
 pub mod pki;
 pub mod tokens;
 
 pub use clock::FakeClock;
+pub use http::refused;
 pub use not_run::not_run;
