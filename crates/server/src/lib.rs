@@ -1,9 +1,31 @@
 //! The control plane: store, certificate authority, issuer, vault, log.
+//!
+//! [`Server::open`] puts it together: keys and authority, the store, the vault, the ledger, and an
+//! enforcement point on the configured policy. [`Server::start`] opens its doors: the mTLS port
+//! with issuer, vault and control plane ([`http`]), and the administration socket ([`admin`]).
+//!
+//! Nothing here decides. Every request at every door is a hop that the enforcement point decides
+//! and records; the modules do what an admission says and no more.
 
+pub mod admin;
 pub mod audit;
 pub mod ca;
+pub mod control;
+mod http;
+mod ids;
+pub mod issuer;
 pub mod keys;
+pub mod reload;
+pub mod revocation;
 pub mod secret_sources;
+pub mod secrets;
+mod server;
+pub mod sessions;
 pub mod snapshots;
 pub mod store;
+pub mod updates;
 pub mod vault;
+
+pub use server::Server;
+pub use server::ServerError;
+pub use server::ServerOptions;

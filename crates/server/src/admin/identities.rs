@@ -1,0 +1,137 @@
+use super::AdminError;
+use super::Operator;
+use super::done;
+use crate::ca::Issued;
+use crate::revocation;
+use crate::store::IssuedCertificate;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Name;
+use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::SpiffeId;
+use countersign_wire::admin::IssueIdentity;
+use countersign_wire::admin::IssuedIdentity;
+use countersign_wire::admin::Revoke;
+use countersign_wire::admin::RevokedNow;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A configured identity as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityEntry {
+    /// How many certificates of it are valid now.
+    pub certificates: u64,
+    /// Its name.
+    pub name: String,
+    /// Its SPIFFE ID.
+    pub spiffe_id: String,
+    /// The local user that administers as it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix_user: Option<String>,
+}
+
+impl Operator {
+    /// Issues a certificate by hand. Decided as `issue NAME` of `issuer`.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] for a name the configuration does not have, and the others.
+    pub async fn issue_identity(
+        &self,
+        request: &IssueIdentity,
+    ) -> Result<IssuedIdentity, AdminError> {
+        let operation = Operation::named(
+            "issue",
+            countersign_core::vocabulary::clip(&request.name, 128),
+        );
+        let admitted = self.ask("issuer", operation).await?;
+        let issued = self.issue(request, admitted.admission().snapshot()).await;
+        done(&admitted, issued)
+    }
+
+    /// The configured identities. Decided as `admin identities` of `console`.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn identities(&self) -> Result<Vec<IdentityEntry>, AdminError> {
+        let admitted = self
+            .ask("console", Operation::named("admin", "identities"))
+            .await?;
+        let listed = self.list(admitted.admission().snapshot()).await;
+        done(&admitted, listed)
+    }
+
+    /// Revokes, or takes a revocation back. Decided as `revoke KIND` of `issuer`; in force when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn revoke(&self, request: Revoke) -> Result<RevokedNow, AdminError> {
+        let operation = Operation::named("revoke", revocation::kind(&request.what));
+        let admitted = self.ask("issuer", operation).await?;
+        let Revoke { lift, what } = request;
+        let revoked = self.desk.revoker.revoke(what, lift, &self.name()).await;
+        done(&admitted, revoked.map_err(AdminError::from))
+    }
+
+    async fn issue(
+        &self,
+        request: &IssueIdentity,
+        snapshot: &Snapshot,
+    ) -> Result<IssuedIdentity, AdminError> {
+        let domain = &snapshot.config().trust_domain;
+        let name =
+            Name::new(&request.name).map_err(|error| AdminError::Invalid(error.to_string()))?;
+        let id = if request.gateway {
+            SpiffeId::of_process(domain, "gateway", &name)
+        } else if snapshot.config().identities.contains_key(&name) {
+            SpiffeId::of_identity(domain, &name)
+        } else {
+            return Err(AdminError::NotFound(format!(
+                "no identity `{name}` is configured"
+            )));
+        };
+        let issued = self
+            .desk
+            .ca
+            .issue(&request.csr, &id, self.desk.point.now())?;
+        self.desk
+            .store
+            .insert_certificate(&certificate(&issued))
+            .await?;
+        Ok(IssuedIdentity {
+            bundle: self.desk.ca.bundle(),
+            chain: issued.chain,
+            endpoints: self.desk.endpoints.read().clone(),
+            leaf: issued.leaf,
+            not_after: issued.not_after,
+            spiffe_id: id.as_str().to_owned(),
+        })
+    }
+
+    async fn list(&self, snapshot: &Snapshot) -> Result<Vec<IdentityEntry>, AdminError> {
+        let mut entries = Vec::new();
+        let now = self.desk.point.now();
+        for (name, identity) in &snapshot.config().identities {
+            let id = SpiffeId::of_identity(&snapshot.config().trust_domain, name);
+            let certificates = self.desk.store.certificates_of(&id, now).await?.len() as u64;
+            entries.push(IdentityEntry {
+                certificates,
+                name: name.to_string(),
+                spiffe_id: id.to_string(),
+                unix_user: identity.unix_user.clone(),
+            });
+        }
+        Ok(entries)
+    }
+}
+
+/// What the store keeps of an issued certificate.
+pub(crate) fn certificate(issued: &Issued) -> IssuedCertificate {
+    IssuedCertificate {
+        leaf: issued.leaf,
+        serial: issued.serial.clone(),
+        spiffe_id: issued.spiffe_id.clone(),
+        issuer: issued.issuer,
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+    }
+}

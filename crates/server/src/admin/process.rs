@@ -1,0 +1,112 @@
+use super::AdminError;
+use super::Operator;
+use super::done;
+use crate::reload::Reloaded;
+use countersign_core::vocabulary::Operation;
+use countersign_wire::admin::Endpoints;
+use countersign_wire::admin::Status;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// `POST /v1/admin/reload`: the configuration to put in force. Decided as `admin reload` of
+/// `console`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// The file to start from.
+    pub entry: String,
+    /// The files by name.
+    pub files: BTreeMap<String, String>,
+}
+
+/// `GET /v1/admin/join`: what a gateway in another process needs to find and believe the server,
+/// beside its own identity. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The trusted roots, PEM.
+    pub roots: String,
+    /// The server's mTLS port.
+    pub server: String,
+    /// The key that signs snapshots: Ed25519, 64 hex digits.
+    pub snapshot_key: String,
+    /// The trust domain.
+    pub trust_domain: String,
+}
+
+impl Operator {
+    /// What gateways join with. Decided as `admin join` of `console`.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn join(&self) -> Result<Join, AdminError> {
+        let admitted = self
+            .ask("console", Operation::named("admin", "join"))
+            .await?;
+        let Endpoints {
+            server,
+            trust_domain,
+            ..
+        } = self.desk.endpoints.read().clone();
+        let snapshot_key = hex::encode(self.desk.snapshots.public_key());
+        let join = Join {
+            roots: self.desk.ca.bundle(),
+            server,
+            snapshot_key,
+            trust_domain,
+        };
+        done(&admitted, Ok(join))
+    }
+
+    /// How the server is. Decided as `admin status` of `console`.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn status(&self) -> Result<Status, AdminError> {
+        let admitted = self
+            .ask("console", Operation::named("admin", "status"))
+            .await?;
+        let status = self.now();
+        done(&admitted, Ok(status))
+    }
+
+    /// Puts another configuration in force, or changes nothing. Decided as `admin reload` of
+    /// `console`.
+    ///
+    /// # Errors
+    /// [`AdminError::Reload`] says what is wrong with it.
+    pub async fn reload(&self, request: Reload) -> Result<Reloaded, AdminError> {
+        let admitted = self
+            .ask("console", Operation::named("admin", "reload"))
+            .await?;
+        let Reload { entry, files } = request;
+        let reloaded = self.desk.reloader.reload(entry, files, &self.name()).await;
+        done(&admitted, reloaded.map_err(AdminError::from))
+    }
+
+    fn now(&self) -> Status {
+        let desk = &self.desk;
+        let state = desk.point.state();
+        let counts = desk.point.counts();
+        let config = state.snapshot.config();
+        let endpoints = desk.endpoints.read().clone();
+        let mut listeners = vec![("control".to_owned(), endpoints.server)];
+        let configured = config.listeners.iter();
+        listeners.extend(configured.map(|(name, it)| (name.to_string(), it.bind.to_string())));
+        Status {
+            admitted: counts.admitted,
+            dev: state.snapshot.is_development(),
+            epoch: state.revocations.epoch(),
+            log_key: desk.audit.verifier().to_string(),
+            log_size: desk.audit.signed().claimed().size,
+            open: desk.point.open() as u64,
+            refused: counts.refused,
+            revision: *state.snapshot.revision(),
+            listeners,
+            started: desk.started,
+            trust_domain: config.trust_domain.as_str().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The server's own port: mTLS only, HTTP/1.1 and HTTP/2. Issuer, vault and control plane.
+//!
+//! A handshake that fails is decided and recorded like a request; a path that does not exist is an
+//! operation that no edge leads to.
+
+mod control;
+mod kv;
+mod messages;
+
+pub(crate) use messages::Body;
+pub(crate) use messages::BodyFault;
+pub(crate) use messages::full;
+pub(crate) use messages::json;
+pub(crate) use messages::read_body;
+pub(crate) use messages::refusal;
+
+use crate::control::Plane;
+use crate::ids::request_id;
+use crate::issuer;
+use crate::issuer::Issuer;
+use countersign_core::hop::Evidence;
+use countersign_core::hop::Facts;
+use countersign_core::hop::RequestFault;
+use countersign_core::record::Context;
+use countersign_core::record::Ending;
+use countersign_core::vocabulary::CanonicalPath;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Name;
+use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::clip;
+use countersign_enforce::Ask;
+use countersign_net::Acceptor;
+use countersign_net::Established;
+use countersign_net::problem::Format;
+use countersign_wire::control::IssuerRequest;
+use countersign_wire::control::IssuerResponse;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// The door and what is behind it.
+pub(crate) struct Front {
+    acceptor: Acceptor,
+    door: Name,
+    plane: Arc<Plane>,
+}
+
+/// A connection whose peer was verified.
+struct Peer {
+    address: SocketAddr,
+    established: Established,
+}
+
+const CONNECTIONS: usize = 10_000;
+const STREAMS: u32 = 100;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEADER_TIME: Duration = Duration::from_secs(10);
+const HEADER_BYTES: u32 = 32 * 1024;
+const PING: Duration = Duration::from_secs(20);
+/// How long connections may take to end what they do.
+const DRAIN: Duration = Duration::from_secs(10);
+
+impl Front {
+    pub(crate) fn new(acceptor: Acceptor, plane: Arc<Plane>) -> Arc<Self> {
+        Arc::new(Self {
+            acceptor,
+            door: Name::control(),
+            plane,
+        })
+    }
+
+    /// Serves until told to stop, then lets what is under way end.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut connections = JoinSet::new();
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let (accepted, slot) = tokio::select! {
+                () = stopped(&mut stop) => break,
+                accepted = accept(&listener, &slots) => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely: the next attempt would fail as well.
+                    tracing::warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (front, stop) = (self.clone(), stop.clone());
+            connections.spawn(async move {
+                front.connection(stream, address, stop).await;
+                drop(slot);
+            });
+        }
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        // Small answers are not worth waiting for more of.
+        let _ = stream.set_nodelay(true);
+        let deadline = Instant::now() + HANDSHAKE;
+        let (stream, established) = match self.acceptor.accept(stream, deadline).await {
+            Ok(accepted) => accepted,
+            Err(refused) => return self.refused(*refused, address).await,
+        };
+        let http2 = established.alpn.as_deref() == Some(b"h2");
+        let peer = Arc::new(Peer {
+            address,
+            established,
+        });
+        let service = service_fn(move |request| {
+            let (front, peer) = (self.clone(), peer.clone());
+            async move { Ok::<_, Infallible>(front.answer(request, &peer).await) }
+        });
+        let io = TokioIo::new(stream);
+        let ended = if http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .max_header_list_size(HEADER_BYTES)
+                .max_concurrent_streams(STREAMS)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING);
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopped(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        } else {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
+                .max_buf_size(HEADER_BYTES as usize);
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopped(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %address, "a connection broke off");
+        }
+    }
+
+    /// Nobody is there to be answered any more; the decision is for the record.
+    async fn refused(&self, refused: countersign_net::Refused, address: SocketAddr) {
+        let mut evidence = Evidence::none();
+        evidence.tls = refused.tls;
+        evidence.peer = refused.peer;
+        let id = request_id();
+        let context = Context {
+            request_id: &id,
+            source_ip: Some(address.ip()),
+            ..Context::default()
+        };
+        let ask = Ask {
+            door: self.door.clone(),
+            service: String::new(),
+            operation: Operation::named("connect", ""),
+            evidence,
+            facts: Facts::default(),
+            context,
+        };
+        if let Err(refusal) = self.plane.point.enforce(ask).await {
+            tracing::debug!(code = %refusal.code, detail = refused.detail, "handshake refused");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let id = request_id();
+        let call = Call {
+            id: &id,
+            parts: &parts,
+            peer,
+        };
+        let path = parts.uri.path();
+        if path == "/livez" && parts.method == Method::GET {
+            return json(StatusCode::OK, &serde_json::json!({ "live": true }));
+        }
+        if Issuer::serves(path) {
+            return self.issuer(&call, body).await;
+        }
+        if path.starts_with(kv::PREFIX) {
+            return self.kv(&call, body).await;
+        }
+        match path.strip_prefix(control::PREFIX) {
+            Some(what) if parts.method == Method::POST => self.control(&call, what, body).await,
+            _ => self.unknown(&call).await,
+        }
+    }
+
+    async fn issuer(&self, call: &Call<'_>, body: Incoming) -> Response<Body> {
+        let read = match call.parts.method {
+            Method::POST => read_body(body, issuer::BODY).await,
+            _ => Ok(bytes::Bytes::new()),
+        };
+        let form = call.header(header::CONTENT_TYPE).map(media_type);
+        let broken = match &read {
+            Err(fault) => Some(fault.text()),
+            Ok(_) if call.parts.method != Method::POST => None,
+            Ok(_) if form != Some("application/x-www-form-urlencoded") => {
+                Some("the body is not `application/x-www-form-urlencoded`")
+            }
+            Ok(_) => None,
+        };
+        let request = IssuerRequest {
+            body: read.as_deref().unwrap_or_default(),
+            context: call.context(),
+            door: &self.door,
+            evidence: call.evidence(),
+            method: call.parts.method.as_str(),
+            path: call.parts.uri.path(),
+        };
+        let mut response = self.plane.issuer.serve_form(request, broken).await;
+        if matches!(read, Err(BodyFault::TooLarge)) && response.status == 400 {
+            response.status = 413;
+        }
+        issued(response, call.parts.method == Method::HEAD)
+    }
+
+    /// What does not exist is refused like what is not allowed.
+    async fn unknown(&self, call: &Call<'_>) -> Response<Body> {
+        let method = clip(call.parts.method.as_str(), 64);
+        let path = call.parts.uri.path();
+        let (operation, fault) = match CanonicalPath::new(path) {
+            Ok(path) => (Operation::http(method, &path), None),
+            Err(error) => {
+                let fault = RequestFault {
+                    code: Code::PATH_AMBIGUOUS,
+                    detail: error.to_string(),
+                };
+                (Operation::named(method, ""), Some(fault))
+            }
+        };
+        let mut evidence = call.evidence();
+        evidence.token = self.plane.issuer.verifier().verify(
+            call.headers()
+                .get_all(header::AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes),
+            self.plane.point.now(),
+        );
+        let ask = Ask {
+            door: self.door.clone(),
+            service: String::new(),
+            operation,
+            evidence,
+            facts: Facts {
+                fault,
+                ..Facts::default()
+            },
+            context: call.context(),
+        };
+        match self.plane.point.enforce(ask).await {
+            Err(refused) => refusal(&refused, Format::Problem),
+            Ok(admitted) => {
+                admitted.answered(404);
+                admitted.ended(Ending::Done);
+                json(StatusCode::NOT_FOUND, &serde_json::json!({ "status": 404 }))
+            }
+        }
+    }
+}
+
+/// A request on its connection.
+struct Call<'a> {
+    id: &'a str,
+    parts: &'a http::request::Parts,
+    peer: &'a Peer,
+}
+
+impl Call<'_> {
+    fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            request_id: self.id,
+            source_ip: Some(self.peer.address.ip()),
+            trace_id: self.headers().get("traceparent").and_then(trace_id),
+            user_agent: self.header(header::USER_AGENT),
+        }
+    }
+
+    /// What the handshake proved; the token is whoever's who looks at it.
+    fn evidence(&self) -> Evidence {
+        let mut evidence = Evidence::none();
+        evidence.tls = self.peer.established.tls.clone();
+        evidence.peer = self.peer.established.peer.clone();
+        evidence
+    }
+}
+
+/// Done when the server is told to stop, or is gone.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (
+    std::io::Result<(TcpStream, SocketAddr)>,
+    Option<tokio::sync::OwnedSemaphorePermit>,
+) {
+    // The semaphore is never closed, so there is always a permit sooner or later.
+    let slot = slots.clone().acquire_owned().await.ok();
+    (listener.accept().await, slot)
+}
+
+/// The trace id of a W3C `traceparent`.
+fn trace_id(value: &HeaderValue) -> Option<&str> {
+    let id = value.to_str().ok()?.split('-').nth(1)?;
+    let good = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    good.then_some(id)
+}
+
+fn media_type(value: &str) -> &str {
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+fn issued(answer: IssuerResponse, head: bool) -> Response<Body> {
+    let body = if head { Vec::new() } else { answer.body };
+    let mut response = Response::new(full(body));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    for (name, value) in answer.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}

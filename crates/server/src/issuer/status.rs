@@ -1,0 +1,144 @@
+//! Introspection (RFC 7662) and revocation (RFC 7009) of access tokens.
+
+use super::Call;
+use super::Issuer;
+use super::answer;
+use super::finish;
+use super::form::Form;
+use super::request::Fault;
+use super::request::missing;
+use super::token::unreadable;
+use countersign_core::hop::Claims;
+use countersign_core::hop::Facts;
+use countersign_core::hop::Token;
+use countersign_core::hop::VerifiedToken;
+use countersign_core::snapshot::Revoked;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::snapshot::State;
+use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::SpiffeId;
+use countersign_core::vocabulary::Timestamp;
+use countersign_net::token::claims_to_wire;
+use countersign_wire::control::IssuerResponse;
+use serde_json::Value;
+use serde_json::json;
+use std::sync::Arc;
+
+impl Issuer {
+    /// `POST /oauth2/introspect`: what an active token says, to the workload it is for, to whom it
+    /// was issued, or about whom it speaks. Of any other token the answer is `{"active":false}`,
+    /// without a reason.
+    pub(super) async fn introspect(&self, call: Call<'_>) -> IssuerResponse {
+        let (token, fault) = self.presented(&call);
+        let facts = Facts {
+            fault: fault.as_ref().map(unreadable),
+            ..Facts::default()
+        };
+        let caller = call.evidence.certificate().map(|it| it.spiffe_id.clone());
+        let admitted = match self
+            .ask(Operation::named("introspect", ""), facts, call)
+            .await
+        {
+            Err(refusal) => return answer::refused(&refusal, fault.as_ref()),
+            Ok(admitted) => admitted,
+        };
+        let state = self.point.state();
+        let known = token.zip(caller).filter(|(token, caller)| {
+            is_active(&token.claims, &state, self.point.now())
+                && concerns(&token.claims, caller, &state.snapshot)
+        });
+        let body = known.map_or_else(|| json!({ "active": false }), |(token, _)| active(&token));
+        finish(&admitted, answer::secret(&body))
+    }
+
+    /// `POST /oauth2/revoke`: one's own token by right, somebody else's with the permission to
+    /// revoke. A token that is none is revoked already.
+    pub(super) async fn revoke(&self, call: Call<'_>) -> IssuerResponse {
+        let (token, fault) = self.presented(&call);
+        let caller = call.evidence.certificate().map(|it| it.spiffe_id.clone());
+        let own = match (&token, &caller) {
+            (Some(token), Some(caller)) => is_own(&token.claims, caller),
+            _ => true,
+        };
+        let operation = Operation::named("revoke", if own { "own" } else { "token" });
+        let facts = Facts {
+            fault: fault.as_ref().map(unreadable),
+            ..Facts::default()
+        };
+        let admitted = match self.ask(operation, facts, call).await {
+            Err(refusal) => return answer::refused(&refusal, fault.as_ref()),
+            Ok(admitted) => admitted,
+        };
+        let actor = caller.as_ref().map_or("anonymous", SpiffeId::as_str);
+        let mut response = answer::empty();
+        if let Some(token) = token {
+            let what = Revoked::Token(token.claims.jti.clone());
+            if let Err(error) = self.revoker.revoke(what, false, actor).await {
+                tracing::error!(%error, "an admitted revocation failed");
+                response = answer::failed();
+            }
+        }
+        finish(&admitted, response)
+    }
+
+    /// The token in the form, if it is one of ours with a good signature.
+    fn presented(&self, call: &Call<'_>) -> (Option<Arc<VerifiedToken>>, Option<Fault>) {
+        let read = || -> Result<String, Fault> {
+            if let Some(why) = call.broken {
+                return Err(Fault::new("invalid_request", why));
+            }
+            let form = Form::read(call.body)?;
+            // A hint only says where to look first (RFC 7009 section 2.1), and there is one place.
+            form.once("token_type_hint")?;
+            form.once("token")?
+                .map(str::to_owned)
+                .ok_or_else(|| missing("token"))
+        };
+        match read() {
+            Err(fault) => (None, Some(fault)),
+            Ok(text) => match self.verifier.verify_token(&text, self.point.now()) {
+                Token::Verified(token) => (Some(token), None),
+                Token::Absent | Token::Invalid { .. } => (None, None),
+            },
+        }
+    }
+}
+
+/// Whether it counts now. Whether it opens anything is decided where it is shown.
+fn is_active(claims: &Claims, state: &State, now: Timestamp) -> bool {
+    let revoked = &state.revocations;
+    let subject = SpiffeId::parse(&claims.sub).ok();
+    let workload = subject
+        .iter()
+        .chain(&claims.act)
+        .any(|id| revoked.identity(id).is_some());
+    now < Timestamp::from_secs(claims.exp)
+        && claims
+            .nbf
+            .is_none_or(|from| Timestamp::from_secs(from) <= now)
+        && revoked.token(&claims.jti).is_none()
+        && revoked.subject(&claims.sub).is_none()
+        && claims.sid.is_none_or(|sid| revoked.session(&sid).is_none())
+        && !workload
+}
+
+fn is_own(claims: &Claims, caller: &SpiffeId) -> bool {
+    claims.client_id == caller.as_str() || claims.sub == caller.as_str()
+}
+
+fn concerns(claims: &Claims, caller: &SpiffeId, snapshot: &Snapshot) -> bool {
+    let service = snapshot.config().trust_domain.service_of(&claims.aud);
+    let service = service.and_then(|name| snapshot.service(name));
+    let audience = service.is_some_and(|it| Some(&it.identity) == snapshot.identity(caller));
+    audience || is_own(claims, caller)
+}
+
+fn active(token: &VerifiedToken) -> Value {
+    let mut body = claims_to_wire(&token.claims);
+    if let Some(members) = body.as_object_mut() {
+        members.insert("active".to_owned(), true.into());
+        members.insert("token_type".to_owned(), "Bearer".into());
+        members.insert("username".to_owned(), token.claims.sub.clone().into());
+    }
+    body
+}

@@ -1,0 +1,223 @@
+//! Another configuration in place of the one in force: read, resolved, its own tests run, kept,
+//! made active, swapped. Whatever fails changes nothing.
+
+use crate::snapshots::SnapshotError;
+use crate::snapshots::Snapshots;
+use crate::updates::Updates;
+use countersign_core::config;
+use countersign_core::config::Diagnostic;
+use countersign_core::config::Sources;
+use countersign_core::proving;
+use countersign_core::record::Record;
+use countersign_core::record::Resource;
+use countersign_core::snapshot::Bundle;
+use countersign_core::snapshot::Revocations;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::snapshot::State;
+use countersign_core::vocabulary::Digest;
+use countersign_enforce::EnforcementPoint;
+use countersign_wire::control::SignedSnapshot;
+use serde::Deserialize;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A test of the configuration that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedTest {
+    /// The line it is written on.
+    pub line: u32,
+    /// The sentence.
+    pub name: String,
+    /// What came out instead, and why.
+    pub reason: String,
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Open streams that the new policy ended.
+    pub ended: u64,
+    /// The revision that was in force.
+    pub previous: Digest,
+    /// The revision in force.
+    pub revision: Digest,
+    /// The tests that held, all of them.
+    pub tests: u64,
+    /// Tests that the configuration before had and this one has not.
+    pub tests_removed: Vec<String>,
+}
+
+/// Why nothing was reloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration has errors.
+    #[error("the configuration has {} errors", .0.len())]
+    Configuration(Vec<Diagnostic>, Box<Sources>),
+    /// Tests in it do not hold.
+    #[error("{} tests of the configuration fail", .0.len())]
+    Tests(Vec<FailedTest>),
+    /// Only a new data folder has another trust domain or environment.
+    #[error("a running server keeps its trust domain and environment")]
+    OtherDomain,
+    /// Keeping or activating it failed; another reload may have been faster.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// Puts configurations in force, one after the other.
+#[derive(Debug)]
+pub struct Reloader {
+    point: EnforcementPoint,
+    snapshots: Arc<Snapshots>,
+    turn: tokio::sync::Mutex<()>,
+    updates: Arc<Updates>,
+}
+
+/// Compiles a bundle.
+///
+/// # Errors
+/// [`ReloadError::Configuration`].
+pub(crate) fn compile(bundle: Bundle) -> Result<Arc<Snapshot>, ReloadError> {
+    let options = config::Options {
+        dev: bundle.dev,
+        strict: false,
+    };
+    let loaded = config::load(&bundle, &bundle.entry, &options);
+    let errors: Vec<Diagnostic> = loaded.errors().cloned().collect();
+    let Some(config) = loaded.config else {
+        return Err(ReloadError::Configuration(errors, Box::new(loaded.sources)));
+    };
+    Ok(Arc::new(Snapshot::new(bundle, config)))
+}
+
+/// Compiles a bundle whose tests hold.
+///
+/// # Errors
+/// [`ReloadError::Configuration`] and [`ReloadError::Tests`].
+pub(crate) fn checked(bundle: Bundle) -> Result<Arc<Snapshot>, ReloadError> {
+    let snapshot = compile(bundle)?;
+    // The open snapshot allows what its configuration refuses; that is what it is for.
+    if !snapshot.is_open() {
+        prove(&snapshot)?;
+    }
+    Ok(snapshot)
+}
+
+fn prove(snapshot: &Arc<Snapshot>) -> Result<(), ReloadError> {
+    let revocations = Arc::new(Revocations::default());
+    let state = State {
+        revocations,
+        snapshot: snapshot.clone(),
+    };
+    let proved = proving::prove_all(&state).into_iter();
+    let failed = proved
+        .filter(|(_, proved)| !proved.holds)
+        .map(|(test, proved)| FailedTest {
+            line: test.place.line,
+            name: test.name.clone(),
+            reason: proved.reason,
+        });
+    let failed: Vec<_> = failed.collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(ReloadError::Tests(failed))
+    }
+}
+
+impl Reloader {
+    pub(crate) fn new(
+        point: EnforcementPoint,
+        snapshots: Arc<Snapshots>,
+        updates: Arc<Updates>,
+    ) -> Self {
+        Self {
+            point,
+            snapshots,
+            turn: tokio::sync::Mutex::default(),
+            updates,
+        }
+    }
+
+    /// Puts these files in force. `actor` is for the record.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing has changed.
+    pub async fn reload(
+        &self,
+        entry: String,
+        files: BTreeMap<String, String>,
+        actor: &str,
+    ) -> Result<Reloaded, ReloadError> {
+        let _turn = self.turn.lock().await;
+        let before = self.point.snapshot();
+        let bundle = Bundle {
+            entry,
+            files,
+            ..before.bundle().clone()
+        };
+        let next = checked(bundle)?;
+        let (old, new) = (before.config(), next.config());
+        if old.trust_domain != new.trust_domain || old.environment != new.environment {
+            return Err(ReloadError::OtherDomain);
+        }
+        let revision = self.snapshots.keep(next.bundle())?;
+        let previous = *before.revision();
+        let now = self.point.now();
+        if revision != previous {
+            self.snapshots
+                .activate(Some(&previous), &revision, actor, now)
+                .await?;
+        }
+        let signed = self.signed().await?;
+        let ended = self.point.install(&next);
+        self.updates.policy(revision, signed);
+        let removed = old
+            .tests
+            .iter()
+            .filter(|test| new.tests.iter().all(|it| it.name != test.name));
+        let reloaded = Reloaded {
+            ended: ended as u64,
+            previous,
+            revision,
+            tests: new.tests.len() as u64,
+            tests_removed: removed.map(|test| test.name.clone()).collect(),
+        };
+        self.record(&reloaded, actor).await;
+        Ok(reloaded)
+    }
+
+    /// Signed at the newest epoch, which a revocation may raise meanwhile.
+    async fn signed(&self) -> Result<SignedSnapshot, SnapshotError> {
+        loop {
+            let epoch = self.point.state().revocations.epoch();
+            match self.snapshots.sign(epoch).await {
+                Err(SnapshotError::Epoch(_)) if self.point.state().revocations.epoch() > epoch => {}
+                signed => return signed,
+            }
+        }
+    }
+
+    async fn record(&self, reloaded: &Reloaded, actor: &str) {
+        let resource = Resource {
+            id: Cow::Borrowed("configuration"),
+            service: Cow::Borrowed("console"),
+        };
+        let mut record = Record::event("config.reload", self.point.now(), actor, resource);
+        let metadata = [
+            ("previous", reloaded.previous.to_string()),
+            ("revision", reloaded.revision.to_string()),
+            ("tests_removed", reloaded.tests_removed.join("; ")),
+        ];
+        for (name, value) in metadata {
+            record
+                .metadata
+                .insert(Cow::Borrowed(name), Cow::Owned(value));
+        }
+        if let Err(error) = self.point.record_event(&record).await {
+            tracing::error!(%error, "a reload is in force but was not recorded");
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The server, put together.
+
+mod folder;
+mod open;
+mod tasks;
+
+use crate::admin::Desk;
+use crate::admin::Operator;
+use crate::admin::Socket;
+use crate::admin::SocketError;
+use crate::audit::Audit;
+use crate::audit::AuditError;
+use crate::ca::Ca;
+use crate::ca::CaError;
+use crate::control::LocalPlane;
+use crate::control::Plane;
+use crate::control::PlaneError;
+use crate::http::Front;
+use crate::keys::KeyError;
+use crate::keys::SealError;
+use crate::keys::TokenKeys;
+use crate::reload::ReloadError;
+use crate::snapshots::SnapshotError;
+use crate::snapshots::Snapshots;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::updates::Updates;
+use crate::vault::VaultError;
+use countersign_core::snapshot::Bundle;
+use countersign_core::vocabulary::Name;
+use countersign_core::vocabulary::TrustDomain;
+use countersign_enforce::Clock;
+use countersign_enforce::EnforcementPoint;
+use countersign_ledger::note::VerifierKey;
+use countersign_ledger::spool::SpoolError;
+use countersign_ledger::storage::StorageError;
+use countersign_net::Acceptor;
+use countersign_net::AcceptorError;
+use countersign_net::CryptoError;
+use countersign_net::Keys;
+use countersign_net::Listener;
+use countersign_net::Roots;
+use countersign_net::SvidSource;
+use countersign_net::TrustBundle;
+use countersign_net::TrustError;
+use countersign_net::peer_cred;
+use countersign_wire::admin::Endpoints;
+use countersign_wire::control::ControlError;
+use countersign_wire::control::ControlPlane;
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The administration socket, in a folder that becomes the server's alone.
+    pub admin_socket: Option<PathBuf>,
+    /// The policy to start with; its `roots` are filled in.
+    pub bundle: Bundle,
+    /// The address of the mTLS port; port 0 takes any that is free.
+    pub control: SocketAddr,
+    /// Everything that lasts: store, keys, spool, log, snapshots.
+    pub data: PathBuf,
+    /// This node's name.
+    pub node: Name,
+}
+
+/// Why a server can't be opened or started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data folder can't be made or read.
+    #[error("can't use the data folder `{path}`")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data folder was made for another trust domain or environment.
+    #[error("the data folder `{path}` belongs to {found}, not to {wanted}")]
+    OtherDeployment {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wants it.
+        wanted: String,
+    },
+    /// Development, `ZT_OFF` included, has a trust domain that nothing else accepts.
+    #[error("development needs a trust domain that ends in `.dev.invalid`, not `{0}`")]
+    NotDevelopment(TrustDomain),
+    /// Nothing but development has such a trust domain.
+    #[error("trust domain `{0}` is for development only (`--dev`)")]
+    Development(TrustDomain),
+    /// In development every socket is on loopback.
+    #[error("`{0}` is not a loopback address, which development needs")]
+    NotLoopback(SocketAddr),
+    /// The port can't be bound.
+    #[error("can't listen on `{address}`")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// It runs already.
+    #[error("the server has been started already")]
+    Started,
+    /// The kernel does not say who this process is.
+    #[error("can't find out who runs this process")]
+    Ourselves(#[source] io::Error),
+    /// The configuration.
+    #[error(transparent)]
+    Configuration(#[from] ReloadError),
+    /// The administration socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The cryptography.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// What keeps the keys.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The roots.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The files of the ledger.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The kept snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The mTLS port's TLS.
+    #[error(transparent)]
+    Tls(#[from] AcceptorError),
+    /// A gateway of this process.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// What was kept of gateways' keys.
+    #[error("the kept keys of enforcement points can't be used")]
+    AssertionKeys(#[source] ControlError),
+}
+
+/// The control plane of a deployment.
+#[derive(Debug)]
+pub struct Server {
+    parts: Arc<Parts>,
+    running: Mutex<Option<Running>>,
+}
+
+/// Everything that the doors and the background tasks share.
+#[derive(Debug)]
+struct Parts {
+    audit: Arc<Audit>,
+    ca: Arc<Ca>,
+    desk: Arc<Desk>,
+    endpoints: Arc<RwLock<Endpoints>>,
+    /// SVIDs of gateways in this process.
+    gateways: Mutex<Vec<(Name, Arc<SvidSource>)>>,
+    node: Name,
+    options: Options,
+    plane: Arc<Plane>,
+    point: EnforcementPoint,
+    roots: Arc<Roots>,
+    snapshots: Arc<Snapshots>,
+    store: Store,
+    svid: Arc<SvidSource>,
+    token_keys: Arc<TokenKeys>,
+    updates: Arc<Updates>,
+}
+
+/// What is left of the options once everything is open.
+#[derive(Debug)]
+struct Options {
+    admin_socket: Option<PathBuf>,
+    control: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Opens what lasts, or makes it on the first time, and puts the policy in force. Nobody can
+    /// connect yet.
+    ///
+    /// # Errors
+    /// [`ServerError`] names what is missing, foreign or wrong.
+    pub async fn open(options: ServerOptions, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
+        let parts = Arc::new(open::open(options, clock).await?);
+        Ok(Self {
+            parts,
+            running: Mutex::default(),
+        })
+    }
+
+    /// Opens the doors and starts what runs beside them. Returns the address of the mTLS port.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`], [`ServerError::Socket`], [`ServerError::Tls`],
+    /// [`ServerError::Started`].
+    pub async fn start(&self) -> Result<SocketAddr, ServerError> {
+        let parts = &self.parts;
+        if self.running.lock().is_some() {
+            return Err(ServerError::Started);
+        }
+        let wanted = parts.options.control;
+        let failed = |source| ServerError::Bind {
+            address: wanted,
+            source,
+        };
+        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let socket = parts
+            .options
+            .admin_socket
+            .as_deref()
+            .map(Socket::bind)
+            .transpose()?;
+        let acceptor = Acceptor::new(Listener::Mutual {
+            resumption: false,
+            roots: parts.roots.clone(),
+            svid: parts.svid.clone(),
+        })?;
+        parts.endpoints.write().server = address.to_string();
+        parts.plane.issuer.reached_at(address.to_string());
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Front::new(acceptor, parts.plane.clone()).serve(listener, stopping.clone()));
+        if let Some(socket) = socket {
+            tasks.spawn(socket.serve(parts.desk.clone(), stopping.clone()));
+        }
+        tasks::spawn(&mut tasks, parts, &stopping);
+        *self.running.lock() = Some(Running { stop, tasks });
+        Ok(address)
+    }
+
+    /// Lets what is under way end, then takes the last records into the log and signs it.
+    pub async fn stop(&self) {
+        let running = self.running.lock().take();
+        if let Some(mut running) = running {
+            running.stop.send_replace(true);
+            while running.tasks.join_next().await.is_some() {}
+        }
+        // Completions of the last requests may have come after the sequencer's last round.
+        if let Err(error) = self.parts.audit.advance().await {
+            tracing::error!(%error, "the log misses the last records; they are in the spool");
+        }
+        self.parts.store.close().await;
+    }
+
+    /// The enforcement point, shared with gateways in this process.
+    #[must_use]
+    pub fn point(&self) -> &EnforcementPoint {
+        &self.parts.point
+    }
+
+    /// The control plane for a gateway in this process, and who that gateway is; rotated as long
+    /// as the server runs.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn control_plane(
+        &self,
+        gateway: &Name,
+    ) -> Result<(Arc<dyn ControlPlane>, Arc<SvidSource>), ServerError> {
+        let parts = &self.parts;
+        let svid = SvidSource::new(parts.issue_own("gateway", gateway).await?);
+        parts.gateways.lock().push((gateway.clone(), svid.clone()));
+        let plane = LocalPlane::new(
+            parts.plane.clone(),
+            svid.clone(),
+            parts.svid.clone(),
+            parts.roots.clone(),
+        )?;
+        Ok((Arc::new(plane), svid))
+    }
+
+    /// The roots of the trust domain.
+    #[must_use]
+    pub fn roots(&self) -> &Arc<Roots> {
+        &self.parts.roots
+    }
+
+    /// The roots as a bundle of its own, for somebody else's handle.
+    ///
+    /// # Errors
+    /// [`ServerError::Ca`].
+    pub fn trust_bundle(&self) -> Result<TrustBundle, ServerError> {
+        Ok(self.parts.ca.trust_bundle(1)?)
+    }
+
+    /// The roots in PEM.
+    #[must_use]
+    pub fn roots_pem(&self) -> String {
+        self.parts.ca.bundle()
+    }
+
+    /// The keys that verify access tokens, replaced in place.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keys> {
+        self.parts.token_keys.verifying()
+    }
+
+    /// The key that verifies the log's checkpoints, as `name+id+key`.
+    #[must_use]
+    pub fn log_key(&self) -> &VerifierKey {
+        self.parts.audit.verifier()
+    }
+
+    /// The key that verifies signed snapshots: 32 bytes (Ed25519).
+    #[must_use]
+    pub fn snapshot_key(&self) -> &[u8] {
+        self.parts.snapshots.public_key()
+    }
+
+    /// The ledger behind the doors: looking up, proving, verifying.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.parts.audit
+    }
+
+    /// Where clients find what.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        self.parts.endpoints.read().clone()
+    }
+
+    /// Tells clients where a mesh listener is.
+    pub fn set_mesh_address(&self, address: SocketAddr) {
+        self.parts.endpoints.write().mesh = Some(address.to_string());
+    }
+
+    /// Administration by the user who runs this very process, decided like anybody's.
+    ///
+    /// # Errors
+    /// [`ServerError::Ourselves`].
+    pub fn operator(&self) -> Result<Operator, ServerError> {
+        let (ours, _theirs) = tokio::net::UnixStream::pair().map_err(ServerError::Ourselves)?;
+        let process = peer_cred::of(&ours).map_err(ServerError::Ourselves)?;
+        Ok(Operator::new(self.parts.desk.clone(), &process))
+    }
+
+    /// Publishes the next access-token key, which signs as soon as everybody has it.
+    ///
+    /// # Errors
+    /// [`ServerError::Key`].
+    pub async fn rotate_token_keys(&self) -> Result<String, ServerError> {
+        let kid = self.parts.token_keys.rotate(self.parts.point.now()).await?;
+        self.parts.updates.keys(self.parts.token_keys.jwks());
+        Ok(kid)
+    }
+}
+
+impl Parts {
+    /// An SVID for one of our own processes.
+    async fn issue_own(
+        &self,
+        role: &str,
+        name: &Name,
+    ) -> Result<countersign_net::Svid, ServerError> {
+        let hosts = open::hosts(&self.point.snapshot(), self.options.control);
+        let (svid, issued) = self.ca.issue_own(role, name, &hosts, self.point.now())?;
+        self.store
+            .insert_certificate(&crate::admin::certificate(&issued))
+            .await?;
+        Ok(svid)
+    }
+}

@@ -1,0 +1,16 @@
+//! The server from outside: real sockets, real certificates, and the record of every refusal.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on has failed"
+)]
+
+mod admin;
+mod issuer;
+mod lasting;
+mod planes;
+mod revoking;
+mod support;
+mod vault;
