@@ -23,6 +23,8 @@ mod shared;
 mod updates;
 mod upstreams;
 
+pub mod remote;
+
 pub use error::GatewayError;
 pub use gateway::Gateway;
 pub use gateway::GatewayOptions;

@@ -1,0 +1,484 @@
+//! The control plane in another process: `/v1/control/*` of a server, over mutual TLS.
+//!
+//! Both ends prove themselves by SVID. What comes is handed on as it is: whoever puts policy in
+//! force verifies the server's signature over it, with the key of the [`Join`] data.
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
+use countersign_core::vocabulary::TrustDomain;
+use countersign_net::ConnectError;
+use countersign_net::Connector;
+use countersign_net::Dialer;
+use countersign_net::Expected;
+use countersign_net::Roots;
+use countersign_net::SvidSource;
+use countersign_net::TrustBundle;
+use countersign_net::TrustError;
+use countersign_net::dial::DialError;
+use countersign_net::dial::Network;
+use countersign_net::dial::Target;
+use countersign_net::http::Client;
+use countersign_net::http::Limits;
+use countersign_net::problem::PILLAR;
+use countersign_wire::control::ControlError;
+use countersign_wire::control::ControlPlane;
+use countersign_wire::control::Delivery;
+use countersign_wire::control::InjectedSecret;
+use countersign_wire::control::IssuerRequest;
+use countersign_wire::control::IssuerResponse;
+use countersign_wire::control::Known;
+use countersign_wire::control::SessionToken;
+use countersign_wire::control::SessionTokenRequest;
+use countersign_wire::control::SignIn;
+use countersign_wire::control::SignedIn;
+use countersign_wire::control::Update;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use http::Request;
+use http::Response;
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use parking_lot::Mutex;
+use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a gateway needs to find and believe a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The trusted roots, PEM.
+    pub roots: String,
+    /// The server's mTLS port, `10.0.0.7:7443` or `countersign.acme.internal:7443`.
+    pub server: String,
+    /// The key that signs snapshots: Ed25519, 64 hex digits.
+    pub snapshot_key: String,
+    /// The trust domain.
+    pub trust_domain: String,
+}
+
+/// Join data can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Not `host:port`.
+    #[error("`{0}` is not the address of a server (`host:port`)")]
+    Server(String),
+    /// Not a public key.
+    #[error("the snapshot key is not 64 hex digits")]
+    SnapshotKey,
+    /// Not a trust domain.
+    #[error("`{0}` is not a trust domain")]
+    TrustDomain(String),
+    /// Not trusted roots.
+    #[error(transparent)]
+    Roots(#[from] TrustError),
+    /// Our side of TLS.
+    #[error(transparent)]
+    Connector(#[from] ConnectError),
+}
+
+/// The control plane of a server in another process. Clones share its connections.
+#[derive(Clone)]
+pub struct RemotePlane(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    connector: Connector,
+    /// Given again to a server that was started anew.
+    key: Mutex<Option<Value>>,
+    roots: Arc<Roots>,
+    target: Target,
+}
+
+/// Why following the server's updates ended.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Tls(#[from] ConnectError),
+    #[error("the exchange broke: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("the server answers with status `{0}`")]
+    Status(u16),
+    #[error("the server ended it")]
+    Ended,
+    #[error("nothing heard in time")]
+    Silent,
+    #[error("an update can't be read")]
+    Form,
+    #[error("the server is at epoch `{0}`, which is older than what is known")]
+    Epoch(u64),
+}
+
+/// What the server is called in TLS; it proves its SPIFFE ID, not a name.
+const NAME: &str = "control";
+const CONNECT: Duration = Duration::from_secs(10);
+/// The server says every second that it is there.
+const SILENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest update: a snapshot, or the whole revocation log.
+const LINE: usize = 64 * 1024 * 1024;
+const SMALL: Limits = Limits {
+    body: 1024 * 1024,
+    time: Duration::from_secs(10),
+};
+
+impl Join {
+    /// The key that signs snapshots, for
+    /// [`GatewayOptions::snapshot_key`](crate::GatewayOptions::snapshot_key).
+    ///
+    /// # Errors
+    /// [`JoinError::SnapshotKey`].
+    pub fn snapshot_key(&self) -> Result<[u8; 32], JoinError> {
+        let key = Digest::from_hex(&self.snapshot_key).map_err(|_| JoinError::SnapshotKey)?;
+        Ok(*key.as_bytes())
+    }
+}
+
+impl RemotePlane {
+    /// Reaches the server as this gateway.
+    ///
+    /// # Errors
+    /// [`JoinError`] names what of the join data is wrong.
+    pub fn new(join: &Join, svid: Arc<SvidSource>) -> Result<Self, JoinError> {
+        let target = target(&join.server)?;
+        let domain = TrustDomain::new(&join.trust_domain)
+            .map_err(|_| JoinError::TrustDomain(join.trust_domain.clone()))?;
+        let roots = Roots::new(TrustBundle::from_pem(domain, join.roots.as_bytes(), 1)?);
+        let server = Expected::Process("server");
+        let calls = Connector::mutual(svid.clone(), roots.clone(), server.clone())?;
+        let connector = Connector::mutual(svid, roots.clone(), server)?.with_alpn(&["h2"])?;
+        let client = Client::tls(Dialer, calls, NAME, target.clone());
+        let key = Mutex::default();
+        Ok(Self(Arc::new(Inner {
+            client,
+            connector,
+            key,
+            roots,
+            target,
+        })))
+    }
+
+    /// The roots that the server and this gateway share.
+    #[must_use]
+    pub fn roots(&self) -> &Arc<Roots> {
+        &self.0.roots
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        body: &Value,
+    ) -> Result<T, ControlError> {
+        let request = Request::post(format!("/v1/control/{what}"))
+            .header("content-type", "application/json")
+            .body(Bytes::from(body.to_string()))
+            .map_err(unavailable)?;
+        let response = self
+            .0
+            .client
+            .request(request, SMALL)
+            .await
+            .map_err(unavailable)?;
+        if response.status() == 200 {
+            return serde_json::from_slice(response.body())
+                .map_err(|_| unavailable("the answer can't be read"));
+        }
+        Err(failure(&response))
+    }
+
+    /// Opens the stream of updates.
+    async fn follow(&self, known: Known) -> Result<Lines, Broken> {
+        let deadline = Instant::now() + CONNECT;
+        let stream = Dialer.connect(&self.0.target, deadline).await?;
+        let (stream, _) = self.0.connector.connect(stream, NAME, deadline).await?;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new());
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let driving = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection with updates ended");
+            }
+        });
+        let body = serde_json::to_vec(&known).map_err(|_| Broken::Form)?;
+        let request = Request::post(format!("https://{NAME}/v1/control/updates"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|_| Broken::Form)?;
+        let answered = tokio::time::timeout_at(deadline, sender.send_request(request)).await;
+        let response = answered.map_err(|_| Broken::Silent)??;
+        if response.status() != 200 {
+            return Err(Broken::Status(response.status().as_u16()));
+        }
+        let driving = driving.abort_handle();
+        Ok(Lines {
+            body: response.into_body(),
+            driving,
+            held: BytesMut::new(),
+        })
+    }
+}
+
+impl ControlPlane for RemotePlane {
+    /// Never ends by itself: what breaks is opened again where it was.
+    fn updates(&self, known: Known) -> BoxStream<'static, Update> {
+        let following = Following {
+            known,
+            lines: None,
+            plane: self.clone(),
+        };
+        futures_util::stream::unfold(following, |mut following| async move {
+            let update = following.next().await;
+            Some((update, following))
+        })
+        .boxed()
+    }
+
+    fn sign_in(&self, request: SignIn) -> BoxFuture<'_, Result<SignedIn, ControlError>> {
+        Box::pin(async move { self.call("sign-in", &document(&request)?).await })
+    }
+
+    fn sign_out(&self, cookie: SecretString) -> BoxFuture<'_, Result<(), ControlError>> {
+        let body = json!({ "cookie": cookie.expose_secret() });
+        Box::pin(async move { self.call("sign-out", &body).await })
+    }
+
+    fn session_token(
+        &self,
+        request: SessionTokenRequest,
+    ) -> BoxFuture<'_, Result<SessionToken, ControlError>> {
+        Box::pin(async move { self.call("session-token", &document(&request)?).await })
+    }
+
+    fn credential(&self, secret: Name) -> BoxFuture<'_, Result<InjectedSecret, ControlError>> {
+        Box::pin(async move { self.call("credential", &json!({ "secret": secret })).await })
+    }
+
+    fn publish_key(&self, jwk: Value) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            *self.0.key.lock() = Some(jwk.clone());
+            self.call("key", &json!({ "jwk": jwk })).await
+        })
+    }
+
+    fn deliver(&self, records: Delivery) -> BoxFuture<'_, Result<u64, ControlError>> {
+        #[derive(Deserialize)]
+        struct Delivered {
+            next: u64,
+        }
+        Box::pin(async move {
+            let delivered: Delivered = self.call("records", &document(&records)?).await?;
+            Ok(delivered.next)
+        })
+    }
+
+    /// The issuer does not believe at second hand who is at the other end of our connection.
+    fn issuer<'a>(&'a self, _: IssuerRequest<'a>) -> Option<BoxFuture<'a, IssuerResponse>> {
+        None
+    }
+}
+
+/// Our place in what the server tells, kept over its connections.
+struct Following {
+    known: Known,
+    lines: Option<Lines>,
+    plane: RemotePlane,
+}
+
+impl Following {
+    async fn next(&mut self) -> Update {
+        loop {
+            match self.attempt().await {
+                Ok(update) => return update,
+                Err(error) => {
+                    self.lines = None;
+                    tracing::warn!(%error, "the server's updates are interrupted");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Update, Broken> {
+        let lines = match &mut self.lines {
+            Some(lines) => lines,
+            none => {
+                let opened = self.plane.follow(self.known).await?;
+                let key = self.plane.0.key.lock().clone();
+                if let Some(jwk) = key
+                    && let Err(error) = self.plane.publish_key(jwk).await
+                {
+                    tracing::warn!(%error, "the server does not take our assertion key");
+                }
+                none.insert(opened)
+            }
+        };
+        let update = lines.next().await?;
+        match &update {
+            Update::Revocations(lines) => {
+                self.known.epoch = lines.last().map_or(self.known.epoch, |line| line.epoch);
+            }
+            // A server that has forgotten revocations is not one to go on with.
+            Update::Heartbeat(beat) if beat.epoch < self.known.epoch => {
+                return Err(Broken::Epoch(beat.epoch));
+            }
+            // It says the revision of the snapshot that came before it.
+            Update::Heartbeat(beat) => self.known.revision = Some(beat.revision),
+            Update::Snapshot(_) | Update::Keys(_) | Update::Roots(_) => {}
+        }
+        Ok(update)
+    }
+}
+
+/// Updates as they come, one a line.
+struct Lines {
+    body: Incoming,
+    driving: tokio::task::AbortHandle,
+    held: BytesMut,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Update, Broken> {
+        let mut searched = 0;
+        loop {
+            let fresh = self.held.get(searched..).unwrap_or_default();
+            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
+                let line = self.held.split_to(searched + end + 1);
+                return serde_json::from_slice(&line).map_err(|_| Broken::Form);
+            }
+            searched = self.held.len();
+            if searched > LINE {
+                return Err(Broken::Form);
+            }
+            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
+            let frame = frame.map_err(|_| Broken::Silent)?.ok_or(Broken::Ended)??;
+            if let Ok(data) = frame.into_data() {
+                self.held.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.driving.abort();
+    }
+}
+
+impl std::fmt::Debug for RemotePlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "control plane at {}:{}",
+            self.0.target.host, self.0.target.port
+        )
+    }
+}
+
+/// The server is where the operator said, on whatever network that is.
+fn target(server: &str) -> Result<Target, JoinError> {
+    let wrong = || JoinError::Server(server.escape_debug().take(256).collect());
+    let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|it| it.strip_suffix(']'))
+        .unwrap_or(host);
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || port == 0 {
+        return Err(wrong());
+    }
+    Ok(Target {
+        host: host.to_owned(),
+        network: Network::Private,
+        port,
+    })
+}
+
+fn document(value: &impl Serialize) -> Result<Value, ControlError> {
+    serde_json::to_value(value).map_err(unavailable)
+}
+
+fn failure(response: &Response<Bytes>) -> ControlError {
+    #[derive(Deserialize)]
+    struct Problem {
+        code: Code,
+        receipt: Option<String>,
+    }
+    let status = response.status();
+    if response.headers().contains_key(PILLAR)
+        && let Ok(Problem { code, receipt }) = serde_json::from_slice(response.body())
+    {
+        return ControlError::Refused { code, receipt };
+    }
+    serde_json::from_slice(response.body())
+        .unwrap_or_else(|_| unavailable(format!("the server answers with status {status}")))
+}
+
+fn unavailable(error: impl std::fmt::Display) -> ControlError {
+    ControlError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_servers() {
+        let host = |text| target(text).map(|target| (target.host, target.port)).ok();
+        assert_eq!(host("127.0.0.1:7443"), Some(("127.0.0.1".to_owned(), 7443)));
+        assert_eq!(host("[::1]:7443"), Some(("::1".to_owned(), 7443)));
+        for wrong in [
+            "",
+            ":7443",
+            "localhost",
+            "localhost:",
+            "localhost:0",
+            "localhost:x",
+        ] {
+            assert_eq!(host(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_code_and_receipt() {
+        let problem = r#"{"pillar":"identity","code":"CSD206","receipt":"r-1","status":403}"#;
+        let response = Response::builder().status(403).header(PILLAR, "identity");
+        let response = response.body(Bytes::from(problem)).unwrap();
+        let receipt = Some("r-1".to_owned());
+        assert_eq!(
+            failure(&response),
+            ControlError::Refused {
+                code: Code::IDENTITY_UNKNOWN,
+                receipt
+            }
+        );
+        let gap = ControlError::OutOfOrder { wanted: 7 };
+        let body = Bytes::from(serde_json::to_vec(&gap).unwrap());
+        assert_eq!(
+            failure(&Response::builder().status(409).body(body).unwrap()),
+            gap
+        );
+        let other = Response::builder()
+            .status(502)
+            .body(Bytes::from("x"))
+            .unwrap();
+        assert!(matches!(failure(&other), ControlError::Unavailable(_)));
+    }
+}
