@@ -32,7 +32,9 @@ impl Client {
     /// # Errors
     /// [`CallError::AccessDenied`] if the issuer refuses, others if it can't be asked.
     pub async fn token(&self, audience: &str, scope: &str) -> Result<AccessToken, CallError> {
-        self.token_from(audience, scope).await.map(|(token, _)| token)
+        self.token_from(audience, scope)
+            .await
+            .map(|(token, _)| token)
     }
 
     /// A token for `audience` that acts for the subject of `subject_token`, which this workload
@@ -46,7 +48,9 @@ impl Client {
         audience: &str,
         scope: &str,
     ) -> Result<AccessToken, CallError> {
-        self.with_subject_token(subject_token).token(audience, scope).await
+        self.with_subject_token(subject_token)
+            .token(audience, scope)
+            .await
     }
 
     /// The token, and whether it was kept from before.
@@ -79,7 +83,8 @@ impl Client {
         }
     }
 
-    async fn draw(&self, audience: &str, scope: &str) -> Result<AccessToken, CallError> {
+    /// What is asked of the token endpoint.
+    fn form(&self, audience: &str, scope: &str) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
         match self.subject() {
             None => form.append_pair("grant_type", "client_credentials"),
@@ -88,13 +93,20 @@ impl Client {
                 .append_pair("subject_token", subject)
                 .append_pair("subject_token_type", ACCESS_TOKEN),
         };
+        // Required by RFC 8705 section 2; the certificate is what proves it.
+        form.append_pair("client_id", self.spiffe_id().as_str());
         form.append_pair("audience", audience);
         if !scope.is_empty() {
             form.append_pair("scope", scope);
         }
+        form.finish()
+    }
+
+    async fn draw(&self, audience: &str, scope: &str) -> Result<AccessToken, CallError> {
+        let form = self.form(audience, scope);
         let request = Request::post("/oauth2/token")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Bytes::from(form.finish()));
+            .body(Bytes::from(form));
         let asked = now();
         let response = self.ask_server(request, "the request for a token").await?;
         if let Some(denied) = answer::refusal(&response) {
