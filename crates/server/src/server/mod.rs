@@ -2,6 +2,7 @@
 
 mod folder;
 mod open;
+mod spending;
 mod tasks;
 
 use crate::admin::Desk;

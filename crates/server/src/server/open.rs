@@ -5,6 +5,7 @@ use super::Parts;
 use super::ServerError;
 use super::ServerOptions;
 use super::folder;
+use super::spending;
 use crate::admin;
 use crate::admin::Desk;
 use crate::audit::Audit;
@@ -158,6 +159,7 @@ async fn assemble(
     point: EnforcementPoint,
 ) -> Result<Parts, ServerError> {
     let (desk, plane) = doors(&kept, &audit, &point, &options).await?;
+    spending::restore(&point, &audit).await?;
     let hosts = hosts(&point.snapshot(), options.control);
     let (svid, issued) = kept
         .ca

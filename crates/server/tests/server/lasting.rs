@@ -7,6 +7,7 @@ use countersign_enforce::SystemClock;
 use countersign_server::Server;
 use countersign_server::ServerError;
 use countersign_wire::admin::Revoke;
+use serde_json::json;
 use std::sync::Arc;
 
 #[tokio::test]
@@ -108,4 +109,84 @@ async fn a_server_starts_once() {
         Err(ServerError::Started)
     ));
     world.server.stop().await;
+}
+
+/// A call to a model, as a gateway would ask for it; what it cost is settled.
+async fn spend(world: &World, api: &crate::support::Workload, cost: u64) -> serde_json::Value {
+    let established = countersign_core::hop::Tls::Established {
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+        group: "X25519MLKEM768".to_owned(),
+        resumed: false,
+        version: countersign_core::hop::TlsVersion::V13,
+    };
+    let verifier = countersign_net::TokenVerifier::new(
+        world.server.keys().clone(),
+        "https://hms.dev.invalid".to_owned(),
+        1,
+    );
+    let now = world.server.point().now();
+    let mut evidence = evidence_of(world, api);
+    evidence.tls = established;
+    evidence.token = verifier.verify_token(&api.token("openai").await, now);
+    let path = countersign_core::vocabulary::CanonicalPath::new("/v1/chat/completions").unwrap();
+    let ask = countersign_enforce::Ask {
+        door: countersign_core::vocabulary::Name::new("mesh").unwrap(),
+        service: "openai".to_owned(),
+        operation: countersign_core::vocabulary::Operation::http("POST", &path),
+        evidence,
+        facts: countersign_core::hop::Facts {
+            body_bytes: Some(100),
+            max_output_tokens: Some(1000),
+            model: Some("gpt-4o".to_owned()),
+            ..Default::default()
+        },
+        context: Default::default(),
+    };
+    let admitted = world.server.point().enforce(ask).await.unwrap();
+    admitted.settle(cost);
+    let receipt = admitted.admission().receipt().to_string();
+    drop(admitted);
+    world.record(receipt).await.unwrap()
+}
+
+fn evidence_of(world: &World, api: &crate::support::Workload) -> countersign_core::hop::Evidence {
+    let svid = api.svid.current();
+    let root = world.roots().current().digests().next().unwrap();
+    let mut evidence = countersign_core::hop::Evidence::none();
+    evidence.peer =
+        countersign_core::hop::Peer::Certificate(Arc::new(countersign_core::hop::Certificate {
+            issuer: root,
+            leaf: svid.leaf(),
+            not_after: svid.not_after(),
+            not_before: countersign_core::vocabulary::Timestamp::from_secs(0),
+            root,
+            serial: "01".to_owned(),
+            spiffe_id: svid.spiffe_id().clone(),
+        }));
+    evidence
+}
+
+#[tokio::test]
+async fn what_was_spent_stays_spent() {
+    let world = World::new().await;
+    let api = world.workload("hms-api").await;
+    let first = spend(&world, &api, 1_234).await;
+    assert_eq!(first["reservations"][0]["spent"], json!(0));
+    let second = spend(&world, &api, 766).await;
+    assert_eq!(second["reservations"][0]["spent"], json!(1_234));
+    world.server.stop().await;
+    let World {
+        folder,
+        server,
+        operator,
+        ..
+    } = world;
+    drop((server, operator));
+    let world = World::in_folder(folder).await;
+    let api = crate::support::Workload {
+        client: world.client(&api.svid),
+        ..api
+    };
+    let third = spend(&world, &api, 1).await;
+    assert_eq!(third["reservations"][0]["spent"], json!(2_000), "{third}");
 }

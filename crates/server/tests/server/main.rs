@@ -11,6 +11,7 @@ mod admin;
 mod issuer;
 mod lasting;
 mod planes;
+mod remote;
 mod revoking;
 mod support;
 mod vault;
