@@ -2,7 +2,7 @@
 //!
 //! [`Server::open`] puts it together: keys and authority, the store, the vault, the ledger, and an
 //! enforcement point on the configured policy. [`Server::start`] opens its doors: the mTLS port
-//! with issuer, vault and control plane ([`http`]), and the administration socket ([`admin`]).
+//! with issuer, vault and control plane, and the administration socket ([`admin`]).
 //!
 //! Nothing here decides. Every request at every door is a hop that the enforcement point decides
 //! and records; the modules do what an admission says and no more.

@@ -1,6 +1,6 @@
 //! Where secrets come from, a file per kind.
 //!
-//! A new kind is one file here, its arm in [`SecretSources::of`], and its form in the
+//! A new kind is one file here, its arm in `SecretSources::of`, and its form in the
 //! configuration.
 
 mod env;

@@ -2,7 +2,7 @@
 //!
 //! A path has a data key of its own, wrapped under the root key; each version is AES-256-GCM under
 //! that key and bound to path and version, so a row that is moved does not open; and what is in
-//! the store is compared with codes that only the root key makes ([`heads`]), so a row that is
+//! the store is compared with codes that only the root key makes (`heads`), so a row that is
 //! edited, put back or removed is found when it is read. Who may read is decided elsewhere.
 
 mod data;
