@@ -36,6 +36,7 @@ pub(crate) fn run() -> Result<bool> {
     steps.run("demo", || {
         cargo(&["run", "--release", "--locked", "--", "demo"])
     })?;
+    steps.run("attacks on the release binary", attacks)?;
     if shell::root().join(EXAMPLE).exists() {
         steps.run("examples", example)?;
     }
@@ -48,8 +49,16 @@ pub(crate) fn run() -> Result<bool> {
     Ok(passed)
 }
 
+/// The end-to-end runs again, against the program as it is shipped.
+fn attacks() -> Result<bool> {
+    let mut tests = shell::cargo(&["test", "--locked", "-p", "countersign", "--test", "e2e"]);
+    shell::succeeds(tests.env("COUNTERSIGN_BIN", shell::root().join(PROGRAM)))
+}
+
 /// The story of the documentation as separate processes.
 const EXAMPLE: &str = "examples/hms/run.sh";
+/// The program as it is shipped.
+const PROGRAM: &str = "target/release/countersign";
 
 #[derive(Default)]
 struct Steps {
@@ -111,6 +120,7 @@ fn example() -> Result<bool> {
     shell::succeeds(
         command
             .args([EXAMPLE, "--check"])
+            .env("COUNTERSIGN", shell::root().join(PROGRAM))
             .current_dir(shell::root()),
     )
 }
