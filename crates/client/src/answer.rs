@@ -73,11 +73,19 @@ pub(crate) fn refusal(response: &http::Response<Bytes>) -> Option<AccessDenied> 
     }
     let pillar = Pillar::from_word(header(response.headers(), problem::PILLAR.as_str())?)?;
     let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let code = body.get("code").and_then(|code| code.as_str()).and_then(Code::parse);
+    let code = body
+        .get("code")
+        .and_then(|code| code.as_str())
+        .and_then(Code::parse);
     let receipt = header(response.headers(), problem::RECEIPT.as_str()).map(str::to_owned);
     // Both are ours; should they differ, the header is the one that a script sees.
     let code = code.filter(|code| code.pillar() == pillar);
-    Some(AccessDenied { pillar, code, receipt, fix: remedy(pillar, code) })
+    Some(AccessDenied {
+        pillar,
+        code,
+        receipt,
+        fix: remedy(pillar, code),
+    })
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -49,7 +49,10 @@ impl AccessToken {
 impl Cache {
     pub(crate) fn find(&self, key: &Key, now: Timestamp) -> Option<AccessToken> {
         let tokens = self.0.lock();
-        tokens.get(key).filter(|token| token.expires > now.plus(MARGIN)).cloned()
+        tokens
+            .get(key)
+            .filter(|token| token.expires > now.plus(MARGIN))
+            .cloned()
     }
 
     pub(crate) fn keep(&self, key: Key, token: AccessToken, now: Timestamp) {
@@ -74,30 +77,53 @@ mod tests {
 
     fn key(audience: &str) -> Key {
         let (leaf, scope) = (Digest::new([7; 32]), "report:read".to_owned());
-        Key { audience: audience.to_owned(), leaf, scope, subject: None }
+        Key {
+            audience: audience.to_owned(),
+            leaf,
+            scope,
+            subject: None,
+        }
     }
 
     fn token(expires: i64) -> AccessToken {
         let expires = Timestamp::from_secs(expires);
-        AccessToken { value: "secret-token".into(), expires, scope: String::new() }
+        AccessToken {
+            value: "secret-token".into(),
+            expires,
+            scope: String::new(),
+        }
     }
 
     #[test]
     fn a_token_is_reused_until_shortly_before_its_end() {
         let cache = Cache::default();
         cache.keep(key("hms-api"), token(160), Timestamp::from_secs(100));
-        let at = |secs| cache.find(&key("hms-api"), Timestamp::from_secs(secs)).is_some();
+        let at = |secs| {
+            cache
+                .find(&key("hms-api"), Timestamp::from_secs(secs))
+                .is_some()
+        };
         assert!(at(100) && at(154));
         assert!(!at(155) && !at(160));
-        assert!(cache.find(&key("openai"), Timestamp::from_secs(100)).is_none());
+        assert!(
+            cache
+                .find(&key("openai"), Timestamp::from_secs(100))
+                .is_none()
+        );
     }
 
     #[test]
     fn another_certificate_or_subject_is_another_token() {
         let cache = Cache::default();
         cache.keep(key("hms-api"), token(160), Timestamp::from_secs(100));
-        let rotated = Key { leaf: Digest::new([8; 32]), ..key("hms-api") };
-        let delegated = Key { subject: Some("a.b.c".into()), ..key("hms-api") };
+        let rotated = Key {
+            leaf: Digest::new([8; 32]),
+            ..key("hms-api")
+        };
+        let delegated = Key {
+            subject: Some("a.b.c".into()),
+            ..key("hms-api")
+        };
         for other in [rotated, delegated] {
             assert!(cache.find(&other, Timestamp::from_secs(100)).is_none());
         }
@@ -107,7 +133,11 @@ mod tests {
     fn the_cache_does_not_grow_without_bound() {
         let cache = Cache::default();
         for number in 0..CAPACITY + 10 {
-            cache.keep(key(&number.to_string()), token(160), Timestamp::from_secs(100));
+            cache.keep(
+                key(&number.to_string()),
+                token(160),
+                Timestamp::from_secs(100),
+            );
         }
         assert!(cache.0.lock().len() <= CAPACITY);
     }

@@ -37,7 +37,10 @@ impl Client {
         payload: Option<&P>,
         scope: &str,
     ) -> Result<Response, CallError> {
-        let body = payload.map(serde_json::to_vec).transpose()?.map(Bytes::from);
+        let body = payload
+            .map(serde_json::to_vec)
+            .transpose()?
+            .map(Bytes::from);
         let body = body.map(|body| (body, "application/json"));
         self.call(target, method, body, scope).await
     }
@@ -67,7 +70,10 @@ impl Client {
             if let Some((_, content_type)) = &body {
                 request = request.header(header::CONTENT_TYPE, *content_type);
             }
-            let bytes = body.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
+            let bytes = body
+                .as_ref()
+                .map(|(bytes, _)| bytes.clone())
+                .unwrap_or_default();
             let request = request.body(bytes).map_err(|_| wrong())?;
             let response = self.ask_mesh(split.service, request).await?;
             let Some(denied) = answer::refusal(&response) else {
@@ -93,7 +99,11 @@ fn split(target: &str) -> Option<Target<'_>> {
     let end = target.find(['/', '?']).unwrap_or(target.len());
     let (service, rest) = target.split_at_checked(end)?;
     Name::new(service).ok()?;
-    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let path = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
     Some(Target { path, service })
 }
 
@@ -104,8 +114,14 @@ mod tests {
     #[test]
     fn targets() {
         let of = |text| split(text).map(|it| (it.service, it.path));
-        assert_eq!(of("hms-api/ai/summary"), Some(("hms-api", "/ai/summary".to_owned())));
-        assert_eq!(of("hms-api/v1?a=b/c"), Some(("hms-api", "/v1?a=b/c".to_owned())));
+        assert_eq!(
+            of("hms-api/ai/summary"),
+            Some(("hms-api", "/ai/summary".to_owned()))
+        );
+        assert_eq!(
+            of("hms-api/v1?a=b/c"),
+            Some(("hms-api", "/v1?a=b/c".to_owned()))
+        );
         assert_eq!(of("hms-api?a=b"), Some(("hms-api", "/?a=b".to_owned())));
         assert_eq!(of("hms-api"), Some(("hms-api", "/".to_owned())));
         for bad in ["", "/v1", "https://hms-api/v1", "HMS/v1", "a b/c"] {

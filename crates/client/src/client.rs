@@ -54,9 +54,21 @@ impl Client {
         let target = target(endpoint).ok_or(SetupError::NoFolder)?;
         let server = connection(&identity, "server", &target.host.clone(), target)?;
         let mesh = Mutex::default();
-        let inner = Inner { identity, mesh, server, tokens: Cache::default() };
-        let limits = Limits { body: MAX_BODY, time: TIMEOUT };
-        Ok(Self { inner: Arc::new(inner), limits, subject: None })
+        let inner = Inner {
+            identity,
+            mesh,
+            server,
+            tokens: Cache::default(),
+        };
+        let limits = Limits {
+            body: MAX_BODY,
+            time: TIMEOUT,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            limits,
+            subject: None,
+        })
     }
 
     /// Reads the identity in the folder that `COUNTERSIGN_IDENTITY` names.
@@ -72,7 +84,10 @@ impl Client {
     /// is drawn in exchange for that one.
     #[must_use]
     pub fn with_subject_token(&self, token: &str) -> Self {
-        Self { subject: Some(token.into()), ..self.clone() }
+        Self {
+            subject: Some(token.into()),
+            ..self.clone()
+        }
     }
 
     /// The same client with another limit on the time of each request (30 s).
@@ -128,7 +143,11 @@ impl Client {
     }
 
     pub(crate) fn unexpected(&self, status: u16, what: &'static str) -> CallError {
-        CallError::Unexpected { peer: self.inner.identity.endpoints.server.clone(), status, what }
+        CallError::Unexpected {
+            peer: self.inner.identity.endpoints.server.clone(),
+            status,
+            what,
+        }
     }
 
     /// The connection for a service. The service is the server name and the host, so that the
@@ -139,7 +158,11 @@ impl Client {
             return Ok(http.clone());
         }
         let identity = &self.inner.identity;
-        let address = identity.endpoints.mesh.as_deref().ok_or(CallError::NoMesh)?;
+        let address = identity
+            .endpoints
+            .mesh
+            .as_deref()
+            .ok_or(CallError::NoMesh)?;
         let target = target(address).ok_or(CallError::NoMesh)?;
         let host = format!("{service}.mesh.{}", identity.domain.as_str());
         let http = connection(identity, "gateway", &host, target)?;

@@ -115,9 +115,7 @@ fn of_code(code: Code) -> Option<&'static str> {
         Code::TOKEN_BINDING => "draw a token with this very certificate; tokens don't travel",
         Code::TOKEN_AUDIENCE => "draw a token for this service",
         Code::TOKEN_TIME | Code::TOKEN_REVOKED | Code::TOKEN_SIGNATURE => "draw a new token",
-        Code::SUBJECT_MISMATCH => {
-            "only the workload that a token was sent to may exchange it"
-        }
+        Code::SUBJECT_MISMATCH => "only the workload that a token was sent to may exchange it",
         Code::CREDENTIAL_STATIC => "draw a token instead of sending a static key",
         Code::STATE_STALE => "bring the server back; this gateway has not heard from it",
         Code::CLOCK_SKEW => "set the clock of this machine",
@@ -152,7 +150,9 @@ fn in_brackets(code: Option<Code>) -> String {
 }
 
 fn receipt_text(receipt: Option<&str>) -> String {
-    receipt.map(|receipt| format!(", receipt {receipt}")).unwrap_or_default()
+    receipt
+        .map(|receipt| format!(", receipt {receipt}"))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

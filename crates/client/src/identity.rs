@@ -59,18 +59,28 @@ impl Identity {
     pub(crate) fn read(folder: &Path) -> Result<Self, SetupError> {
         countersign_net::install_crypto()?;
         let path = folder.join(ENDPOINTS_FILE);
-        let wrong = |reason: String| SetupError::Endpoints { path: path.clone(), reason };
-        let endpoints: Endpoints = serde_json::from_slice(&read(&path)?)
-            .map_err(|error| wrong(error.to_string()))?;
-        let domain = TrustDomain::new(&endpoints.trust_domain)
-            .map_err(|error| wrong(error.to_string()))?;
+        let wrong = |reason: String| SetupError::Endpoints {
+            path: path.clone(),
+            reason,
+        };
+        let endpoints: Endpoints =
+            serde_json::from_slice(&read(&path)?).map_err(|error| wrong(error.to_string()))?;
+        let domain =
+            TrustDomain::new(&endpoints.trust_domain).map_err(|error| wrong(error.to_string()))?;
         target(&endpoints.server)
             .ok_or_else(|| wrong(format!("`{}` is no address", endpoints.server)))?;
         let bundle = read(&folder.join(BUNDLE_FILE))?;
         let roots = Roots::new(TrustBundle::from_pem(domain.clone(), &bundle, 1)?);
         let svid = Source::new(svid(folder)?);
         let looked = Mutex::new(now());
-        Ok(Self { domain, endpoints, roots, svid, folder: folder.to_owned(), looked })
+        Ok(Self {
+            domain,
+            endpoints,
+            roots,
+            svid,
+            folder: folder.to_owned(),
+            looked,
+        })
     }
 
     /// Takes up a newer certificate that somebody put into the folder.
@@ -98,22 +108,37 @@ impl Identity {
 /// `host:port` as something to dial; it is our own installation, wherever that is.
 pub(crate) fn target(address: &str) -> Option<Target> {
     let (host, port) = address.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then(|| Target { host: host.to_owned(), network: Network::Private, port })
+    (!host.is_empty()).then(|| Target {
+        host: host.to_owned(),
+        network: Network::Private,
+        port,
+    })
 }
 
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_secs(0).plus(since)
 }
 
 fn svid(folder: &Path) -> Result<Svid, SetupError> {
-    Ok(Svid::from_files(&folder.join(CHAIN_FILE), &folder.join(KEY_FILE))?)
+    Ok(Svid::from_files(
+        &folder.join(CHAIN_FILE),
+        &folder.join(KEY_FILE),
+    )?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
-    std::fs::read(path).map_err(|source| SetupError::Read { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| SetupError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -125,7 +150,10 @@ mod tests {
         let host = |text: &str| target(text).map(|target| (target.host, target.port));
         assert_eq!(host("127.0.0.1:7443"), Some(("127.0.0.1".to_owned(), 7443)));
         assert_eq!(host("[::1]:7443"), Some(("::1".to_owned(), 7443)));
-        assert_eq!(host("cs.acme.example:1"), Some(("cs.acme.example".to_owned(), 1)));
+        assert_eq!(
+            host("cs.acme.example:1"),
+            Some(("cs.acme.example".to_owned(), 1))
+        );
         for bad in ["", "7443", ":7443", "a:", "a:0", "a:99999"] {
             assert_eq!(host(bad), None, "{bad}");
         }

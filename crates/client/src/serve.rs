@@ -96,8 +96,15 @@ impl Client {
     pub fn acceptor(&self) -> Result<GatewayAcceptor, SetupError> {
         let identity = self.identity();
         let (roots, svid) = (identity.roots.clone(), identity.svid.clone());
-        let acceptor = Acceptor::new(Listener::Mutual { resumption: true, roots, svid })?;
-        Ok(GatewayAcceptor { acceptor, timeout: HANDSHAKE })
+        let acceptor = Acceptor::new(Listener::Mutual {
+            resumption: true,
+            roots,
+            svid,
+        })?;
+        Ok(GatewayAcceptor {
+            acceptor,
+            timeout: HANDSHAKE,
+        })
     }
 
     /// Checks the assertions that come with requests for `service`, usually the name of this
@@ -107,7 +114,10 @@ impl Client {
         AssertionVerifier {
             audience: self.identity().domain.audience(service),
             client: self.clone(),
-            keys: Mutex::new(Kept { fetched: None, set: Arc::new(KeySet::empty(0)) }),
+            keys: Mutex::new(Kept {
+                fetched: None,
+                set: Arc::new(KeySet::empty(0)),
+            }),
             used: Mutex::default(),
         }
     }
@@ -167,7 +177,10 @@ impl AssertionVerifier {
             Ok(assertion) => Ok(assertion),
             // A gateway makes its key when it starts, so it may be newer than what we have.
             Err(TokenFault::Signature) if self.may_refetch() => {
-                let set = self.fetch().await.map_err(|it| AssertionError::Keys(Box::new(it)))?;
+                let set = self
+                    .fetch()
+                    .await
+                    .map_err(|it| AssertionError::Keys(Box::new(it)))?;
                 assertion::verify(&set, value).map_err(AssertionError::Invalid)
             }
             Err(fault) => Err(AssertionError::Invalid(fault)),
@@ -177,7 +190,9 @@ impl AssertionVerifier {
     fn may_refetch(&self) -> bool {
         let mut kept = self.keys.lock();
         let now = now();
-        let due = kept.fetched.is_none_or(|fetched| now.since(fetched) >= REFETCH);
+        let due = kept
+            .fetched
+            .is_none_or(|fetched| now.since(fetched) >= REFETCH);
         if due {
             kept.fetched = Some(now);
         }

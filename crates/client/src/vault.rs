@@ -1,8 +1,8 @@
 use crate::answer;
 use crate::client::Client;
 use crate::error::CallError;
-use countersign_core::vocabulary::Name;
 use bytes::Bytes;
+use countersign_core::vocabulary::Name;
 use http::HeaderValue;
 use http::Request;
 use http::header;
@@ -87,9 +87,13 @@ impl Client {
         }
         match response.status().as_u16() {
             200 => {
-                let Envelope { data: Inner { data, metadata } } =
-                    serde_json::from_slice(response.body())?;
-                Ok(Secret { data, version: metadata.version })
+                let Envelope {
+                    data: Inner { data, metadata },
+                } = serde_json::from_slice(response.body())?;
+                Ok(Secret {
+                    data,
+                    version: metadata.version,
+                })
             }
             status => Err(self.unexpected(status, what)),
         }

@@ -1,8 +1,10 @@
 //! A service behind a gateway: whom it takes connections from, and which requests it believes.
 
+use crate::support::Setup;
 use crate::support::setup;
 use countersign_client::AcceptError;
 use countersign_client::AssertionError;
+use countersign_core::vocabulary::SpiffeId;
 use countersign_net::Connector;
 use countersign_net::KeyAlgorithm;
 use countersign_net::KeySet;
@@ -32,8 +34,10 @@ async fn only_gateways_are_let_in() {
         let connector = Connector::mutual(svid, roots, it.pki.id("hms-api")).unwrap();
         let (near, far) = tokio::io::duplex(1 << 16);
         let deadline = Instant::now() + Duration::from_secs(5);
-        let (dialled, accepted) =
-            tokio::join!(connector.connect(near, "hms-api", deadline), acceptor.accept(far));
+        let (dialled, accepted) = tokio::join!(
+            connector.connect(near, "hms-api", deadline),
+            acceptor.accept(far)
+        );
         dialled.unwrap();
         match accepted {
             Ok((_, id)) => assert!(welcome && id == it.pki.id(name), "{name}"),
@@ -43,51 +47,89 @@ async fn only_gateways_are_let_in() {
     }
 }
 
-#[tokio::test]
-async fn an_assertion_counts_once_for_one_request_of_one_gateway() {
-    let it = setup().await;
-    let gateway = it.pki.id("countersign/gateway/edge");
-    let key = SigningKey::generate(KeyAlgorithm::EdDsa).unwrap();
-    let mut keys = KeySet::empty(1);
-    keys.add_owned(&key, gateway.clone());
-    it.server.say(200, &[], &keys.to_jwks().to_string());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
-    let sign = |jti: &str, aud: &str, exp: i64| {
+/// A gateway that signs assertions, and the server that publishes its key.
+struct Signer {
+    gateway: SpiffeId,
+    key: SigningKey,
+    now: i64,
+}
+
+impl Signer {
+    fn new(it: &Setup) -> Self {
+        let gateway = it.pki.id("countersign/gateway/edge");
+        let key = SigningKey::generate(KeyAlgorithm::EdDsa).unwrap();
+        let mut keys = KeySet::empty(1);
+        keys.add_owned(&key, gateway.clone());
+        it.server.say(200, &[], &keys.to_jwks().to_string());
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = since.as_secs().cast_signed();
+        Self { gateway, key, now }
+    }
+
+    /// For `GET /v1/reports` of this service, for so many seconds.
+    fn sign(&self, jti: &str, service: &str, seconds: i64) -> String {
         let assertion = Assertion {
             act: vec![],
-            aud: format!("https://acme.internal/svc/{aud}"),
-            exp: now + exp,
-            iat: now,
-            iss: gateway.clone(),
+            aud: format!("https://acme.internal/svc/{service}"),
+            exp: self.now + seconds,
+            iat: self.now,
+            iss: self.gateway.clone(),
             jti: jti.to_owned(),
             method: "GET".to_owned(),
             path: "/v1/reports".to_owned(),
             receipt: "r-1".to_owned(),
             sub: "dev:alice".to_owned(),
         };
-        assertion::sign(&key, &assertion).unwrap()
-    };
-    let verifier = it.client.assertions("hms-api");
-    let good = sign("1", "hms-api", 20);
-    let verified = verifier.verify(&good, &gateway, "GET", "/v1/reports").await.unwrap();
-    assert_eq!(verified.sub, "dev:alice");
-    let replayed = verifier.verify(&good, &gateway, "GET", "/v1/reports").await;
-    assert!(matches!(replayed, Err(AssertionError::Replayed)), "{replayed:?}");
-
-    let other = it.pki.id("countersign/gateway/other");
-    let cases = [
-        (sign("2", "hms-api", 20), &other, "GET", "/v1/reports", "not by the gateway"),
-        (sign("3", "hms-api", 20), &gateway, "POST", "/v1/reports", "another method"),
-        (sign("4", "hms-api", 20), &gateway, "GET", "/v1", "another path"),
-        (sign("5", "stats", 20), &gateway, "GET", "/v1/reports", "another audience"),
-        (sign("6", "hms-api", 0), &gateway, "GET", "/v1/reports", "does not count now"),
-        ("a.b.c".to_owned(), &gateway, "GET", "/v1/reports", "not valid"),
-    ];
-    for (value, from, method, path, expect) in cases {
-        let error = verifier.verify(&value, from, method, path).await.unwrap_err();
-        assert!(error.to_string().contains(expect), "{expect}: {error}");
+        assertion::sign(&self.key, &assertion).unwrap()
     }
+}
+
+#[tokio::test]
+async fn an_assertion_counts_once() {
+    let it = setup().await;
+    let signer = Signer::new(&it);
+    let verifier = it.client.assertions("hms-api");
+    let good = signer.sign("1", "hms-api", 20);
+    let verify = || verifier.verify(&good, &signer.gateway, "GET", "/v1/reports");
+    assert_eq!(verify().await.unwrap().sub, "dev:alice");
+    let again = verify().await;
+    assert!(matches!(again, Err(AssertionError::Replayed)), "{again:?}");
     let asked = it.server.seen();
     assert_eq!(asked.len(), 1, "the keys were fetched again");
     assert_eq!(asked[0].line, "GET /.well-known/countersign-assertion-keys");
+}
+
+#[tokio::test]
+async fn an_assertion_is_for_one_request_of_one_gateway() {
+    let it = setup().await;
+    let signer = Signer::new(&it);
+    let verifier = it.client.assertions("hms-api");
+    let (own, path) = (&signer.gateway, "/v1/reports");
+    let other = &it.pki.id("countersign/gateway/other");
+    let good = |jti| signer.sign(jti, "hms-api", 20);
+    let cases = [
+        (good("2"), other, "GET", path, "not by the gateway"),
+        (good("3"), own, "POST", path, "another method"),
+        (good("4"), own, "GET", "/v1", "another path"),
+        (
+            signer.sign("5", "x", 20),
+            own,
+            "GET",
+            path,
+            "another audience",
+        ),
+        (
+            signer.sign("6", "hms-api", 0),
+            own,
+            "GET",
+            path,
+            "not count now",
+        ),
+        ("a.b.c".to_owned(), own, "GET", path, "not valid"),
+    ];
+    for (value, from, method, path, expect) in cases {
+        let error = verifier.verify(&value, from, method, path).await;
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains(expect), "{expect}: {text}");
+    }
 }

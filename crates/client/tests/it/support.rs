@@ -67,8 +67,15 @@ impl Played {
     }
 
     pub(crate) fn refuse(&self, status: u16, pillar: &str, code: &str, receipt: &str) {
-        let headers = [("countersign-pillar", pillar), ("countersign-receipt", receipt)];
-        self.say(status, &headers, &format!(r#"{{"pillar":"{pillar}","code":"{code}"}}"#));
+        let headers = [
+            ("countersign-pillar", pillar),
+            ("countersign-receipt", receipt),
+        ];
+        self.say(
+            status,
+            &headers,
+            &format!(r#"{{"pillar":"{pillar}","code":"{code}"}}"#),
+        );
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -77,7 +84,10 @@ impl Played {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let header = |name: &str| {
-            request.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+            request
+                .headers()
+                .get(name)
+                .map(|value| value.to_str().unwrap().to_owned())
         };
         let host = request.uri().authority().map(ToString::to_string);
         let mut seen = Seen {
@@ -85,7 +95,11 @@ impl Played {
             body: String::new(),
             content_type: header("content-type"),
             host: host.or_else(|| header("host")).unwrap_or_default(),
-            line: format!("{} {}", request.method(), request.uri().path_and_query().unwrap()),
+            line: format!(
+                "{} {}",
+                request.method(),
+                request.uri().path_and_query().unwrap()
+            ),
         };
         let body = request.into_body().collect().await.unwrap().to_bytes();
         seen.body = String::from_utf8(body.to_vec()).unwrap();
@@ -116,8 +130,16 @@ pub(crate) async fn setup_with(server: &str, gateway: &str) -> Setup {
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let client = Client::from_dir(folder.path()).unwrap().with_timeout(Duration::from_secs(5));
-    Setup { client, mesh, pki, server, _folder: folder }
+    let client = Client::from_dir(folder.path())
+        .unwrap()
+        .with_timeout(Duration::from_secs(5));
+    Setup {
+        client,
+        mesh,
+        pki,
+        server,
+        _folder: folder,
+    }
 }
 
 pub(crate) async fn setup() -> Setup {
@@ -127,7 +149,12 @@ pub(crate) async fn setup() -> Setup {
 async fn play(pki: &Pki, identity: &str) -> (Arc<Played>, u16) {
     let roots = Roots::new(pki.bundle(1));
     let svid = Source::new(pki.svid(identity));
-    let acceptor = Acceptor::new(Listener::Mutual { resumption: true, roots, svid }).unwrap();
+    let acceptor = Acceptor::new(Listener::Mutual {
+        resumption: true,
+        roots,
+        svid,
+    })
+    .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let played = Arc::new(Played::default());
@@ -135,7 +162,9 @@ async fn play(pki: &Pki, identity: &str) -> (Arc<Played>, u16) {
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let deadline = Instant::now() + Duration::from_secs(5);
-            let Ok((stream, _)) = acceptor.accept(socket, deadline).await else { continue };
+            let Ok((stream, _)) = acceptor.accept(socket, deadline).await else {
+                continue;
+            };
             let shared = shared.clone();
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
