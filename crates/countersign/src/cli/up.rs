@@ -1,0 +1,373 @@
+//! `up` and `server`: processes that serve until they are told to stop.
+
+use super::args::Globals;
+use super::args::ServeArgs;
+use super::args::UpArgs;
+use super::check;
+use super::reload;
+use super::ui::Answer;
+use super::ui::Style;
+use super::ui::Ui;
+use crate::boot;
+use crate::boot::Bundle;
+use crate::boot::DiskFiles;
+use crate::boot::Places;
+use crate::boot::Source;
+use crate::operate::Admin;
+use crate::operate::Failure;
+use crate::operate::with_causes;
+use countersign_core::config::Config;
+use countersign_core::config::Environment;
+use countersign_core::config::Options;
+use countersign_core::config::PeerKind;
+use countersign_core::config::Sources;
+use countersign_core::config::load;
+use countersign_core::config::load_text;
+use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
+use countersign_enforce::SystemClock;
+use countersign_gateway::Gateway;
+use countersign_gateway::GatewayOptions;
+use countersign_server::Server;
+use countersign_server::ServerOptions;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+/// How long what is under way may take when the process is told to stop.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// What `init` made.
+pub(crate) struct Made {
+    /// The log's verifier key.
+    pub(crate) log_key: String,
+    /// SHA-256 of the root certificate.
+    pub(crate) root: Digest,
+}
+
+/// What a process serves from.
+struct Prepared {
+    bundle: Bundle,
+    config: Config,
+    node: Name,
+    places: Places,
+    source: Source,
+}
+
+/// The doors of a running process.
+type Doors = Vec<(Name, SocketAddr)>;
+
+/// `up`.
+pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failure> {
+    let source = match &args.to {
+        Some(to) => {
+            let text = boot::configuration_for(to);
+            Source::Text(text.map_err(|error| Failure::usage(error.to_string()))?)
+        }
+        None => Source::File(check::file(globals)?),
+    };
+    let prepared = prepare(&args.serve, source, globals, ui)?;
+    let mut signals = Signals::new()?;
+    let server = open(&prepared, args.serve.control).await?;
+    let control = server.start().await.map_err(failed)?;
+    let gateway = match gateway(&server, &prepared.node).await {
+        Ok(gateway) => gateway,
+        Err(failure) => {
+            server.stop().await;
+            return Err(failure);
+        }
+    };
+    let doors = gateway.listeners();
+    if let Some(mesh) = mesh(&prepared.config, &doors) {
+        server.set_mesh_address(mesh);
+    }
+    announce(&prepared, control, &doors, &server, ui)?;
+    signals.serve(&prepared, globals, ui).await;
+    ui.note("stopping: what is under way may finish");
+    let stopped = async {
+        gateway.drain(DRAIN).await;
+        server.stop().await;
+    };
+    tokio::select! {
+        () = stopped => Ok(()),
+        () = signals.stop() => Err(Failure::Interrupted),
+    }
+}
+
+/// `server`.
+pub(crate) async fn server(
+    args: ServeArgs,
+    globals: &Globals,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
+    let source = Source::File(check::file(globals)?);
+    let prepared = prepare(&args, source, globals, ui)?;
+    let mut signals = Signals::new()?;
+    let server = open(&prepared, args.control).await?;
+    let control = server.start().await.map_err(failed)?;
+    announce(&prepared, control, &Vec::new(), &server, ui)?;
+    signals.serve(&prepared, globals, ui).await;
+    ui.note("stopping: what is under way may finish");
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        () = signals.stop() => Err(Failure::Interrupted),
+    }
+}
+
+/// Makes keys, authority and ledger of a new installation, without opening a door.
+pub(crate) async fn create(
+    config: &Config,
+    sources: &Sources,
+    places: &Places,
+) -> Result<Made, Failure> {
+    let prepared = Prepared {
+        bundle: boot::bundle(config, sources, boot::operator(), false),
+        config: config.clone(),
+        node: Name::new("main").map_err(|error| Failure::failed(error.to_string()))?,
+        places: places.clone(),
+        source: Source::Text(String::new()),
+    };
+    let server = open(&prepared, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let root = server.point().snapshot().bundle().roots.first().copied();
+    let log_key = server.log_key().to_string();
+    server.stop().await;
+    root.map(|root| Made { log_key, root })
+        .ok_or_else(|| Failure::failed("no root was made"))
+}
+
+/// Reads the configuration and applies the rules of development, before anything is opened.
+fn prepare(
+    args: &ServeArgs,
+    source: Source,
+    globals: &Globals,
+    ui: &mut Ui<'_>,
+) -> Result<Prepared, Failure> {
+    let made_up = matches!(source, Source::Text(_));
+    let options = Options {
+        dev: args.dev || made_up,
+        strict: false,
+    };
+    let loaded = match &source {
+        Source::File(path) => load(&DiskFiles, &path.display().to_string(), &options),
+        Source::Text(text) => load_text("--to", text.clone(), &options),
+    };
+    let (config, sources) = check::require(loaded, ui)?;
+    let variable = |name: &str| std::env::var_os(name).map(|it| it.to_string_lossy().into_owned());
+    let open = boot::zt_off(variable, config.environment).map_err(|error| {
+        Failure::usage(error.to_string()).with_help("unset `ZT_OFF`; nothing was started")
+    })?;
+    let dev = config.environment == Environment::Dev;
+    if dev && !args.control.ip().is_loopback() {
+        let text = format!(
+            "`--control {}`: in development a door is on loopback",
+            args.control
+        );
+        return Err(Failure::usage(text));
+    }
+    let node =
+        Name::new(&args.node).map_err(|error| Failure::usage(format!("`--node`: {error}")))?;
+    let file = match &source {
+        Source::File(path) => Some(path.as_path()),
+        Source::Text(_) => None,
+    };
+    let (data, socket) = (globals.data.as_deref(), globals.socket.as_deref());
+    let places = Places::new(config.environment, file, data, socket);
+    banner(dev, open, ui);
+    let bundle = boot::bundle(&config, &sources, boot::operator(), open);
+    Ok(Prepared {
+        bundle,
+        config,
+        node,
+        places,
+        source,
+    })
+}
+
+async fn open(prepared: &Prepared, control: SocketAddr) -> Result<Server, Failure> {
+    let data = &prepared.places.data;
+    folder(data)
+        .map_err(|error| Failure::failed(format!("can't make `{}`: {error}", data.display())))?;
+    let options = ServerOptions {
+        admin_socket: Some(prepared.places.socket.clone()),
+        bundle: prepared.bundle.clone(),
+        control,
+        data: data.clone(),
+        node: prepared.node.clone(),
+    };
+    Server::open(options, Arc::new(SystemClock))
+        .await
+        .map_err(failed)
+}
+
+async fn gateway(server: &Server, node: &Name) -> Result<Gateway, Failure> {
+    let (control, svid) = server.control_plane(node).await.map_err(failed)?;
+    let options = GatewayOptions {
+        bind_override: std::collections::HashMap::new(),
+        name: node.clone(),
+        snapshot_key: None,
+        third_party_roots: None,
+    };
+    let point = server.point().clone();
+    let started = Gateway::start(
+        point,
+        control,
+        svid,
+        server.roots().clone(),
+        server.keys().clone(),
+        options,
+    );
+    started.await.map_err(failed)
+}
+
+fn mesh(config: &Config, doors: &Doors) -> Option<SocketAddr> {
+    let is_mesh = |name: &Name| {
+        config
+            .listeners
+            .get(name)
+            .is_some_and(|door| door.peer == PeerKind::Service)
+    };
+    doors
+        .iter()
+        .find(|(name, _)| is_mesh(name))
+        .map(|(_, address)| *address)
+}
+
+fn banner(dev: bool, open: bool, ui: &mut Ui<'_>) {
+    if dev {
+        let text = " DEVELOPMENT: loopback only, people choose who they are, every record says so ";
+        let text = ui.paint_err(Style::Banner, text);
+        ui.warn(&text);
+    }
+    if open {
+        let text = " ZT_OFF: every edge and every role is open; it is still decided and recorded ";
+        let text = ui.paint_err(Style::Banner, text);
+        ui.warn(&text);
+    }
+}
+
+/// Says what was opened, and what can be done next.
+fn announce(
+    prepared: &Prepared,
+    control: SocketAddr,
+    doors: &Doors,
+    server: &Server,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
+    let config = &prepared.config;
+    let mut lines = vec![format!(
+        "countersign {}  {}",
+        env!("CARGO_PKG_VERSION"),
+        config.trust_domain.as_str()
+    )];
+    for (name, address) in doors {
+        let door = config.listeners.get(name);
+        let text = match door.map(|door| door.peer) {
+            Some(PeerKind::Browser) => {
+                let host = door.and_then(|door| door.hosts.first()).cloned();
+                let host = host.unwrap_or_else(|| address.ip().to_string());
+                format!(
+                    "  door {name:<10} https://{host}:{}/   people sign in here",
+                    address.port()
+                )
+            }
+            _ => format!("  door {name:<10} {address}   workloads, with certificate and token"),
+        };
+        lines.push(text);
+    }
+    let (log_key, socket) = (
+        server.log_key().to_string(),
+        prepared.places.socket.display(),
+    );
+    lines.push(format!("  control         {control}   issuer, vault"));
+    lines.push(format!("  administration  {socket}"));
+    lines.push(format!("  log key         {log_key}"));
+    if let Some(name) = config.identities.keys().next() {
+        lines.push(format!(
+            "next:  countersign identity issue {name} --out id/{name}"
+        ));
+        lines.push("       countersign audit tail -f".to_owned());
+    }
+    let listeners: serde_json::Map<_, _> = doors
+        .iter()
+        .map(|(name, at)| (name.to_string(), json!(at)))
+        .collect();
+    let document = json!({
+        "control": control, "data": prepared.places.data, "listeners": listeners,
+        "log_key": log_key, "socket": prepared.places.socket,
+        "trust_domain": config.trust_domain.as_str(),
+    });
+    ui.answer(Answer {
+        document,
+        schema: "countersign.up/v1",
+        short: &log_key,
+        text: &lines.join("\n"),
+    })
+}
+
+/// What a serving process is told from outside.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let of = |kind| signal(kind).map_err(|it| Failure::failed(format!("no signals: {it}")));
+        Ok(Self {
+            hangup: of(SignalKind::hangup())?,
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+        })
+    }
+
+    /// Until the process is told to stop; reloads when it is told to.
+    async fn serve(&mut self, prepared: &Prepared, globals: &Globals, ui: &mut Ui<'_>) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => again(prepared, globals, ui).await,
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+            }
+        }
+    }
+
+    /// Told once more.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Reloads the file by the same door as `countersign reload`; a failure keeps what is in force.
+async fn again(prepared: &Prepared, globals: &Globals, ui: &mut Ui<'_>) {
+    let Source::File(path) = &prepared.source else {
+        ui.warn("nothing to reload: there is no file");
+        return;
+    };
+    let admin = Admin::at(prepared.places.socket.clone(), globals.timeout);
+    match reload::put(path, prepared.bundle.dev, &admin, ui).await {
+        Ok(done) => ui.warn(&reload::told(&done)),
+        Err(failure) => ui.failed(&failure),
+    }
+}
+
+/// A folder that nobody else may look into.
+fn folder(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure::failed(with_causes(&error))
+}

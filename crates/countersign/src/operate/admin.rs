@@ -1,0 +1,123 @@
+//! Asking the server over its administration socket: HTTP/1.1 over a unix socket, where the
+//! kernel says who asks.
+
+use super::failure::Failure;
+use super::failure::with_causes;
+use bytes::Bytes;
+use countersign_client::AccessDenied;
+use countersign_client::remedy;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Pillar;
+use countersign_net::Dialer;
+use countersign_net::http::Client;
+use countersign_net::http::ClientError;
+use countersign_net::http::Limits;
+use countersign_net::problem;
+use http::Request;
+use http::header;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The administration socket of a running server.
+pub(crate) struct Admin {
+    http: Client,
+    limits: Limits,
+    socket: PathBuf,
+}
+
+const MAX_ANSWER: usize = 64 << 20;
+
+impl Admin {
+    /// The server behind this socket.
+    pub(crate) fn at(socket: PathBuf, time: Duration) -> Self {
+        let http = Client::unix(Dialer, socket.clone());
+        Self {
+            http,
+            limits: Limits {
+                body: MAX_ANSWER,
+                time,
+            },
+            socket,
+        }
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let bytes = self.bytes(Request::get(path).body(Bytes::new())).await?;
+        read(&bytes, path)
+    }
+
+    /// The answer as it is.
+    pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        self.bytes(Request::get(path).body(Bytes::new())).await
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        message: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(message).map_err(|it| Failure::failed(it.to_string()))?;
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(body));
+        let bytes = self.bytes(request).await?;
+        read(&bytes, path)
+    }
+
+    async fn bytes(&self, request: http::Result<Request<Bytes>>) -> Result<Bytes, Failure> {
+        let request = request.map_err(|_| Failure::usage("that is not a name"))?;
+        let what = request.uri().path().to_owned();
+        let response = self.http.request(request, self.limits).await;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        let (parts, body) = response.into_parts();
+        if parts.status.is_success() {
+            return Ok(body);
+        }
+        let header = |name: &http::HeaderName| parts.headers.get(name)?.to_str().ok();
+        let document: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        if let Some(pillar) = header(&problem::PILLAR).and_then(Pillar::from_word) {
+            let code = document
+                .get("code")
+                .and_then(|it| it.as_str())
+                .and_then(Code::parse);
+            let receipt = header(&problem::RECEIPT).map(str::to_owned);
+            return Err(AccessDenied {
+                pillar,
+                code,
+                receipt,
+                fix: remedy(pillar, code),
+            }
+            .into());
+        }
+        let said = ["detail", "error", "title"];
+        let said = said.iter().find_map(|name| document.get(name)?.as_str());
+        let said = super::harmless(said.unwrap_or("no reason given"));
+        Err(Failure::failed(format!(
+            "the server answered {} to `{what}`: {said}",
+            parts.status
+        )))
+    }
+
+    fn unreachable(&self, error: &ClientError) -> Failure {
+        let text = with_causes(error);
+        match error {
+            ClientError::Dial(_) if !self.socket.exists() => {
+                let socket = self.socket.display();
+                Failure::unreachable(format!("no server is running here: there is no `{socket}`"))
+                    .with_help(
+                        "start one with `countersign up`, or name its socket with `--socket`",
+                    )
+            }
+            ClientError::Dial(_) => Failure::unreachable(text)
+                .with_help("start the server with `countersign up`, or be its user"),
+            _ => Failure::unreachable(text),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8], path: &str) -> Result<T, Failure> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Failure::failed(format!("the server's answer to `{path}`: {error}")))
+}

@@ -1,0 +1,10 @@
+//! The command line, through the built binary.
+
+#![cfg(test)]
+
+mod checking;
+mod running;
+mod support;
+mod switching_off;
+mod usage;
+mod verifying;
