@@ -52,13 +52,13 @@ pub(crate) fn run() -> Result<bool> {
 /// The end-to-end runs again, against the program as it is shipped.
 fn attacks() -> Result<bool> {
     let mut tests = shell::cargo(&["test", "--locked", "-p", "countersign", "--test", "e2e"]);
-    shell::succeeds(tests.env("COUNTERSIGN_BIN", shell::root().join(PROGRAM)))
+    shell::succeeds(tests.env("COUNTERSIGN_BIN", shell::target().join(PROGRAM)))
 }
 
 /// The story of the documentation as separate processes.
 const EXAMPLE: &str = "examples/hms/run.sh";
 /// The program as it is shipped.
-const PROGRAM: &str = "target/release/countersign";
+const PROGRAM: &str = "release/countersign";
 
 #[derive(Default)]
 struct Steps {
@@ -120,7 +120,7 @@ fn example() -> Result<bool> {
     shell::succeeds(
         command
             .args([EXAMPLE, "--check"])
-            .env("COUNTERSIGN", shell::root().join(PROGRAM))
+            .env("COUNTERSIGN", shell::target().join(PROGRAM))
             .current_dir(shell::root()),
     )
 }
