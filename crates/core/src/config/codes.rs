@@ -166,6 +166,10 @@ UNKNOWN_LOGIN = "CS0210", "a person or group without a login",
 `login`, and name it (`group:<login>/<name>`) where there are several.";
 UNKNOWN_VIA = "CS0211", "an unknown stop on the way",
 "`via` starts at a listener and goes on through identities, in the order of the call.";
+OWN_NAME = "CS0212", "an identity or listener with a name of countersign itself",
+"`control` and `admin` are countersign's own doors, `operator` is whom development lets administer, \
+and `vault`, `issuer`, `audit` and `console` are built in. Rules and records tell doors and callers \
+apart by these names. Choose another name.";
 HTTP_UPSTREAM = "CS0301", "plain http beyond loopback",
 "Whatever crosses a network is encrypted. `http://` is for the local application behind its own \
 agent; everything else is `https://`.";

@@ -28,7 +28,13 @@ pub enum PathError {
     /// `//`.
     #[error("the path has an empty segment")]
     EmptySegment,
+    /// Over 8 KiB: servers cut such paths off at different places, and a record has to hold it.
+    #[error("the path is over 8192 bytes")]
+    Length,
 }
+
+/// The most bytes a canonical path has.
+const LONGEST: usize = 8 << 10;
 
 impl CanonicalPath {
     /// Brings a raw path (without query) into its canonical form.
@@ -39,11 +45,19 @@ impl CanonicalPath {
         if !raw.starts_with('/') {
             return Err(PathError::Relative);
         }
+        // Three bytes of an escape stand for at least one: what is over this is too long whatever
+        // it decodes to.
+        if raw.len() > 3 * LONGEST {
+            return Err(PathError::Length);
+        }
         let canonical = if raw.bytes().all(|b| is_plain(b) || b == b'/') {
             raw.to_owned()
         } else {
             decode(raw)?
         };
+        if canonical.len() > LONGEST {
+            return Err(PathError::Length);
+        }
         if canonical.contains("//") {
             return Err(PathError::EmptySegment);
         }
@@ -205,10 +219,21 @@ mod tests {
             ("/a/%2e%2E/b", PathError::DotSegment),
             ("/a//b", PathError::EmptySegment),
             ("//", PathError::EmptySegment),
+            (&format!("/{}", "a".repeat(8192)), PathError::Length),
+            (&format!("/{}", "\u{e9}".repeat(1366)), PathError::Length),
+            (&format!("/{}", "%61".repeat(8192)), PathError::Length),
         ];
         for (raw, error) in cases {
             assert_eq!(CanonicalPath::new(raw), Err(error), "{raw}");
         }
+    }
+
+    #[test]
+    fn eight_kibibytes_are_the_most() {
+        let longest = format!("/{}", "a".repeat(8191));
+        assert_eq!(CanonicalPath::new(&longest).unwrap().as_str(), longest);
+        let escaped = format!("/{}", "%61".repeat(8191));
+        assert_eq!(CanonicalPath::new(&escaped).unwrap().as_str(), longest);
     }
 
     proptest! {

@@ -63,10 +63,19 @@ impl Resolver<'_> {
                     .push(it.help("remove `identity`, or rename the service"));
             }
         }
-        for (name, span) in document.listeners.iter().map(|(name, it)| (name, it.name)) {
-            if built_in::RESERVED.contains(&name.as_str()) {
-                let it =
-                    Diagnostic::error(codes::RESERVED_NAME, span, format!("`{name}` is built in"));
+        self.check_own_names();
+    }
+
+    /// Doors and callers are told apart by name, so none may have one of ours.
+    fn check_own_names(&mut self) {
+        let document = self.document;
+        let listeners = document.listeners.iter().map(|(name, it)| (name, it.name));
+        let identities = document.identities.iter().map(|(name, it)| (name, it.name));
+        for (name, span) in listeners.chain(identities) {
+            let ours = built_in::RESERVED.iter().chain(&built_in::OWN);
+            if ours.into_iter().any(|it| *it == name.as_str()) {
+                let message = format!("`{name}` is a name of countersign itself");
+                let it = Diagnostic::error(codes::OWN_NAME, span, message);
                 self.report.push(
                     it.label("a reserved name")
                         .help(format!("rename it, for example to `my-{name}`")),
