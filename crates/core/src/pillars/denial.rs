@@ -16,11 +16,14 @@ pub struct Denial {
 
 impl Denial {
     pub(crate) fn new(
-        hop: Box<Hop>,
+        mut hop: Box<Hop>,
         state: State,
         code: Code,
         reason: impl Into<String>,
     ) -> Box<Self> {
+        if is_stranger(&hop, code) {
+            clip(&mut hop);
+        }
         Box::new(Self {
             hop,
             state,
@@ -39,6 +42,13 @@ impl Denial {
     #[must_use]
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
+    }
+
+    /// Whether nothing was proved about who asks: what such a caller chose is kept short, and its
+    /// records have no claim on the ledger's reserve.
+    #[must_use]
+    pub fn is_stranger(&self) -> bool {
+        is_stranger(&self.hop, self.code)
     }
 
     /// The code, which also says the pillar and the status.
@@ -70,4 +80,34 @@ impl Denial {
     pub const fn state(&self) -> &State {
         &self.state
     }
+}
+
+/// The most bytes of anything a stranger chose.
+pub(super) const CHOSEN: usize = 256;
+
+fn is_stranger(hop: &Hop, code: Code) -> bool {
+    code.pillar() <= Pillar::Identity && hop.evidence.certificate().is_none()
+}
+
+/// Shortens what a stranger chose. The checks that refuse strangers compare none of it with
+/// anything this long, so the decision comes out the same from what is kept.
+fn clip(hop: &mut Hop) {
+    for text in [
+        &mut hop.operation.object,
+        &mut hop.operation.verb,
+        &mut hop.service,
+    ] {
+        shorten(text);
+    }
+    hop.facts.requested_scope.clear();
+    hop.facts.requested_service.iter_mut().for_each(shorten);
+    hop.facts.model.iter_mut().for_each(shorten);
+    if let Some(fault) = &mut hop.facts.fault {
+        shorten(&mut fault.detail);
+    }
+}
+
+fn shorten(text: &mut String) {
+    let kept = crate::vocabulary::clip(text, CHOSEN).len();
+    text.truncate(kept);
 }

@@ -3,6 +3,7 @@ use super::Grants;
 use crate::config::Config;
 use crate::config::Edge;
 use crate::config::Login;
+use crate::config::Needs;
 use crate::config::OperationRule;
 use crate::config::PeerKind;
 use crate::config::Secret;
@@ -40,6 +41,9 @@ pub enum CompileError {
     /// The configuration in it has errors.
     #[error("the configuration has {0} errors; `countersign check` shows them")]
     Configuration(usize),
+    /// `ZT_OFF` outside development.
+    #[error("`ZT_OFF` decides in development only")]
+    OpenOutsideDevelopment,
 }
 
 /// What a caller must prove at a door.
@@ -92,8 +96,12 @@ impl Snapshot {
     /// Reads the configuration out of a bundle and compiles it: the way back from a kept revision.
     ///
     /// # Errors
-    /// [`CompileError`] if the configuration in it has errors.
+    /// [`CompileError`] if the configuration in it has errors, or it would open everything outside
+    /// development.
     pub fn from_bundle(bundle: Bundle) -> Result<Self, CompileError> {
+        if bundle.zt_off && !bundle.dev {
+            return Err(CompileError::OpenOutsideDevelopment);
+        }
         let options = crate::config::Options {
             dev: bundle.dev,
             strict: false,
@@ -161,6 +169,19 @@ impl Snapshot {
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&Secret> {
         self.config.secrets.get(name)
+    }
+
+    /// Every permission that a role grants, or an operation or secret needs.
+    #[must_use]
+    pub(crate) fn permissions(&self) -> BTreeSet<Permission> {
+        let granted = self.config.roles.values().flat_map(|role| &role.may);
+        let rules = self.config.services.values().flat_map(|it| &it.operations);
+        let needed = rules.filter_map(|rule| match &rule.needs {
+            Needs::Permission(permission) => Some(permission),
+            Needs::Edge => None,
+        });
+        let secrets = self.config.secrets.values().map(|secret| &secret.needs);
+        granted.chain(needed).chain(secrets).cloned().collect()
     }
 
     /// Whether some service puts this secret into calls.

@@ -6,9 +6,12 @@ use countersign_core::decide::decide;
 use countersign_core::hop::Hop;
 use countersign_core::pillars::least_privilege::Outcome;
 use countersign_core::pillars::least_privilege::Reservation;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::Timestamp;
+use std::sync::Arc;
 
 /// hms-api, for alice, asks the model.
 pub(crate) fn chat(model: Option<&str>) -> Hop {
@@ -70,6 +73,40 @@ fn a_budget_is_demanded_and_must_be_answered() {
         .complete(Reservation::new(vec![other]))
         .unwrap_err();
     assert_eq!(denial.code(), Code::BUDGET_SPENT);
+}
+
+#[test]
+fn rules_that_share_a_budget_demand_it_once() {
+    let mut bundle = bundle();
+    let text = bundle.files.get_mut("hms.yaml").unwrap();
+    let rule = text
+        .lines()
+        .find(|line| line.contains("budget: llm"))
+        .unwrap()
+        .to_owned();
+    let both = format!(
+        "{rule}\n{}",
+        rule.replace("/v1/chat/completions", "/v1/chat/*")
+    );
+    *text = text.replace(&rule, &both);
+    let state = State {
+        snapshot: Arc::new(Snapshot::from_bundle(bundle).unwrap()),
+        ..state()
+    };
+    let Verdict::Allow(pending) = decide(chat(Some("gpt-4o")), &state) else {
+        panic!("refused");
+    };
+    assert_eq!(pending.demands().len(), 1);
+}
+
+#[test]
+fn a_demand_stays_within_what_json_holds_exactly() {
+    let mut hop = chat(Some("gpt-4o"));
+    hop.facts.max_output_tokens = Some(u64::MAX);
+    let Verdict::Allow(pending) = decide(hop, &state()) else {
+        panic!("refused");
+    };
+    assert_eq!(pending.demands()[0].amount, (1 << 53) - 1);
 }
 
 #[test]

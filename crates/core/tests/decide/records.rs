@@ -8,6 +8,8 @@ use countersign_core::decide::decide;
 use countersign_core::hop::Hop;
 use countersign_core::hop::Peer;
 use countersign_core::hop::RequestFault;
+use countersign_core::hop::Tls;
+use countersign_core::hop::TlsFault;
 use countersign_core::hop::Token;
 use countersign_core::hop::TokenFault;
 use countersign_core::pillars::least_privilege::Outcome;
@@ -20,6 +22,7 @@ use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Operation;
 use countersign_ledger::canonical;
 use countersign_ledger::spool::Commit;
 use countersign_ledger::spool::Spool;
@@ -145,6 +148,67 @@ fn deciding_again_gives_the_same_answer() {
         };
         assert_eq!(replay(&record, &rebuilt, true).unwrap(), again);
     }
+}
+
+#[test]
+fn what_a_stranger_chose_is_kept_short_and_decided_again() {
+    let long = || "\u{e9}/".repeat(10_000);
+    let mut anonymous = summary();
+    anonymous.evidence.peer = Peer::Anonymous;
+    let mut encrypted = summary();
+    encrypted.evidence.peer = Peer::Anonymous;
+    encrypted.evidence.tls = Tls::Refused {
+        fault: TlsFault::Version,
+    };
+    let mut signed_in = browser(Operation::named("GET", "/"), &[]);
+    signed_in.facts.same_origin = None;
+    for (mut hop, code) in [
+        (anonymous, Code::CERTIFICATE_ABSENT),
+        (encrypted, Code::TLS_VERSION),
+        (signed_in, Code::TOKEN_AUDIENCE),
+    ] {
+        hop.service = long();
+        hop.operation.object = format!("/{}", long());
+        hop.facts.requested_service = Some(long());
+        hop.facts.requested_scope = vec![long(); 3];
+        let state = state();
+        let bytes = record_of(hop, &state);
+        assert!(bytes.len() < 4096, "{}", bytes.len());
+        let record = Record::from_bytes(&bytes).unwrap();
+        assert_eq!(record.code, Some(code));
+        let kept = record.hop.as_ref().unwrap();
+        for text in [
+            &*kept.service,
+            &*kept.operation.object,
+            &*record.resource.id,
+            &*record.resource.service,
+        ] {
+            assert!((250..=256).contains(&text.len()), "{}", text.len());
+        }
+        assert!(replay(&record, &state, true).unwrap().same());
+    }
+}
+
+#[test]
+fn a_reduced_record_says_who_and_why_in_little_room() {
+    let mut hop = summary();
+    hop.operation.object = format!("/{}", "a".repeat(70_000));
+    let Verdict::Deny(denial) = decide(hop, &state()) else {
+        panic!("allowed");
+    };
+    assert!(!denial.is_stranger());
+    assert!(denial.record(&context()).to_bytes().len() > 65_535);
+    let bytes = denial.reduced_record(&context()).to_bytes();
+    assert!(bytes.len() < 2048, "{}", bytes.len());
+    let record = Record::from_bytes(&bytes).unwrap();
+    assert_eq!(
+        (record.code, record.principal.on_behalf_of.as_deref()),
+        (Some(Code::NO_EDGE), Some("dev:alice"))
+    );
+    assert_eq!(
+        replay(&record, &state(), false),
+        Err(ReplayError::NotADecision)
+    );
 }
 
 #[test]

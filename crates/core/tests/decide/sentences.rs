@@ -8,6 +8,7 @@ use countersign_core::hop::Tls;
 use countersign_core::hop::Token;
 use countersign_core::proving::prove_all;
 use countersign_core::snapshot::Bundle;
+use countersign_core::snapshot::CompileError;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Code;
@@ -164,6 +165,43 @@ fn development_adds_an_operator_only_where_nobody_is_named() {
 }
 
 #[test]
+fn a_door_with_the_operators_name_is_not_the_operator() {
+    let mut bundle = bundle();
+    bundle.dev_operator = Some("root".into());
+    let text = bundle.files.get_mut("hms.yaml").unwrap();
+    *text = text.replace("{ attest: { unix: { user: ops } } }", "{}");
+    let mut config = Snapshot::from_bundle(bundle.clone())
+        .unwrap()
+        .config()
+        .clone();
+    // No file can say this; it must not matter if one could.
+    let web = config.listeners.get("web").unwrap().clone();
+    config.listeners.insert(Name::new("operator").unwrap(), web);
+    let state = State {
+        snapshot: Arc::new(Snapshot::new(bundle, config)),
+        ..state()
+    };
+    let mut hop = browser(Operation::named("admin", "reload"), &[]);
+    hop.door = Name::new("operator").unwrap();
+    hop.service = "console".to_owned();
+    edit_claims(&mut hop, |it| {
+        it.aud = "https://hms.dev.invalid/svc/console".to_owned();
+    });
+    denied_in(hop, &state, Code::NO_EDGE);
+}
+
+#[test]
+fn zt_off_is_for_development_only() {
+    let mut open = bundle();
+    open.zt_off = true;
+    open.dev = false;
+    assert!(matches!(
+        Snapshot::from_bundle(open),
+        Err(CompileError::OpenOutsideDevelopment)
+    ));
+}
+
+#[test]
 fn zt_off_goes_through_the_same_decision() {
     let mut open = bundle();
     open.zt_off = true;
@@ -174,6 +212,13 @@ fn zt_off_goes_through_the_same_decision() {
     let mut hop = summary();
     hop.evidence = Evidence::none();
     assert_eq!(outcome(hop.clone(), &state), None);
+    let mut only_people = hop.clone();
+    only_people.operation = Operation::named("POST", "/reports");
+    assert_eq!(outcome(only_people, &state), None);
+    // A token shown there does not narrow anything.
+    let mut reading = vault_read();
+    edit_claims(&mut reading, |it| it.scope.clear());
+    assert_eq!(outcome(reading, &state), None);
     hop.service = "nothing".into();
     denied_in(hop, &state, Code::NO_EDGE);
 }

@@ -7,6 +7,8 @@
 
 mod recording;
 
+use super::Case;
+use super::Denial;
 use super::identity::Caller;
 use super::identity::Subject;
 use super::least_privilege::Outcome;
@@ -18,6 +20,7 @@ use crate::hop::Hop;
 use crate::record::Context;
 use crate::snapshot::Snapshot;
 use crate::snapshot::State;
+use crate::vocabulary::Code;
 use countersign_ledger::ReceiptId;
 use countersign_ledger::spool::Promise;
 use std::sync::Arc;
@@ -83,6 +86,13 @@ impl Sealed {
     #[must_use]
     pub fn record(&self) -> &[u8] {
         &self.record
+    }
+
+    /// The refusal that follows if the ledger takes no such record.
+    #[must_use]
+    pub fn refused(self, reason: impl Into<String>) -> Box<Denial> {
+        let Case { hop, state } = self.proof.pending.case;
+        Denial::new(hop, state, Code::LEDGER_REFUSED, reason)
     }
 
     /// Takes the promise for this record.

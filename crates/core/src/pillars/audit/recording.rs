@@ -1,6 +1,7 @@
 //! What the records of this pillar say beside the hop: what came out, and what let it through.
 
 use super::super::Denial;
+use super::super::denial::CHOSEN;
 use super::super::identity::Caller;
 use super::super::identity::Subject;
 use super::super::least_privilege::PrivilegeProof;
@@ -38,7 +39,40 @@ impl Denial {
         record.pillar = Some(self.pillar());
         record.reason = Some(Cow::Borrowed(self.reason()));
         record.reservations = Cow::Borrowed(self.outcomes());
+        if self.is_stranger() {
+            shorten(&mut record);
+        }
         record
+    }
+
+    /// The record of this refusal without the hop, for one that the ledger finds too large. It
+    /// says who was refused what and why, but can't be decided again.
+    #[must_use]
+    pub fn reduced_record<'a>(&'a self, context: &Context<'a>) -> Record<'a> {
+        let mut record = self.record(context);
+        record.hop = None;
+        record.reservations = Cow::Borrowed(&[]);
+        record.metadata.insert("reduced".into(), "true".into());
+        shorten(&mut record);
+        record
+    }
+}
+
+/// Keeps at most 256 bytes each of what a caller chose.
+fn shorten(record: &mut Record<'_>) {
+    let principal = &mut record.principal;
+    let chosen = [
+        Some(&mut record.action),
+        Some(&mut record.resource.id),
+        Some(&mut record.resource.service),
+        principal.on_behalf_of.as_mut(),
+        principal.token_jti.as_mut(),
+        record.reason.as_mut(),
+        record.trace_id.as_mut(),
+    ];
+    let long = |text: &&mut Cow<'_, str>| text.len() > CHOSEN;
+    for text in chosen.into_iter().flatten().filter(long) {
+        *text = Cow::Owned(crate::vocabulary::clip(text, CHOSEN).to_owned());
     }
 }
 

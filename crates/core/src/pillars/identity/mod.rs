@@ -16,6 +16,7 @@ use crate::hop::Binding;
 use crate::hop::Certificate;
 use crate::hop::CertificateFault;
 use crate::hop::Claims;
+use crate::hop::Hop;
 use crate::hop::Peer;
 use crate::hop::Session;
 use crate::hop::Token;
@@ -115,6 +116,12 @@ fn drawn_from_session(
     certificate: &Certificate,
     session: &Session,
 ) -> Result<(Caller, Subject), Refusal> {
+    if !caller.is_gateway() {
+        return Err((
+            Code::SUBJECT_MISMATCH,
+            format!("`{caller}` is no gateway and holds no sessions"),
+        ));
+    }
     if session.holder != certificate.leaf {
         return Err((
             Code::TOKEN_BINDING,
@@ -143,13 +150,7 @@ fn browser(case: &Case) -> Result<(Caller, Subject), Refusal> {
         ));
     };
     check_session(session, case.hop.at)?;
-    if case.hop.facts.same_origin == Some(false) {
-        return Err((
-            Code::CROSS_SITE,
-            "an unsafe request without `Sec-Fetch-Site: same-origin` or an equal `Origin`"
-                .to_owned(),
-        ));
-    }
+    check_origin(&case.hop)?;
     let claims = claims(&case.hop.evidence.token)?;
     check_issuer(&case.state.snapshot, claims)?;
     check_audience(&case.state.snapshot, claims, &case.hop.service)?;
@@ -168,6 +169,22 @@ fn browser(case: &Case) -> Result<(Caller, Subject), Refusal> {
         )
     })?;
     Ok((Caller::Door(case.hop.door.clone()), subject))
+}
+
+/// A session's cookie travels with requests that other sites make, so whatever changes something,
+/// and the opening of a WebSocket, needs the browser's word that a page of this origin made it. An
+/// enforcement point that did not look has no such word.
+fn check_origin(hop: &Hop) -> Result<(), Refusal> {
+    let safe = matches!(hop.operation.verb.as_str(), "GET" | "HEAD" | "OPTIONS");
+    match hop.facts.same_origin {
+        Some(true) => Ok(()),
+        None if safe => Ok(()),
+        _ => Err((
+            Code::CROSS_SITE,
+            "an unsafe request without `Sec-Fetch-Site: same-origin` or an equal `Origin`"
+                .to_owned(),
+        )),
+    }
 }
 
 fn local(case: &Case) -> Result<(Caller, Subject), Refusal> {

@@ -47,6 +47,21 @@ pub enum Subject {
 }
 
 impl Caller {
+    /// Whether this is one of our gateways.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        matches!(self, Self::Process { role, .. } if role == "gateway")
+    }
+
+    /// The workload, or the local user that administers as one.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        match self {
+            Self::Identity(name) => Some(name.as_str()),
+            _ => None,
+        }
+    }
+
     /// The name edges start at.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -88,10 +103,10 @@ impl Subject {
         })
     }
 
-    /// Whether this is a person.
+    /// Whether this is a person, or the one subject of `ZT_OFF` that stands for everybody.
     #[must_use]
     pub const fn is_person(&self) -> bool {
-        matches!(self, Self::Person { .. })
+        matches!(self, Self::Person { .. } | Self::Anyone)
     }
 
     pub(crate) fn holder(&self) -> Option<Holder<'_>> {

@@ -16,6 +16,9 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct Reservation(Vec<Outcome>);
 
+/// The largest integer that survives every JSON reader (RFC 8785 section 3.2.2.3).
+const EXACT: u64 = (1 << 53) - 1;
+
 /// Tokens a model may answer with when the request does not bound it.
 const OUTPUT_BOUND: u64 = 16_384;
 
@@ -135,15 +138,16 @@ pub(super) fn demand(
     })
 }
 
-/// What tokens of a model cost by a budget's prices, in micro-dollars, rounded up; `None` for a
-/// model without a price.
+/// What tokens of a model cost by a budget's prices, in micro-dollars, rounded up and at most
+/// 2^53-1; `None` for a model without a price.
 #[must_use]
 pub fn cost(budget: &Budget, model: &str, input: u64, output: u64) -> Option<u64> {
     let mut prices = budget.prices.iter();
     let (_, price) = prices.find(|(pattern, _)| wildcard(pattern, model))?;
     let micros =
         u128::from(input) * u128::from(price.input) + u128::from(output) * u128::from(price.output);
-    Some(u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    let micros = u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(EXACT);
+    Some(micros.min(EXACT))
 }
 
 /// `*` stands for any run of characters.

@@ -9,6 +9,7 @@ use crate::snapshot::VAULT;
 use crate::vocabulary::Code;
 use crate::vocabulary::Permission;
 use crate::vocabulary::SpiffeId;
+use crate::vocabulary::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ pub struct TokenGrant {
 
 /// A token lives at most this long, whatever it was drawn from.
 const LIFETIME: Duration = Duration::from_secs(60);
+/// The most permissions one request asks for, and the most bytes one of them has.
+const ASKED: usize = 64;
+const ASKED_BYTES: usize = 128;
 /// A delegation chain has at most this many workloads.
 const CHAIN: usize = 8;
 
@@ -47,7 +51,10 @@ pub(super) fn grant(
 ) -> Result<TokenGrant, Refusal> {
     let snapshot = &case.state.snapshot;
     let facts = &case.hop.facts;
-    let service = facts.requested_service.as_deref().unwrap_or_default();
+    let Some(service) = facts.requested_service.as_deref() else {
+        return Err((Code::NO_EDGE, "a token is for one service".to_owned()));
+    };
+    bounded(&facts.requested_scope)?;
     let parent = parent(case);
     let held = held(snapshot, subject);
     let within = |permission: &Permission| match parent {
@@ -73,12 +80,8 @@ pub(super) fn grant(
         .filter(|it| within(it))
         .cloned()
         .collect();
-    let holder = subject.holder();
-    let roles = holder
-        .map(|holder| snapshot.grants().roles(holder))
-        .unwrap_or_default();
     Ok(TokenGrant {
-        act: chain(case, caller, parent)?,
+        act: chain(case, caller, subject, parent)?,
         audience: snapshot.config().trust_domain.audience(service),
         ceil,
         groups: if let Subject::Person { groups, .. } = subject {
@@ -86,12 +89,8 @@ pub(super) fn grant(
         } else {
             Vec::new()
         },
-        lifetime: parent.map_or(LIFETIME, |parent| left(case, parent)),
-        roles: roles
-            .into_iter()
-            .filter_map(|index| snapshot.config().roles.get_index(index))
-            .map(|(name, _)| name.to_string())
-            .collect(),
+        lifetime: lifetime(case, parent),
+        roles: roles(snapshot, subject),
         scope,
         sid: sid(case, parent),
         subject: subject_of(snapshot, subject),
@@ -105,10 +104,35 @@ fn parent(case: &Case) -> Option<&Claims> {
         .evidence
         .verified_token()
         .map(|token| &token.claims);
-    token.filter(|_| case.hop.evidence.session.is_none())
+    token.filter(|_| case.hop.evidence.session.is_none() && !case.state.snapshot.is_open())
+}
+
+/// Words no permission can be, or more than a caller can mean, only make records long.
+fn bounded(asked: &[String]) -> Result<(), Refusal> {
+    if asked.len() <= ASKED && asked.iter().all(|it| it.len() <= ASKED_BYTES) {
+        return Ok(());
+    }
+    Err((
+        Code::BODY_UNREADABLE,
+        format!("a scope has at most {ASKED} words of at most {ASKED_BYTES} bytes"),
+    ))
+}
+
+fn roles(snapshot: &Snapshot, subject: &Subject) -> Vec<String> {
+    let all = &snapshot.config().roles;
+    let indices = match subject.holder() {
+        Some(holder) => snapshot.grants().roles(holder),
+        None if *subject == Subject::Anyone => (0..all.len()).collect(),
+        None => Vec::new(),
+    };
+    let names = indices.into_iter().filter_map(|index| all.get_index(index));
+    names.map(|(name, _)| name.to_string()).collect()
 }
 
 fn held(snapshot: &Snapshot, subject: &Subject) -> BTreeSet<Permission> {
+    if *subject == Subject::Anyone {
+        return snapshot.permissions();
+    }
     let holder = subject.holder();
     holder
         .map(|holder| snapshot.grants().permissions(holder))
@@ -132,6 +156,18 @@ fn opens(
         .requested_door
         .as_ref()
         .map(crate::vocabulary::Name::as_str);
+    if *caller == Caller::Anyone {
+        let asked = &case.hop.facts.requested_scope;
+        let asked: BTreeSet<_> = asked
+            .iter()
+            .filter_map(|it| Permission::new(it).ok())
+            .collect();
+        return if asked.is_empty() {
+            held.clone()
+        } else {
+            asked
+        };
+    }
     let from = caller.name().or(door).unwrap_or_default();
     let needed = snapshot.needed(from, service).into_iter();
     needed
@@ -174,7 +210,15 @@ fn nothing_left(
 }
 
 /// Who acts: the exchanging workload in front of whoever acted before; at a door, the door.
-fn chain(case: &Case, caller: &Caller, parent: Option<&Claims>) -> Result<Vec<SpiffeId>, Refusal> {
+///
+/// A person comes in by a door and never without one: a token of theirs that names nobody who acts
+/// was not given by them.
+fn chain(
+    case: &Case,
+    caller: &Caller,
+    subject: &Subject,
+    parent: Option<&Claims>,
+) -> Result<Vec<SpiffeId>, Refusal> {
     let domain = &case.state.snapshot.config().trust_domain;
     let mut act = Vec::new();
     match (caller, parent) {
@@ -193,6 +237,13 @@ fn chain(case: &Case, caller: &Caller, parent: Option<&Claims>) -> Result<Vec<Sp
         }
         _ => {}
     }
+    let unsent = act.is_empty() || parent.is_some_and(|parent| parent.act.is_empty());
+    if unsent && matches!(subject, Subject::Person { .. }) {
+        return Err((
+            Code::ABOVE_CEILING,
+            "a person's token says by which door they came".to_owned(),
+        ));
+    }
     if act.len() > CHAIN {
         return Err((
             Code::ABOVE_CEILING,
@@ -202,10 +253,13 @@ fn chain(case: &Case, caller: &Caller, parent: Option<&Claims>) -> Result<Vec<Sp
     Ok(act)
 }
 
-fn left(case: &Case, parent: &Claims) -> Duration {
-    crate::vocabulary::Timestamp::from_secs(parent.exp)
-        .since(case.hop.at)
-        .min(LIFETIME)
+/// Never longer than what it is drawn from.
+fn lifetime(case: &Case, parent: Option<&Claims>) -> Duration {
+    let session = case.hop.evidence.session.as_ref().map(|it| it.ends);
+    let parent = parent.map(|parent| Timestamp::from_secs(parent.exp));
+    let ends = session.into_iter().chain(parent);
+    ends.map(|end| end.since(case.hop.at))
+        .fold(LIFETIME, Duration::min)
 }
 
 fn sid(case: &Case, parent: Option<&Claims>) -> Option<crate::vocabulary::Digest> {

@@ -73,14 +73,14 @@ impl BuiltIn {
 
     /// Whether the edge is built in for this caller.
     pub(super) fn is_implicit(self, case: &Case, caller: &Caller) -> bool {
-        let gateway = matches!(caller, Caller::Process { role, .. } if role == "gateway");
+        let gateway = caller.is_gateway();
         match self {
             Self::Token => matches!(caller, Caller::Identity(_)) || gateway,
             Self::RevokeOwn => matches!(caller, Caller::Identity(_)),
             Self::Control => gateway,
             Self::Inject => gateway && case.state.snapshot.is_injected(&case.hop.operation.object),
             _ => caller
-                .name()
+                .identity()
                 .is_some_and(|name| case.state.snapshot.is_dev_operator(name)),
         }
     }
