@@ -1,8 +1,11 @@
+use crate::budgets::EXACT;
 use crate::inner::Inner;
 use crate::streams::Cut;
+use crate::streams::Open;
 use countersign_core::pillars::audit::Admission;
 use countersign_core::record::Completion;
 use countersign_core::record::Ending;
+use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
 use parking_lot::Mutex;
@@ -27,7 +30,7 @@ struct UnderWay {
     admission: Admission,
     point: Arc<Inner>,
     stream: u64,
-    cut: Cut,
+    open: Arc<Open>,
     started: Duration,
     at: Timestamp,
     bytes_in: AtomicU64,
@@ -45,14 +48,17 @@ struct End {
 
 impl Admitted {
     pub(crate) fn new(admission: Admission, point: Arc<Inner>, at: Timestamp) -> Self {
-        let (stream, cut) = point.streams.enter(admission.hop().clone());
         let started = point.clock.boot();
+        let snapshot = admission.snapshot().clone();
+        let (stream, open) = point
+            .streams
+            .enter(admission.hop().clone(), snapshot, started);
         Self {
             under_way: Arc::new(UnderWay {
                 admission,
                 point,
                 stream,
-                cut,
+                open,
                 started,
                 at,
                 bytes_in: AtomicU64::new(0),
@@ -71,7 +77,27 @@ impl Admitted {
     /// Tells when the hop was ended by us.
     #[must_use]
     pub fn cut(&self) -> &Cut {
-        &self.under_way.cut
+        self.under_way.open.cut()
+    }
+
+    /// Marks it as a stream (server-sent events, a WebSocket, a tunnel): it outlives its token, and
+    /// is decided again whenever policy changes and every 30 s. What is not marked is a request,
+    /// which finishes on the policy it began on, unless it takes 30 s itself.
+    pub fn mark_stream(&self) {
+        self.under_way.open.mark();
+    }
+
+    /// Whether it was marked as a stream, or has been open for 30 s.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        let boot = self.under_way.point.clock.boot();
+        self.under_way.open.is_stream(boot)
+    }
+
+    /// Ends it before anything was forwarded.
+    pub(crate) fn withdraw(self, code: Code) {
+        self.settle(0);
+        self.under_way.open.cut().now(code);
     }
 
     /// Counts bytes from the caller.
@@ -94,8 +120,10 @@ impl Admitted {
         self.under_way.end.lock().body = Some(body);
     }
 
-    /// Gives back what the call did not use of what was set aside for it.
+    /// Gives back what the call did not use of what was set aside for it. The cost, in
+    /// micro-dollars, counts up to 2^53-1.
     pub fn settle(&self, cost: u64) {
+        let cost = cost.min(EXACT);
         let mut end = self.under_way.end.lock();
         if end.cost.replace(cost).is_none() {
             for outcome in self.under_way.admission.reserved() {
@@ -117,11 +145,12 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.point.streams.leave(self.stream);
         let end = std::mem::take(self.end.get_mut());
-        let cut = self.cut.code().map(|_| Ending::Cut);
+        let code = self.open.cut().code();
         let completion = Completion {
             body: end.body,
             bytes_in: *self.bytes_in.get_mut(),
             bytes_out: *self.bytes_out.get_mut(),
+            code,
             cost: end.cost,
             decision: self.admission.receipt().to_string(),
             duration_us: u64::try_from(
@@ -132,7 +161,10 @@ impl Drop for UnderWay {
                     .as_micros(),
             )
             .unwrap_or(u64::MAX),
-            ending: cut.or(end.ending).unwrap_or(Ending::Aborted),
+            ending: code
+                .map(|_| Ending::Cut)
+                .or(end.ending)
+                .unwrap_or(Ending::Aborted),
             status: *self.status.get_mut(),
         };
         let record = self

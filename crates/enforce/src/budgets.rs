@@ -1,3 +1,4 @@
+use crate::inner::Inner;
 use countersign_core::config::Window;
 use countersign_core::pillars::least_privilege::Demand;
 use countersign_core::pillars::least_privilege::Outcome;
@@ -5,6 +6,7 @@ use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Timestamp;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// What has been spent and set aside, by budget, key and window.
 ///
@@ -12,8 +14,14 @@ use parking_lot::Mutex;
 /// overdraw together. What is never settled stays spent.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets {
-    spent: Mutex<HashMap<(Name, String), Spent>>,
+    spent: Mutex<HashMap<Key, Spent>>,
 }
+
+/// Budget, whose spending, and kind of window: windows of two kinds can't be compared.
+type Key = (Name, String, u8);
+
+/// The largest integer of canonical JSON (RFC 8785 section 3.2.2.3): nothing larger is recorded.
+pub(crate) const EXACT: u64 = (1 << 53) - 1;
 
 #[derive(Debug, Default)]
 struct Spent {
@@ -22,13 +30,18 @@ struct Spent {
 }
 
 impl Budgets {
-    /// Sets aside what is demanded; all or nothing over the list.
+    /// Sets aside what is demanded; all or nothing over the list, in which demands on the same
+    /// budget add up.
     pub(crate) fn reserve(&self, demands: &[Demand], now: Timestamp) -> Vec<Outcome> {
         let mut table = self.spent.lock();
+        let mut before: HashMap<Key, u64> = HashMap::new();
         let outcomes: Vec<_> = demands
             .iter()
             .map(|demand| {
+                let earlier = before.entry(key(demand)).or_default();
                 let spent = current(&mut table, demand, now).micros;
+                let spent = spent.saturating_add(*earlier).min(EXACT);
+                *earlier = earlier.saturating_add(demand.amount);
                 let granted = spent.saturating_add(demand.amount) <= demand.limit;
                 Outcome {
                     demand: demand.clone(),
@@ -50,8 +63,10 @@ impl Budgets {
     pub(crate) fn settle(&self, demand: &Demand, reserved_at: Timestamp, cost: u64) {
         let mut table = self.spent.lock();
         let window = index(demand.window, reserved_at);
-        let key = (demand.budget.clone(), demand.key.clone());
-        if let Some(spent) = table.get_mut(&key).filter(|spent| spent.window == window) {
+        if let Some(spent) = table
+            .get_mut(&key(demand))
+            .filter(|spent| spent.window == window)
+        {
             spent.micros = spent
                 .micros
                 .saturating_sub(demand.amount)
@@ -76,16 +91,70 @@ impl Budgets {
     }
 }
 
+/// What was set aside and not yet admitted: given back unless it is [kept](Self::keep), however the
+/// call ends.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    point: Arc<Inner>,
+    demands: Vec<Demand>,
+    at: Timestamp,
+}
+
+impl Reserved {
+    /// Sets aside what is demanded, if all of it can be.
+    pub(crate) fn new(
+        point: &Arc<Inner>,
+        demands: &[Demand],
+        at: Timestamp,
+    ) -> (Self, Vec<Outcome>) {
+        let outcomes = point.budgets.reserve(demands, at);
+        let granted = outcomes.iter().all(|outcome| outcome.granted);
+        let reserved = Self {
+            point: point.clone(),
+            demands: if granted {
+                demands.to_vec()
+            } else {
+                Vec::new()
+            },
+            at,
+        };
+        (reserved, outcomes)
+    }
+
+    /// The call is admitted: from here on it is the admission's to settle.
+    pub(crate) fn keep(mut self) {
+        self.demands.clear();
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        for demand in &self.demands {
+            self.point.budgets.settle(demand, self.at, 0);
+        }
+    }
+}
+
+fn key(demand: &Demand) -> Key {
+    let window = match demand.window {
+        Window::Hour => 0,
+        Window::Day => 1,
+        Window::Week => 2,
+        Window::Month => 3,
+    };
+    (demand.budget.clone(), demand.key.clone(), window)
+}
+
+/// The window a moment lies in. It turns only forwards: a clock that goes back opens no window
+/// again.
 fn current<'a>(
-    table: &'a mut HashMap<(Name, String), Spent>,
+    table: &'a mut HashMap<Key, Spent>,
     demand: &Demand,
     now: Timestamp,
 ) -> &'a mut Spent {
-    let spent = table
-        .entry((demand.budget.clone(), demand.key.clone()))
-        .or_default();
+    let spent = table.entry(key(demand)).or_default();
     let window = index(demand.window, now);
-    if spent.window != window {
+    if spent.window < window {
         *spent = Spent { window, micros: 0 };
     }
     spent
@@ -189,6 +258,46 @@ mod tests {
                 .iter()
                 .all(|it| it.granted)
         );
+    }
+
+    #[test]
+    fn demands_on_one_budget_add_up() {
+        let budgets = Budgets::default();
+        let now = Timestamp::from_secs(1_000_000);
+        let outcomes = budgets.reserve(&[demand(60, 100), demand(60, 100)], now);
+        let granted: Vec<_> = outcomes.iter().map(|it| (it.granted, it.spent)).collect();
+        assert_eq!(granted, [(true, 0), (false, 60)]);
+        let outcomes = budgets.reserve(&[demand(60, 100), demand(40, 100)], now);
+        assert!(outcomes.iter().all(|it| it.granted));
+        let outcomes = budgets.reserve(&[demand(1, 100)], now);
+        assert!(!outcomes.first().unwrap().granted);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_opens_no_window_again() {
+        let budgets = Budgets::default();
+        let (yesterday, today) = (
+            Timestamp::from_secs(86_400 * 10),
+            Timestamp::from_secs(86_400 * 11),
+        );
+        let granted = |at| {
+            let outcomes = budgets.reserve(&[demand(100, 100)], at);
+            outcomes.first().unwrap().granted
+        };
+        assert!(granted(today));
+        assert!(!granted(yesterday));
+        assert!(!granted(today));
+    }
+
+    #[test]
+    fn another_kind_of_window_is_another_account() {
+        let budgets = Budgets::default();
+        let now = Timestamp::from_secs(86_400 * 10);
+        let mut hourly = demand(100, 100);
+        hourly.window = Window::Hour;
+        let spent = |demand: Demand| budgets.reserve(&[demand], now).first().unwrap().granted;
+        assert!(spent(hourly.clone()) && !spent(hourly));
+        assert!(spent(demand(100, 100)) && !spent(demand(1, 100)));
     }
 
     #[test]

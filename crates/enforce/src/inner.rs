@@ -3,9 +3,10 @@ use crate::clock::Clock;
 use crate::flood::Flood;
 use crate::streams::Streams;
 use crate::view::View;
+use crate::view::Wall;
 use arc_swap::ArcSwap;
 use countersign_ledger::spool::Spool;
-use countersign_ledger::spool::SpoolError;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -16,6 +17,7 @@ pub(crate) struct Inner {
     pub(crate) streams: Streams,
     pub(crate) budgets: Budgets,
     pub(crate) view: ArcSwap<View>,
+    pub(crate) wall: Wall,
     pub(crate) flood: Flood,
     pub(crate) spool: Spool,
     pub(crate) admitted: AtomicU64,
@@ -25,14 +27,25 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// Appends without making anybody wait; a failure is logged, since nobody is left to tell.
+    /// Called once for each hop that was admitted, so it never piles up more than those.
     pub(crate) fn append_later(&self, record: Vec<u8>) {
-        let failed =
-            |error: SpoolError| tracing::error!(%error, "the ledger can't take a completion");
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            let _ = self.spool.append_blocking(record).map_err(failed);
-            return;
-        };
         let spool = self.spool.clone();
-        runtime.spawn(async move { spool.append_reserved(record).await.map_err(failed) });
+        self.later(async move {
+            if let Err(error) = spool.append_reserved(record).await {
+                tracing::error!(%error, "the ledger can't take a completion");
+            }
+        });
+    }
+
+    /// Does something on the runtime, or here and now where there is none.
+    pub(crate) fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(work);
+            return;
+        }
+        match tokio::runtime::Builder::new_current_thread().build() {
+            Ok(runtime) => runtime.block_on(work),
+            Err(error) => tracing::error!(%error, "the ledger can't take a record"),
+        }
     }
 }

@@ -16,6 +16,7 @@ mod flood;
 mod inner;
 mod point;
 mod refusal;
+mod refusing;
 mod streams;
 mod view;
 

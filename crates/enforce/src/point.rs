@@ -1,46 +1,50 @@
 use crate::admitted::Admitted;
 use crate::budgets::Budgets;
+use crate::budgets::EXACT;
+use crate::budgets::Reserved;
 use crate::clock::Clock;
-use crate::flood::Counted;
 use crate::flood::Flood;
 use crate::inner::Inner;
 use crate::refusal::Refusal;
+use crate::streams::Moment;
 use crate::streams::Streams;
+use crate::streams::Which;
 use crate::view::Heard;
 use crate::view::View;
+use crate::view::Wall;
 use arc_swap::ArcSwap;
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Facts;
+use countersign_core::hop::Freshness;
 use countersign_core::hop::Hop;
 use countersign_core::pillars::Denial;
+use countersign_core::pillars::least_privilege::PrivilegeProof;
 use countersign_core::pillars::least_privilege::Reservation;
 use countersign_core::record::Context;
 use countersign_core::record::Record;
-use countersign_core::record::Resource;
 use countersign_core::snapshot::Revocation;
+use countersign_core::snapshot::RevocationGap;
 use countersign_core::snapshot::Revocations;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
-use countersign_core::vocabulary::Pillar;
 use countersign_core::vocabulary::Timestamp;
 use countersign_ledger::spool::Promise;
 use countersign_ledger::spool::Spool;
 use countersign_ledger::spool::SpoolError;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// The point where hops are enforced; clones share one.
 #[derive(Clone, Debug)]
 pub struct EnforcementPoint {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// One question, as a front asks it.
@@ -72,11 +76,23 @@ pub struct Counts {
 }
 
 impl EnforcementPoint {
-    /// A point that decides on `snapshot` and records into `spool`. What it knows counts as heard
-    /// now; [`heartbeat`](Self::heartbeat) keeps it fresh.
+    /// A point that decides on `snapshot` and records into `spool`, in the process that policy and
+    /// revocations come from. What it knows counts as heard now; [`heartbeat`](Self::heartbeat)
+    /// keeps it fresh.
     #[must_use]
     pub fn new(spool: Spool, snapshot: Arc<Snapshot>, clock: Arc<dyn Clock>) -> Self {
-        let heard = Heard::now(&*clock, clock.now());
+        let heard = Heard::all(clock.boot(), clock.now());
+        Self::with(spool, snapshot, clock, heard)
+    }
+
+    /// A point of a node that has not heard from a server yet: what it knows counts as never heard,
+    /// so it admits nothing, until the first heartbeat that agrees with it.
+    #[must_use]
+    pub fn unheard(spool: Spool, snapshot: Arc<Snapshot>, clock: Arc<dyn Clock>) -> Self {
+        Self::with(spool, snapshot, clock, Heard::default())
+    }
+
+    fn with(spool: Spool, snapshot: Arc<Snapshot>, clock: Arc<dyn Clock>, heard: Heard) -> Self {
         let view = View {
             snapshot,
             revocations: Arc::new(Revocations::default()),
@@ -84,6 +100,7 @@ impl EnforcementPoint {
         };
         Self {
             inner: Arc::new(Inner {
+                wall: Wall::new(clock.now()),
                 clock,
                 streams: Streams::default(),
                 budgets: Budgets::default(),
@@ -104,48 +121,80 @@ impl EnforcementPoint {
     /// The refusal.
     pub async fn enforce(&self, ask: Ask<'_>) -> Result<Admitted, Refusal> {
         let now = self.inner.clock.now();
-        let view = self.inner.view.load();
-        let Ask {
-            door,
-            service,
-            operation,
-            evidence,
-            mut facts,
-            context,
-        } = ask;
-        facts.freshness = view.freshness(&*self.inner.clock, now);
-        let hop = Hop {
-            at: now,
-            door,
-            evidence,
-            facts,
-            operation,
-            service,
-        };
-        let state = view.state();
-        drop(view);
-        let proof = match decide(hop, &state) {
-            Verdict::Deny(denial) => return Err(self.refuse(&denial, &context).await),
-            Verdict::Allow(pending) => {
-                let outcomes = self.inner.budgets.reserve(pending.demands(), now);
-                match pending.complete(Reservation::new(outcomes)) {
-                    Ok(proof) => proof,
-                    Err(denial) => return Err(self.refuse(&denial, &context).await),
-                }
-            }
+        let (state, freshness) = self.known(now);
+        let context = ask.context;
+        let hop = hop(ask, now, freshness);
+        let (proof, reserved) = match self.prove(hop, &state, now) {
+            Ok(proved) => proved,
+            Err(denial) => return Err(self.refuse(&denial, &context).await),
         };
         let sealed = proof.seal(&context);
-        let promise = match self.inner.spool.append(sealed.record().to_vec()).await {
+        let appended = self.inner.spool.append_reserved(sealed.record().to_vec());
+        let promise = match appended.await {
             Ok(promise) => promise,
+            Err(error @ SpoolError::TooLarge { .. }) => {
+                let denial = sealed.refused(error.to_string());
+                return Err(self.refuse(&denial, &context).await);
+            }
             Err(error) => return Err(self.unrecorded(&error)),
         };
-        match sealed.admit(promise) {
-            Ok(admission) => {
-                self.inner.admitted.fetch_add(1, Ordering::Relaxed);
-                Ok(Admitted::new(admission, self.inner.clone(), now))
+        let admission = match sealed.admit(promise) {
+            Ok(admission) => admission,
+            Err(mismatch) => {
+                return Err(Refusal {
+                    code: Code::LEDGER_REFUSED,
+                    reason: mismatch.to_string(),
+                    receipt: None,
+                    retry_after: None,
+                });
             }
-            Err(mismatch) => Err(refused(Code::LEDGER_REFUSED, mismatch.to_string())),
+        };
+        reserved.keep();
+        let admitted = Admitted::new(admission, self.inner.clone(), now);
+        if let Some(denial) = self.overtaken(&admitted, &state) {
+            admitted.withdraw(denial.code());
+            return Err(self.refuse(&denial, &context).await);
         }
+        self.inner.admitted.fetch_add(1, Ordering::Relaxed);
+        Ok(admitted)
+    }
+
+    /// Five pillars and the reservations they demand.
+    fn prove(
+        &self,
+        hop: Hop,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<(PrivilegeProof, Reserved), Box<Denial>> {
+        let pending = match decide(hop, state) {
+            Verdict::Deny(denial) => return Err(denial),
+            Verdict::Allow(pending) => pending,
+        };
+        let (reserved, outcomes) = Reserved::new(&self.inner, pending.demands(), now);
+        let proof = pending.complete(Reservation::new(outcomes))?;
+        Ok((proof, reserved))
+    }
+
+    /// What was revoked or changed while the record was being written has not seen this hop among
+    /// the open ones, so it is decided again now that it is.
+    fn overtaken(&self, admitted: &Admitted, decided: &State) -> Option<Box<Denial>> {
+        let state = self.state();
+        let same = state.snapshot.revision() == decided.snapshot.revision()
+            && state.revocations.epoch() == decided.revocations.epoch();
+        if same {
+            return None;
+        }
+        match decide(admitted.admission().hop().clone(), &state) {
+            Verdict::Allow(_) => None,
+            Verdict::Deny(denial) => Some(denial),
+        }
+    }
+
+    fn known(&self, now: Timestamp) -> (State, Freshness) {
+        let view = self.inner.view.load();
+        let back = self.inner.wall.see(now);
+        let freshness = view.freshness(self.inner.clock.boot(), now, back);
+        (view.state(), freshness)
     }
 
     /// The state in force.
@@ -178,45 +227,70 @@ impl EnforcementPoint {
         &self.inner.spool
     }
 
-    /// Takes in a heartbeat of the server: what is known is known to be current.
-    pub fn heartbeat(&self, server_time: Timestamp) {
-        let heard = Heard::now(&*self.inner.clock, server_time);
-        self.inner.view.rcu(|view| View {
-            heard,
-            ..View::clone(view)
+    /// Takes in a heartbeat of the server. What is known counts as heard now only as far as it is
+    /// what the server has: revocations if none are missing up to its `epoch`, policy if its
+    /// `revision` is in force here.
+    pub fn heartbeat(&self, epoch: u64, revision: &Digest, server_time: Timestamp) {
+        let now = self.both();
+        self.inner.view.rcu(|view| {
+            let policy = view.snapshot.revision() == revision;
+            let revocations = view.revocations.epoch() >= epoch;
+            View {
+                heard: view
+                    .heard
+                    .renew((policy, revocations), now.boot, server_time),
+                ..View::clone(view)
+            }
         });
-        self.record_flood(self.inner.flood.turn(self.inner.clock.now()));
+        self.inner.wall.heard(now.wall);
+        self.record_flood(self.inner.flood.turn(now));
     }
 
-    /// Puts another snapshot in force and decides every open hop again. Gives the number of hops
-    /// it ended.
+    /// Puts another snapshot in force and decides every open stream again; short requests finish on
+    /// the one they began on. Gives the number of streams it ended.
     pub fn install(&self, snapshot: &Arc<Snapshot>) -> usize {
         self.inner.view.rcu(|view| View {
             snapshot: snapshot.clone(),
             ..View::clone(view)
         });
-        self.again()
+        self.decide_again(Which::Streams)
     }
 
     /// Takes in revocations and ends what they end. Gives the number of open hops it ended.
-    pub fn revoke(&self, lines: &[Revocation]) -> usize {
+    ///
+    /// # Errors
+    /// [`RevocationGap`] if lines are missing: those before the gap are in force, and the log has
+    /// to be sent again from the gap on. Until then heartbeats do not renew what is known of
+    /// revocations.
+    pub fn revoke(&self, lines: &[Revocation]) -> Result<usize, RevocationGap> {
+        let mut gap = None;
         self.inner.view.rcu(|view| {
             let mut revocations = Revocations::clone(&view.revocations);
-            lines.iter().for_each(|line| revocations.apply(line));
+            gap = lines.iter().find_map(|line| revocations.apply(line).err());
             View {
                 revocations: Arc::new(revocations),
                 ..View::clone(view)
             }
         });
-        self.again()
+        let ended = self.decide_again(Which::All);
+        gap.map_or(Ok(ended), Err)
     }
 
-    /// Decides every open hop again, as is done every 30 s.
+    /// Decides every open stream again, as is done every 30 s. Gives the number it ended.
     pub fn again(&self) -> usize {
+        self.decide_again(Which::Streams)
+    }
+
+    fn decide_again(&self, which: Which) -> usize {
         let now = self.inner.clock.now();
-        let view = self.inner.view.load_full();
-        let freshness = view.freshness(&*self.inner.clock, now);
-        self.inner.streams.again(&view.state(), freshness, now)
+        let (state, freshness) = self.known(now);
+        let moment = Moment {
+            boot: self.inner.clock.boot(),
+            freshness,
+            now,
+            state,
+        };
+        self.inner.streams.again(which, &moment)
     }
 
     /// How many admitted hops have not ended.
@@ -252,77 +326,27 @@ impl EnforcementPoint {
             .iter()
             .filter(|outcome| outcome.granted)
         {
-            let cost = cost.unwrap_or(outcome.demand.amount);
+            let cost = cost.unwrap_or(outcome.demand.amount).min(EXACT);
             self.inner
                 .budgets
                 .restore(&outcome.demand, decision.timestamp, cost, now);
         }
     }
-
-    async fn refuse(&self, denial: &Denial, context: &Context<'_>) -> Refusal {
-        self.inner.refused.fetch_add(1, Ordering::Relaxed);
-        let stranger =
-            denial.pillar() <= Pillar::Identity && denial.hop().evidence.certificate().is_none();
-        if stranger {
-            let (keep, counts) =
-                self.inner
-                    .flood
-                    .admit(context.source_ip, denial.code(), denial.hop().at);
-            self.record_flood(counts);
-            if !keep {
-                return refused(denial.code(), denial.reason().to_owned());
-            }
-        }
-        let record = denial.record(context).to_bytes();
-        let appended = if stranger {
-            self.inner.spool.append(record).await
-        } else {
-            self.inner.spool.append_reserved(record).await
-        };
-        let mut refusal = refused(denial.code(), denial.reason().to_owned());
-        match appended {
-            Ok(promise) => refusal.receipt = Some(promise.receipt()),
-            // A stranger is refused with or without a record; whoever is proven is told that the
-            // ledger failed.
-            Err(error) if stranger => tracing::warn!(%error, "a refusal was not recorded"),
-            Err(error) => return self.unrecorded(&error),
-        }
-        refusal
-    }
-
-    fn unrecorded(&self, error: &SpoolError) -> Refusal {
-        self.inner.unrecorded.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%error, "the ledger can't take a record");
-        let mut refusal = refused(Code::LEDGER_REFUSED, error.to_string());
-        refusal.retry_after = Some(Duration::from_secs(1));
-        refusal
-    }
-
-    fn record_flood(&self, counts: Vec<Counted>) {
-        for count in counts {
-            let at = Timestamp::from_secs(count.second);
-            let resource = Resource {
-                id: Cow::Borrowed("listeners"),
-                service: Cow::Borrowed("gateway"),
-            };
-            let mut record = Record::event("authn.refusals.counted", at, "anonymous", resource);
-            record.code = Some(count.code);
-            record.pillar = Some(count.code.pillar());
-            record.source_ip = Some(count.source);
-            record.metadata.insert(
-                Cow::Borrowed("refusals"),
-                Cow::Owned(count.refusals.to_string()),
-            );
-            self.inner.append_later(record.to_bytes());
-        }
-    }
 }
 
-fn refused(code: Code, reason: String) -> Refusal {
-    Refusal {
-        code,
-        reason,
-        receipt: None,
-        retry_after: None,
+fn hop(ask: Ask<'_>, at: Timestamp, freshness: Freshness) -> Hop {
+    let mut facts = ask.facts;
+    facts.freshness = freshness;
+    // Numbers out of bodies: a larger one would be no canonical JSON (RFC 8785 section 3.2.2.3).
+    for number in [&mut facts.body_bytes, &mut facts.max_output_tokens] {
+        *number = number.map(|it| it.min(EXACT));
+    }
+    Hop {
+        at,
+        door: ask.door,
+        evidence: ask.evidence,
+        facts,
+        operation: ask.operation,
+        service: ask.service,
     }
 }

@@ -3,6 +3,7 @@ use countersign_core::decide::decide;
 use countersign_core::hop::Freshness;
 use countersign_core::hop::Hop;
 use countersign_core::hop::Token;
+use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Timestamp;
@@ -10,11 +11,13 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
+use std::time::Duration;
 
 /// The hops that were admitted and have not ended, so that what is revoked ends.
 #[derive(Debug, Default)]
@@ -27,7 +30,30 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 pub(crate) struct Open {
     hop: Hop,
+    /// The policy it was admitted by.
+    snapshot: Arc<Snapshot>,
+    /// When it was admitted, by the boot-time clock.
+    since: Duration,
+    marked: AtomicBool,
     cut: Cut,
+}
+
+/// Which open hops are decided again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Something was revoked: all of them.
+    All,
+    /// Policy changed, or time went by: streams. Short requests finish on their old revision.
+    Streams,
+}
+
+/// What open hops are decided again by.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    pub(crate) boot: Duration,
+    pub(crate) freshness: Freshness,
+    pub(crate) now: Timestamp,
+    pub(crate) state: State,
 }
 
 /// Tells a forwarder that its hop was ended by us. Clones share one state.
@@ -42,18 +68,26 @@ struct Shared {
     wakers: Mutex<Vec<Waker>>,
 }
 
+/// What is open for so long is a stream, whatever it was opened as.
+const STREAM_AGE: Duration = Duration::from_secs(30);
+
 impl Streams {
-    pub(crate) fn enter(&self, hop: Hop) -> (u64, Cut) {
+    pub(crate) fn enter(
+        &self,
+        hop: Hop,
+        snapshot: Arc<Snapshot>,
+        since: Duration,
+    ) -> (u64, Arc<Open>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let cut = Cut::default();
-        self.open.lock().insert(
-            id,
-            Arc::new(Open {
-                hop,
-                cut: cut.clone(),
-            }),
-        );
-        (id, cut)
+        let open = Arc::new(Open {
+            hop,
+            snapshot,
+            since,
+            marked: AtomicBool::new(false),
+            cut: Cut::default(),
+        });
+        self.open.lock().insert(id, open.clone());
+        (id, open)
     }
 
     pub(crate) fn leave(&self, id: u64) {
@@ -64,16 +98,19 @@ impl Streams {
         self.open.lock().len()
     }
 
-    /// Decides every open hop again with its opening evidence, but for the token's expiry: an open
-    /// stream outlives its token, and nothing else. Those that would be refused now are cut.
-    pub(crate) fn again(&self, state: &State, freshness: Freshness, now: Timestamp) -> usize {
+    /// Decides open hops again; those that would be refused now are cut. Gives how many.
+    pub(crate) fn again(&self, which: Which, moment: &Moment) -> usize {
         let open: Vec<_> = self.open.lock().values().cloned().collect();
         let mut cut = 0;
         for stream in open {
-            let mut hop = unexpiring(&stream.hop);
-            hop.at = now;
-            hop.facts.freshness = freshness;
-            if let Verdict::Deny(denial) = decide(hop, state) {
+            let verdict = if stream.is_stream(moment.boot) {
+                stream.as_stream(moment)
+            } else if which == Which::All {
+                stream.as_request(moment)
+            } else {
+                continue;
+            };
+            if let Verdict::Deny(denial) = verdict {
                 cut += usize::from(stream.cut.now(denial.code()));
             }
         }
@@ -81,12 +118,39 @@ impl Streams {
     }
 }
 
-fn unexpiring(hop: &Hop) -> Hop {
-    let mut hop = hop.clone();
-    if let Token::Verified(token) = &mut hop.evidence.token {
-        Arc::make_mut(token).claims.exp = i64::MAX / 2_000_000;
+impl Open {
+    pub(crate) const fn cut(&self) -> &Cut {
+        &self.cut
     }
-    hop
+
+    pub(crate) fn mark(&self) {
+        self.marked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stream(&self, boot: Duration) -> bool {
+        self.marked.load(Ordering::Relaxed) || boot.saturating_sub(self.since) >= STREAM_AGE
+    }
+
+    /// As of now with its opening evidence, but for the token's expiry: an open stream outlives
+    /// its token, and nothing else.
+    fn as_stream(&self, moment: &Moment) -> Verdict {
+        let mut hop = self.hop.clone();
+        if let Token::Verified(token) = &mut hop.evidence.token {
+            Arc::make_mut(token).claims.exp = i64::MAX / 2_000_000;
+        }
+        hop.at = moment.now;
+        hop.facts.freshness = moment.freshness;
+        decide(hop, &moment.state)
+    }
+
+    /// As it was decided, but for what was revoked since.
+    fn as_request(&self, moment: &Moment) -> Verdict {
+        let state = State {
+            revocations: moment.state.revocations.clone(),
+            snapshot: self.snapshot.clone(),
+        };
+        decide(self.hop.clone(), &state)
+    }
 }
 
 impl Cut {

@@ -50,8 +50,16 @@ pub struct RequestFault {
 pub struct Freshness {
     /// How far the wall clock is from the server's, either way.
     pub clock_skew_ms: u64,
+    /// How far the wall clock stepped back since the last heartbeat.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clock_stepped_back_ms: u64,
     /// Since the last word about policy.
     pub policy_age_ms: u64,
     /// Since the last word about revocations.
     pub revocations_age_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }

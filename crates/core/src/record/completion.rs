@@ -1,4 +1,5 @@
 use super::Status;
+use crate::vocabulary::Code;
 use crate::vocabulary::Digest;
 use serde::Deserialize;
 use serde::Serialize;
@@ -13,6 +14,9 @@ pub struct Completion {
     pub bytes_in: u64,
     /// Bytes to the caller.
     pub bytes_out: u64,
+    /// Why we ended it, where we did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// Micro-dollars it really cost, where a budget was drawn on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<u64>,

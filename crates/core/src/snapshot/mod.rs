@@ -23,6 +23,7 @@ pub(crate) use compile::VAULT;
 pub use grants::Grants;
 pub(crate) use grants::Holder;
 pub use revocations::Revocation;
+pub use revocations::RevocationGap;
 pub use revocations::Revocations;
 pub use revocations::Revoked;
 

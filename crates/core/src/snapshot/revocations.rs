@@ -49,20 +49,44 @@ pub struct Revocations {
     tokens: HashMap<String, Timestamp>,
 }
 
+/// Lines are missing before one that was offered: the log has to be sent again from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("revocations after epoch `{known}` are missing before `{offered}`")]
+pub struct RevocationGap {
+    /// The last epoch taken in; the next line wanted is the one after it.
+    pub known: u64,
+    /// The epoch of the line that was not taken in.
+    pub offered: u64,
+}
+
 impl Revocations {
     /// The log replayed up to and including `epoch`.
+    ///
+    /// It wants a complete log in order: at a gap it stops, which its [`epoch`](Self::epoch) tells.
     pub fn up_to<'a>(log: impl IntoIterator<Item = &'a Revocation>, epoch: u64) -> Self {
         let mut revocations = Self::default();
         for line in log.into_iter().filter(|line| line.epoch <= epoch) {
-            revocations.apply(line);
+            if revocations.apply(line).is_err() {
+                break;
+            }
         }
         revocations
     }
 
     /// Takes in the next line; lines at or below the current epoch are old news.
-    pub fn apply(&mut self, line: &Revocation) {
+    ///
+    /// # Errors
+    /// [`RevocationGap`] if it is not the next one. Taking it in would make every line between
+    /// look like old news for ever.
+    pub fn apply(&mut self, line: &Revocation) -> Result<(), RevocationGap> {
         if line.epoch <= self.epoch {
-            return;
+            return Ok(());
+        }
+        if line.epoch != self.epoch.saturating_add(1) {
+            return Err(RevocationGap {
+                known: self.epoch,
+                offered: line.epoch,
+            });
         }
         self.epoch = line.epoch;
         match &line.what {
@@ -73,6 +97,7 @@ impl Revocations {
             Revoked::Subject(sub) => note(&mut self.subjects, sub.clone(), line),
             Revoked::Token(jti) => note(&mut self.tokens, jti.clone(), line),
         }
+        Ok(())
     }
 
     /// The last epoch taken in; 0 before the first.
@@ -87,10 +112,11 @@ impl Revocations {
         self.certificates.get(leaf).copied()
     }
 
-    /// When this workload was revoked.
+    /// When this workload was revoked, by its SPIFFE ID or as a subject.
     #[must_use]
-    pub fn identity(&self, id: &SpiffeId) -> Option<Timestamp> {
-        self.identities.get(id).copied()
+    pub fn workload(&self, id: &SpiffeId) -> Option<Timestamp> {
+        let identity = self.identities.get(id).copied();
+        identity.or_else(|| self.subject(id.as_str()))
     }
 
     /// When this issuing key was revoked.
@@ -105,7 +131,7 @@ impl Revocations {
         self.sessions.get(sid).copied()
     }
 
-    /// When this subject was revoked, under either of its names.
+    /// When this subject was revoked, as tokens name it.
     #[must_use]
     pub fn subject(&self, sub: &str) -> Option<Timestamp> {
         self.subjects.get(sub).copied()
@@ -159,9 +185,48 @@ mod tests {
     #[test]
     fn old_news_changes_nothing() {
         let mut revocations = Revocations::default();
-        revocations.apply(&line(2, false, Revoked::Token("t1".into())));
-        revocations.apply(&line(1, true, Revoked::Token("t1".into())));
+        let lines = [
+            line(1, true, Revoked::Token("t1".into())),
+            line(2, false, Revoked::Token("t1".into())),
+        ];
+        for line in &lines {
+            assert_eq!(revocations.apply(line), Ok(()));
+        }
+        assert_eq!(revocations.apply(&lines[0]), Ok(()));
         assert_eq!(revocations.epoch(), 2);
         assert!(revocations.token("t1").is_some());
+    }
+
+    #[test]
+    fn a_gap_is_reported_and_nothing_is_lost() {
+        let log: Vec<_> = (1..=3)
+            .map(|epoch| line(epoch, false, Revoked::Token(format!("t{epoch}"))))
+            .collect();
+        let mut revocations = Revocations::default();
+        assert_eq!(revocations.apply(&log[0]), Ok(()));
+        let gap = RevocationGap {
+            known: 1,
+            offered: 3,
+        };
+        assert_eq!(revocations.apply(&log[2]), Err(gap));
+        assert_eq!((revocations.epoch(), revocations.token("t3")), (1, None));
+        assert_eq!(revocations.apply(&log[1]), Ok(()));
+        assert_eq!(revocations.apply(&log[2]), Ok(()));
+        for (epoch, jti) in ["t1", "t2", "t3"].into_iter().enumerate() {
+            assert!(revocations.token(jti).is_some(), "{epoch}");
+        }
+        assert_eq!(Revocations::up_to([&log[0], &log[2]], 3).epoch(), 1);
+    }
+
+    #[test]
+    fn a_workload_goes_by_either_of_its_names() {
+        let id = SpiffeId::parse("spiffe://hms.dev.invalid/hms-api").unwrap();
+        for what in [
+            Revoked::Identity(id.clone()),
+            Revoked::Subject(id.as_str().to_owned()),
+        ] {
+            let revocations = Revocations::up_to(&[line(1, false, what)], 1);
+            assert_eq!(revocations.workload(&id), Some(Timestamp::from_secs(1)));
+        }
     }
 }

@@ -4,14 +4,19 @@ use crate::fixture::*;
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
 use countersign_core::hop::Claims;
+use countersign_core::hop::Evidence;
 use countersign_core::hop::Hop;
 use countersign_core::hop::Session;
 use countersign_core::hop::Token;
 use countersign_core::pillars::least_privilege::Reservation;
 use countersign_core::pillars::least_privilege::TokenGrant;
+use countersign_core::snapshot::Revoked;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn ask(caller: &str, service: &str, scope: &[&str]) -> Hop {
@@ -56,6 +61,14 @@ fn grant(hop: Hop) -> TokenGrant {
     let found = pending.grant().cloned().unwrap();
     assert!(pending.complete(Reservation::default()).is_ok());
     found
+}
+
+/// What hms-api got of the frontend for a person at the door.
+fn handed_on(sub: &str, scope: &[&str]) -> Claims {
+    let mut parent = claims(sub, "hms-api", scope, "frontend");
+    parent.act = vec![id("frontend"), id("countersign/door/web")];
+    parent.ceil = scopes(&["llm:chat"]);
+    parent
 }
 
 fn carried(grant: &TokenGrant, bound_to: &str) -> Claims {
@@ -144,8 +157,7 @@ fn no_token_for_where_no_edge_leads() {
 
 #[test]
 fn only_the_workload_a_token_was_given_to_exchanges_it() {
-    let mut parent = claims("dev:alice", "hms-api", &["ai:invoke-summary"], "frontend");
-    parent.ceil = scopes(&["llm:chat"]);
+    let parent = handed_on("dev:alice", &["ai:invoke-summary"]);
     let hop = exchange("frontend", parent.clone(), "hms-api", &[]);
     denied(hop, Code::SUBJECT_MISMATCH);
     denied(
@@ -185,9 +197,84 @@ fn a_session_held_elsewhere_draws_nothing() {
 }
 
 #[test]
+fn only_a_gateway_draws_from_a_session() {
+    for caller in ["frontend", "countersign/server/s1"] {
+        let mut asks = at_the_door("frontend");
+        edit_certificate(&mut asks, |it| {
+            it.spiffe_id = id(caller);
+            it.leaf = leaf(caller);
+        });
+        asks.evidence.session.as_mut().unwrap().holder = leaf(caller);
+        denied(asks, Code::SUBJECT_MISMATCH);
+    }
+}
+
+#[test]
+fn a_session_of_a_revoked_person_draws_nothing() {
+    let alice = revoked(Revoked::Subject("dev:alice".into()));
+    denied_in(at_the_door("frontend"), &alice, Code::SUBJECT_REVOKED);
+}
+
+#[test]
+fn a_token_ends_with_the_session_it_is_drawn_from() {
+    let mut ending = at_the_door("frontend");
+    ending.evidence.session.as_mut().unwrap().ends = NOW.plus(Duration::from_secs(20));
+    assert_eq!(grant(ending).lifetime, Duration::from_secs(20));
+}
+
+#[test]
+fn nobody_hands_on_a_person_who_came_by_no_door() {
+    let mut invented = handed_on("dev:alice", &["ai:invoke-summary"]);
+    invented.act.clear();
+    let hop = exchange("hms-api", invented, "openai", &["llm:chat"]);
+    assert_eq!(
+        denied(hop, Code::ABOVE_CEILING),
+        "a person's token says by which door they came"
+    );
+}
+
+#[test]
+fn a_scope_has_few_and_short_words() {
+    let asks = |words: Vec<String>| {
+        let mut hop = ask("hms-api", "vault", &["ai:key:read"]);
+        hop.facts.requested_scope.extend(words);
+        hop
+    };
+    allowed(asks(vec!["x:y".into(); 63]));
+    allowed(asks(vec!["x".repeat(128)]));
+    denied(asks(vec!["x:y".into(); 64]), Code::BODY_UNREADABLE);
+    denied(asks(vec!["x".repeat(129)]), Code::BODY_UNREADABLE);
+}
+
+#[test]
+fn zt_off_gives_the_scope_asked_for() {
+    let mut open = bundle();
+    open.zt_off = true;
+    let state = State {
+        snapshot: Arc::new(Snapshot::from_bundle(open).unwrap()),
+        ..state()
+    };
+    let asks = |scope: &[&str]| {
+        let mut hop = ask("hms-api", "openai", scope);
+        hop.evidence = Evidence::none();
+        hop
+    };
+    let granted = |hop| match decide(hop, &state) {
+        Verdict::Allow(pending) => pending.grant().cloned().unwrap(),
+        Verdict::Deny(denial) => panic!("{}: {}", denial.code(), denial.reason()),
+    };
+    let some = granted(asks(&["llm:chat", "any:thing"]));
+    assert_eq!(some.scope, scopes(&["any:thing", "llm:chat"]));
+    assert!(some.roles.contains(&"manager".to_owned()));
+    assert!(granted(asks(&[])).scope.contains(&scopes(&["llm:chat"])[0]));
+    let mut unsaid = asks(&[]);
+    unsaid.facts.requested_service = None;
+    denied_in(unsaid, &state, Code::NO_EDGE);
+}
+
+#[test]
 fn a_person_demoted_since_loses_it_at_the_next_exchange() {
-    let mut parent = claims("dev:carol", "hms-api", &[], "frontend");
-    parent.ceil = scopes(&["llm:chat"]);
+    let parent = handed_on("dev:carol", &[]);
     denied(
         exchange("hms-api", parent, "openai", &["llm:chat"]),
         Code::ROLE_LACKS,

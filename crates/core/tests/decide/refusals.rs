@@ -189,6 +189,18 @@ fn identity_at_a_browser_door() {
     let mut forged = asks();
     forged.facts.same_origin = Some(false);
     denied(forged, Code::CROSS_SITE);
+    let mut unlooked = asks();
+    unlooked.facts.same_origin = None;
+    denied(unlooked, Code::CROSS_SITE);
+    let reads = |same_origin| {
+        let mut hop = browser(Operation::named("GET", "/reports/1"), &["report:read"]);
+        hop.facts.same_origin = same_origin;
+        hop
+    };
+    allowed(reads(None));
+    allowed(reads(Some(true)));
+    // The opening of a WebSocket is a `GET` too.
+    denied(reads(Some(false)), Code::CROSS_SITE);
     let mut other_session = asks();
     edit_claims(&mut other_session, |it| it.sid = Some(leaf("other")));
     denied(other_session, Code::TOKEN_BINDING);
@@ -235,6 +247,14 @@ fn continuous_verification() {
         }),
         Code::CLOCK_SKEW,
     );
+    let back = |ms| {
+        fresh(Freshness {
+            clock_stepped_back_ms: ms,
+            ..calm
+        })
+    };
+    allowed(back(1_000));
+    denied(back(1_001), Code::CLOCK_SKEW);
     let mut ended = summary();
     edit_certificate(&mut ended, |it| it.not_after = NOW);
     denied(ended, Code::CERTIFICATE_ENDED);
@@ -276,16 +296,31 @@ fn whatever_was_revoked_is_refused() {
         &revoked(Revoked::Session(leaf("session"))),
         Code::SESSION_REVOKED,
     );
+    // A workload may be revoked as a subject: it is no caller then either, nor on the way.
     let state = revoked(Revoked::Subject(id("hms-api").as_str().into()));
-    denied_in(vault_read(), &state, Code::SUBJECT_REVOKED);
+    denied_in(vault_read(), &state, Code::CERTIFICATE_REVOKED);
+    let state = revoked(Revoked::Subject(id("frontend").as_str().into()));
+    denied_in(summary(), &state, Code::CERTIFICATE_REVOKED);
+    let mut local = vault_read();
+    local.door = Name::admin();
+    local.evidence.peer = Peer::Local {
+        pid: 1,
+        uid: 1000,
+        user: Some("ops".into()),
+    };
+    local.evidence.tls = Tls::Kernel;
+    local.evidence.token = Token::Absent;
+    let state = revoked(Revoked::Subject(id("ops").as_str().into()));
+    denied_in(local, &state, Code::SUBJECT_REVOKED);
     // A workload somewhere back in the chain counts too.
     let mut onward = summary();
     edit_claims(&mut onward, |it| it.act.insert(1, id("stats-worker")));
-    denied_in(
-        onward,
-        &revoked(Revoked::Identity(id("stats-worker"))),
-        Code::CERTIFICATE_REVOKED,
-    );
+    for what in [
+        Revoked::Identity(id("stats-worker")),
+        Revoked::Subject(id("stats-worker").as_str().into()),
+    ] {
+        denied_in(onward.clone(), &revoked(what), Code::CERTIFICATE_REVOKED);
+    }
 }
 
 #[test]

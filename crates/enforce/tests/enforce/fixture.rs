@@ -13,19 +13,23 @@ use countersign_core::record::Completion;
 use countersign_core::record::Context;
 use countersign_core::record::Record;
 use countersign_core::record::Resource;
+use countersign_core::record::Status;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Revocation;
 use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::Permission;
+use countersign_core::vocabulary::Pillar;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
 use countersign_enforce::Ask;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
+use countersign_enforce::Refusal;
 use countersign_ledger::ReceiptId;
 use countersign_ledger::spool::Commit;
 use countersign_ledger::spool::Spool;
@@ -96,11 +100,20 @@ impl Setup {
         Self::with_room(64 << 20, 1 << 20)
     }
 
+    /// The ledger answers when its disk does, which is never at once.
+    pub(crate) fn on_disk() -> Self {
+        Self::with(64 << 20, 1 << 20, Commit::Fsync)
+    }
+
     pub(crate) fn with_room(max_bytes: u64, reserve_bytes: u64) -> Self {
+        Self::with(max_bytes, reserve_bytes, Commit::Os)
+    }
+
+    fn with(max_bytes: u64, reserve_bytes: u64, commit: Commit) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(FsStorage::new(folder.path()));
         let options = SpoolOptions {
-            commit: Commit::Os,
+            commit,
             segment_bytes: 16 << 20,
             max_bytes,
             reserve_bytes,
@@ -116,10 +129,26 @@ impl Setup {
         }
     }
 
+    /// The same, but in a process that policy and revocations reach from elsewhere.
+    pub(crate) fn unheard() -> Self {
+        let mut setup = Self::new();
+        let point = &setup.point;
+        setup.point =
+            EnforcementPoint::unheard(point.spool().clone(), point.snapshot(), setup.clock.clone());
+        setup
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap();
         self.clock.boot.fetch_add(micros, Ordering::SeqCst);
         self.clock.wall.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// The wall clock jumps back; the boot-time clock does not.
+    pub(crate) fn step_back(&self, by: Duration) {
+        self.clock
+            .wall
+            .fetch_sub(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
     /// The wall clock jumps; the boot-time clock does not.
@@ -129,13 +158,25 @@ impl Setup {
             .fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
-    pub(crate) fn revoke(&self, epoch: u64, what: Revoked) -> usize {
-        self.point.revoke(&[Revocation {
+    /// A heartbeat that agrees with what is known.
+    pub(crate) fn beat(&self) {
+        let state = self.point.state();
+        let epoch = state.revocations.epoch();
+        self.point
+            .heartbeat(epoch, state.snapshot.revision(), self.point.now());
+    }
+
+    pub(crate) fn line(&self, epoch: u64, what: Revoked) -> Revocation {
+        Revocation {
             at: self.point.now(),
             epoch,
             lifted: false,
             what,
-        }])
+        }
+    }
+
+    pub(crate) fn revoke(&self, epoch: u64, what: Revoked) -> usize {
+        self.point.revoke(&[self.line(epoch, what)]).unwrap()
     }
 
     /// The policy without one line.
@@ -320,4 +361,26 @@ fn ask(caller: &str, service: &str, path: &str, scope: &[&str], at: Timestamp) -
             ..Context::default()
         },
     }
+}
+
+/// A refusal and its record: pillar, code, and the receipt that leads there.
+pub(crate) fn refused(
+    setup: &Setup,
+    refusal: &Refusal,
+    pillar: Pillar,
+    code: Code,
+) -> Record<'static> {
+    assert_eq!(
+        (refusal.code.pillar(), refusal.code),
+        (pillar, code),
+        "{}",
+        refusal.reason
+    );
+    let record = setup.record(&refusal.receipt.unwrap());
+    assert_eq!(
+        (record.status, record.pillar, record.code),
+        (Status::Denied, Some(pillar), Some(code))
+    );
+    assert_eq!(record.reason.as_deref(), Some(refusal.reason.as_str()));
+    record
 }

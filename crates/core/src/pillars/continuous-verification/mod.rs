@@ -30,6 +30,8 @@ type Refusal = (Code, String);
 
 /// How far the wall clock may be from the server's.
 const SKEW: Duration = Duration::from_secs(5);
+/// How far the wall clock may step back: what was over would count again.
+const STEP_BACK: Duration = Duration::from_secs(1);
 
 /// The third check.
 pub(crate) fn prove(proof: IdentityProof) -> Result<ContinuousProof, Box<Denial>> {
@@ -89,6 +91,13 @@ fn fresh(case: &Case) -> Result<(), Refusal> {
             format!("the clock is {} ms from the server's", known.clock_skew_ms),
         ));
     }
+    if older(known.clock_stepped_back_ms, STEP_BACK) {
+        let back = known.clock_stepped_back_ms;
+        return Err((
+            Code::CLOCK_SKEW,
+            format!("the clock stepped back {back} ms"),
+        ));
+    }
     Ok(())
 }
 
@@ -110,7 +119,7 @@ fn certificate(case: &Case, certificate: &Certificate) -> Result<(), Refusal> {
     let revoked = revocations
         .certificate(&certificate.leaf)
         .or_else(|| revocations.issuer(&certificate.issuer))
-        .or_else(|| revocations.identity(&certificate.spiffe_id));
+        .or_else(|| revocations.workload(&certificate.spiffe_id));
     refuse(revoked, at, Code::CERTIFICATE_REVOKED, "certificate")
 }
 
@@ -133,7 +142,7 @@ fn token(case: &Case, claims: &Claims) -> Result<(), Refusal> {
     refuse(sid, at, Code::SESSION_REVOKED, "session")?;
     for actor in &claims.act {
         refuse(
-            revocations.identity(actor),
+            revocations.workload(actor),
             at,
             Code::CERTIFICATE_REVOKED,
             "a workload it came by",
@@ -146,11 +155,18 @@ fn session(case: &Case) -> Result<(), Refusal> {
     let Some(session) = &case.hop.evidence.session else {
         return Ok(());
     };
+    let revocations = &case.state.revocations;
     refuse(
-        case.state.revocations.session(&session.sid),
+        revocations.session(&session.sid),
         case.hop.at,
         Code::SESSION_REVOKED,
         "session",
+    )?;
+    refuse(
+        revocations.subject(&session.sub),
+        case.hop.at,
+        Code::SUBJECT_REVOKED,
+        "subject",
     )
 }
 
@@ -165,10 +181,12 @@ fn named(case: &Case, subject: &Subject) -> Result<(), Refusal> {
         return Ok(());
     }
     let id = crate::vocabulary::SpiffeId::of_identity(domain, name);
-    let revoked = revocations
-        .identity(&id)
-        .or_else(|| revocations.subject(id.as_str()));
-    refuse(revoked, case.hop.at, Code::SUBJECT_REVOKED, "subject")
+    refuse(
+        revocations.workload(&id),
+        case.hop.at,
+        Code::SUBJECT_REVOKED,
+        "subject",
+    )
 }
 
 fn refuse(

@@ -1,0 +1,136 @@
+//! Refusals on their way into the ledger.
+
+use crate::flood::Both;
+use crate::flood::Counted;
+use crate::point::EnforcementPoint;
+use crate::refusal::Refusal;
+use countersign_core::pillars::Denial;
+use countersign_core::record::Context;
+use countersign_core::record::Record;
+use countersign_core::record::Resource;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Timestamp;
+use countersign_ledger::spool::Promise;
+use countersign_ledger::spool::SpoolError;
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+impl EnforcementPoint {
+    /// Records a refusal: what proven callers are refused may use the ledger's reserve, what
+    /// strangers are refused has a quota of its own.
+    pub(crate) async fn refuse(&self, denial: &Denial, context: &Context<'_>) -> Refusal {
+        self.inner.refused.fetch_add(1, Ordering::Relaxed);
+        let appended = if denial.is_stranger() {
+            self.append_of_stranger(denial, context).await
+        } else {
+            self.append(denial, context).await.map(Some)
+        };
+        match appended {
+            Ok(promise) => Refusal {
+                code: denial.code(),
+                reason: denial.reason().to_owned(),
+                receipt: promise.map(|it| it.receipt()),
+                retry_after: None,
+            },
+            // Whoever is proven is told that the ledger failed.
+            Err(error) => self.unrecorded(&error),
+        }
+    }
+
+    async fn append(&self, denial: &Denial, context: &Context<'_>) -> Result<Promise, SpoolError> {
+        let record = denial.record(context).to_bytes();
+        match self.inner.spool.append_reserved(record).await {
+            Err(SpoolError::TooLarge { .. }) => {
+                let record = denial.reduced_record(context).to_bytes();
+                self.inner.spool.append_reserved(record).await
+            }
+            appended => appended,
+        }
+    }
+
+    /// A stranger is refused with or without a record.
+    async fn append_of_stranger(
+        &self,
+        denial: &Denial,
+        context: &Context<'_>,
+    ) -> Result<Option<Promise>, SpoolError> {
+        let (source, code) = (context.source_ip, denial.code());
+        let now = self.both();
+        let (keep, counts) = self.inner.flood.admit(source, code, now);
+        self.record_flood(counts);
+        if !keep {
+            return Ok(None);
+        }
+        let record = denial.record(context).to_bytes();
+        if !self.inner.flood.afford(record.len(), now.boot) {
+            self.inner.flood.count(source, code);
+            return Ok(None);
+        }
+        match self.inner.spool.append(record).await {
+            Ok(promise) => Ok(Some(promise)),
+            Err(error) => {
+                tracing::warn!(%error, "a stranger's refusal was not recorded");
+                self.inner.flood.count(source, code);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(crate) fn unrecorded(&self, error: &SpoolError) -> Refusal {
+        self.inner.unrecorded.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%error, "the ledger can't take a record");
+        Refusal {
+            code: Code::LEDGER_REFUSED,
+            reason: error.to_string(),
+            receipt: None,
+            retry_after: Some(Duration::from_secs(1)),
+        }
+    }
+
+    /// Writes counts one after the other, as far as the quota goes.
+    pub(crate) fn record_flood(&self, counts: Vec<Counted>) {
+        if counts.is_empty() {
+            return;
+        }
+        let inner = self.inner.clone();
+        if !inner.flood.begin_writing() {
+            inner.flood.put_back(counts);
+            return;
+        }
+        self.inner.later(async move {
+            for count in counts {
+                let record = counted(&count);
+                let affordable = inner.flood.afford(record.len(), inner.clock.boot());
+                if !affordable || inner.spool.append(record).await.is_err() {
+                    inner.flood.put_back([count]);
+                }
+            }
+            inner.flood.end_writing();
+        });
+    }
+
+    pub(crate) fn both(&self) -> Both {
+        Both {
+            boot: self.inner.clock.boot(),
+            wall: self.inner.clock.now(),
+        }
+    }
+}
+
+fn counted(count: &Counted) -> Vec<u8> {
+    let at = Timestamp::from_secs(count.second);
+    let resource = Resource {
+        id: Cow::Borrowed("listeners"),
+        service: Cow::Borrowed("gateway"),
+    };
+    let mut record = Record::event("authn.refusals.counted", at, "anonymous", resource);
+    record.code = Some(count.code);
+    record.pillar = Some(count.code.pillar());
+    record.source_ip = Some(count.source);
+    record.metadata.insert(
+        Cow::Borrowed("refusals"),
+        Cow::Owned(count.refusals.to_string()),
+    );
+    record.to_bytes()
+}
