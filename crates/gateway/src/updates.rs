@@ -46,6 +46,20 @@ enum SnapshotError {
     Compile(#[from] countersign_core::snapshot::CompileError),
 }
 
+/// What to do with the stream of updates.
+enum Next {
+    /// Read on.
+    Go,
+    /// Ask from what is known: something was missing.
+    Again,
+}
+
+impl Next {
+    const fn is_again(&self) -> bool {
+        matches!(self, Self::Again)
+    }
+}
+
 /// How long to wait before asking again where the stream of updates ended.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -61,7 +75,9 @@ pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
         drop(state);
         let mut updates = control.updates(known);
         while let Some(update) = updates.next().await {
-            sinks.apply(update);
+            if sinks.apply(update).is_again() {
+                break;
+            }
         }
         tracing::warn!("the control plane is away");
         tokio::time::sleep(AGAIN).await;
@@ -69,13 +85,19 @@ pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
 }
 
 impl Sinks {
-    fn apply(&self, update: Update) {
+    fn apply(&self, update: Update) -> Next {
         match update {
-            Update::Heartbeat(heartbeat) => self.point.heartbeat(heartbeat.time),
-            Update::Revocations(lines) => {
-                let ended = self.point.revoke(&lines);
-                tracing::info!(lines = lines.len(), ended, "revoked");
+            Update::Heartbeat(heart) => {
+                self.point
+                    .heartbeat(heart.epoch, &heart.revision, heart.time);
             }
+            Update::Revocations(lines) => match self.point.revoke(&lines) {
+                Ok(ended) => tracing::info!(lines = lines.len(), ended, "revoked"),
+                Err(gap) => {
+                    tracing::error!(%gap, "asking for the revocation log again");
+                    return Next::Again;
+                }
+            },
             Update::Snapshot(signed) => match self.snapshot(&signed) {
                 Ok(ended) => tracing::info!(ended, "another policy is in force"),
                 Err(error) => tracing::error!(%error, "a snapshot was refused"),
@@ -83,6 +105,7 @@ impl Sinks {
             Update::Keys(document) => self.keys(&document),
             Update::Roots(pem) => self.roots(&pem),
         }
+        Next::Go
     }
 
     fn snapshot(&self, signed: &SignedSnapshot) -> Result<usize, SnapshotError> {

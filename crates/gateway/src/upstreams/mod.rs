@@ -230,11 +230,14 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
         Err(_elapsed) => return Err(failed(&admitted, Failure::TimedOut)),
     };
     let method = request.method().clone();
+    let revocations = point.state().revocations;
     let sent = async {
+        let pool = &upstream.pool;
         if websocket.is_some() {
-            upstream.pool.upgrade(request, deadline).await
+            pool.upgrade(request, deadline, &revocations).await
         } else {
-            upstream.pool.send(request, deadline, point.now()).await
+            pool.send(request, deadline, point.now(), &revocations)
+                .await
         }
     };
     let answer = tokio::select! {
@@ -243,7 +246,11 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
         sent = tokio::time::timeout_at(deadline, sent) => sent,
     };
     match answer {
-        Ok(Ok(answer)) => {
+        Ok(Ok(mut answer)) => {
+            let switched = hyper::upgrade::on(&mut answer);
+            // hyper keeps the upstream's reason phrase here and would write it to the caller, past
+            // all that is looked for in fields and bodies.
+            answer.extensions_mut().clear();
             if let Some(injected) = leak
                 .as_ref()
                 .filter(|_| answer.status() == StatusCode::UNAUTHORIZED)
@@ -259,7 +266,7 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
                     leak,
                     longest,
                     method,
-                    websocket,
+                    websocket: websocket.map(|caller| (caller, switched)),
                 },
             )
         }
@@ -345,7 +352,8 @@ struct Passing {
     leak: Option<Injected>,
     longest: Instant,
     method: Method,
-    websocket: Option<OnUpgrade>,
+    /// The caller's half and the upstream's.
+    websocket: Option<(OnUpgrade, OnUpgrade)>,
 }
 
 fn pass_on(
@@ -387,6 +395,12 @@ fn pass_on(
     let status = answer.status();
     admitted.answered(status.as_u16());
     let events = is_event_stream(answer.headers());
+    if events {
+        admitted.mark_stream();
+    }
+    if events {
+        admitted.mark_stream();
+    }
     let watch = Watch {
         events: events && !answer.headers().contains_key(header::CONTENT_LENGTH),
         leak: leak.and_then(|Injected { needle, alarm }| {
@@ -406,24 +420,25 @@ fn pass_on(
 fn switch(
     admitted: &Admitted,
     mut answer: Response<Incoming>,
-    websocket: Option<OnUpgrade>,
+    websocket: Option<(OnUpgrade, OnUpgrade)>,
     deadline: Instant,
 ) -> Result<Response<Body>, Stop> {
     let websocket = websocket.filter(|_| {
         let protocol = answer.headers().get(header::UPGRADE);
         protocol.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"))
     });
-    let Some(caller) = websocket else {
+    let Some((caller, upstream)) = websocket else {
         return Err(failed(admitted, Failure::Upstream));
     };
-    let upstream = hyper::upgrade::on(&mut answer);
     headers::from_upstream(answer.headers_mut());
     service::undress(answer.headers_mut());
     let fields = answer.headers_mut();
     fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     receipt(admitted, fields);
+    admitted.mark_stream();
     admitted.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+    admitted.mark_stream();
     tokio::spawn(tunnel::run(caller, upstream, admitted.clone(), deadline));
     Ok(answer.map(|_| body::empty()))
 }

@@ -1,4 +1,5 @@
 use crate::body::Body;
+use countersign_core::snapshot::Revocations;
 use countersign_core::vocabulary::Timestamp;
 use countersign_net::ConnectError;
 use countersign_net::Connector;
@@ -28,8 +29,8 @@ use tokio::time::Instant;
 /// The connections to one upstream.
 ///
 /// A connection carries a request only while what it was opened with still holds: our leaf is the
-/// one we show now, the peer's has not ended, its root is trusted. So a pool never outlives our
-/// identity, the peer's or the trust bundle.
+/// one we show now, the peer's has not ended and is not revoked, its root is trusted. So a pool
+/// never outlives our identity, the peer's or the trust bundle.
 pub(crate) struct Pool {
     authority: String,
     dialer: Dialer,
@@ -57,6 +58,8 @@ pub(crate) enum SendError {
     Tls(#[from] ConnectError),
     #[error("the exchange broke")]
     Http(#[from] hyper::Error),
+    #[error("the upstream's certificate is revoked")]
+    Revoked,
     #[error("the request has no usable target")]
     Target,
 }
@@ -106,8 +109,9 @@ impl Pool {
         mut request: Request<Body>,
         deadline: Instant,
         now: Timestamp,
+        revocations: &Revocations,
     ) -> Result<Response<Incoming>, SendError> {
-        while let Some(open) = self.take(now) {
+        while let Some(open) = self.take(now, revocations) {
             match self.exchange(open, request).await {
                 Ok(response) => return Ok(response),
                 Err(Unsent::Again(unsent)) => request = *unsent,
@@ -115,6 +119,7 @@ impl Pool {
             }
         }
         let open = self.open(deadline).await?;
+        not_revoked(open.connection.as_ref(), revocations)?;
         self.finish(self.exchange(open, request).await)
     }
 
@@ -123,12 +128,14 @@ impl Pool {
         &self,
         request: Request<Body>,
         deadline: Instant,
+        revocations: &Revocations,
     ) -> Result<Response<Incoming>, SendError> {
         let stream = self.dialer.connect(&self.target, deadline).await?;
         let open = match &self.tls {
             None => start_h1(stream, None).await?,
             Some(tls) => {
                 let (stream, connection) = tls.http1.connect(stream, &tls.name, deadline).await?;
+                not_revoked(Some(&connection), revocations)?;
                 start_h1(stream, Some(connection)).await?
             }
         };
@@ -146,13 +153,14 @@ impl Pool {
         })
     }
 
-    fn take(&self, now: Timestamp) -> Option<Open> {
+    fn take(&self, now: Timestamp, revocations: &Revocations) -> Option<Open> {
         let usable = |open: &Open| {
             let closed = match &open.sender {
                 Sender::H1(sender) => sender.is_closed(),
                 Sender::H2(sender) => sender.is_closed(),
             };
-            !closed && self.still_good(open, now)
+            let revoked = not_revoked(open.connection.as_ref(), revocations).is_err();
+            !closed && !revoked && self.still_good(open, now)
         };
         let mut shared = self.shared.lock();
         match shared.as_ref().filter(|open| usable(open)) {
@@ -318,6 +326,23 @@ where
 fn ended(outcome: Result<(), hyper::Error>) {
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection to an upstream ended");
+    }
+}
+
+/// A handshake knows nothing of revocations, and a connection that is kept knows less every minute.
+fn not_revoked(
+    connection: Option<&countersign_net::Connection>,
+    revocations: &Revocations,
+) -> Result<(), SendError> {
+    let revoked = connection.and_then(|it| it.peer.as_ref()).and_then(|peer| {
+        let leaf = revocations.certificate(&peer.leaf);
+        leaf.or_else(|| revocations.issuer(&peer.issuer))
+            .or_else(|| revocations.workload(&peer.spiffe_id))
+    });
+    if revoked.is_some() {
+        Err(SendError::Revoked)
+    } else {
+        Ok(())
     }
 }
 

@@ -109,12 +109,14 @@ async fn a_person_signs_in_and_gets_through() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
     }
     assert_eq!(*cast.control.drawn.lock(), 1, "the token was drawn once");
-    cast.point.revoke(&[Revocation {
-        at: Timestamp::from_secs(1),
-        epoch: 1,
-        lifted: false,
-        what: Revoked::Token("unrelated".to_owned()),
-    }]);
+    cast.point
+        .revoke(&[Revocation {
+            at: Timestamp::from_secs(1),
+            epoch: 1,
+            lifted: false,
+            what: Revoked::Token("unrelated".to_owned()),
+        }])
+        .unwrap();
     let mut client = cast.dial_web(false).await;
     let headers = [("host", host.as_str()), ("cookie", &session)];
     assert_eq!(
@@ -126,6 +128,24 @@ async fn a_person_signs_in_and_gets_through() {
         2,
         "another epoch, another token"
     );
+}
+
+/// What an upstream was sent it may send back there, where no field or body is looked at.
+#[tokio::test]
+async fn the_reason_phrase_of_an_upstream_ends_here() {
+    let cast = Cast::new().await;
+    let host = cast.web_host();
+    let session = sign_in(&cast, "").await;
+    let mut client = cast.dial_web(false).await;
+    let headers = [("host", host.as_str()), ("cookie", &session)];
+    let answer = client
+        .start(request("GET", "/reason-leak", &headers, ""))
+        .await
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    assert!(cast.app.last().headers.contains_key("authorization"));
+    let phrase = answer.extensions().get::<hyper::ext::ReasonPhrase>();
+    assert_eq!(phrase, None);
 }
 
 #[tokio::test]
@@ -267,12 +287,14 @@ async fn sessions_end() {
     // Revoked, the cookie may live on; it opens nothing.
     let third = sign_in(&cast, "").await;
     let what = Revoked::Session(Digest::new([7; 32]));
-    cast.point.revoke(&[Revocation {
-        at: Timestamp::from_secs(1),
-        epoch: 1,
-        lifted: false,
-        what,
-    }]);
+    cast.point
+        .revoke(&[Revocation {
+            at: Timestamp::from_secs(1),
+            epoch: 1,
+            lifted: false,
+            what,
+        }])
+        .unwrap();
     let own = [("host", host.as_str()), ("cookie", third.as_str())];
     let answer = client.send(request("GET", "/x", &own, "")).await;
     cast.refused(&answer, Code::SESSION_REVOKED, &cast.app, 1)

@@ -16,5 +16,6 @@
 
 mod browser;
 mod mesh;
+mod policy;
 mod support;
 mod third_party;

@@ -364,7 +364,7 @@ async fn what_is_revoked_ends() {
         lifted: false,
         what: Revoked::Token(jti),
     };
-    assert_eq!(cast.point.revoke(&[line]), 4);
+    assert_eq!(cast.point.revoke(&[line]), Ok(4));
     for (path, client, response) in streams {
         let answer = Answer::read(response).await;
         let receipt = answer.header("countersign-receipt").to_owned();
@@ -383,6 +383,37 @@ async fn what_is_revoked_ends() {
     let answer = client.send(request("GET", "/v1/x", &headers, "")).await;
     cast.refused(&answer, Code::TOKEN_REVOKED, &cast.api, before)
         .await;
+}
+
+#[tokio::test]
+async fn a_revoked_upstream_is_not_called() {
+    let cast = Cast::new().await;
+    let front = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&front, "hms-api"));
+    let headers = [("host", "hms-api"), ("authorization", token.as_str())];
+    let mut client = cast.dial_mesh(&front, "hms-api", false).await;
+    let answer = client.send(request("GET", "/v1/x", &headers, "")).await;
+    assert_eq!(answer.status, 200);
+    let line = Revocation {
+        at: Timestamp::from_secs(1),
+        epoch: 1,
+        lifted: false,
+        what: Revoked::Identity(cast.pki.id("hms-api")),
+    };
+    assert_eq!(cast.point.revoke(&[line]), Ok(0));
+    // Neither on the connection that is kept, nor on a new one, nor for a WebSocket.
+    let socket = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let socket: Vec<_> = headers.into_iter().chain(socket).collect();
+    for headers in [&headers[..], &headers, &socket] {
+        let answer = client.send(request("GET", "/v1/x", headers, "")).await;
+        assert_eq!(answer.status, 502);
+    }
+    assert_eq!(cast.api.seen().len(), 1, "a revoked upstream was called");
 }
 
 #[tokio::test]
@@ -434,12 +465,14 @@ async fn a_websocket_is_a_stream_like_any_other() {
     socket.read_exact(&mut echoed).await.unwrap();
     assert_eq!(&echoed, b"\x81\x82\0\0\0\0hi");
     let what = Revoked::Subject("spiffe://local.dev.invalid/front".to_owned());
-    cast.point.revoke(&[Revocation {
-        at: Timestamp::from_secs(1),
-        epoch: 1,
-        lifted: false,
-        what,
-    }]);
+    cast.point
+        .revoke(&[Revocation {
+            at: Timestamp::from_secs(1),
+            epoch: 1,
+            lifted: false,
+            what,
+        }])
+        .unwrap();
     let mut rest = Vec::new();
     socket.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, [0x88, 0x02, 0x03, 0xf0], "close, 1008");

@@ -148,6 +148,10 @@ fn answer(
     if path.ends_with("/header-leak") {
         response = response.header("x-echo", format!("key is {key}"));
     }
+    if path.ends_with("/reason-leak") {
+        let reason = hyper::ext::ReasonPhrase::try_from(key.clone().into_bytes()).unwrap();
+        response = response.extension(reason);
+    }
     if path.ends_with("/redirect") {
         response = response
             .status(307)
