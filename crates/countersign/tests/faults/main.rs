@@ -1,0 +1,16 @@
+//! The program, from outside, while something fails: killed, revoked, out of disk, restarted.
+
+#![cfg(test)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the callers and the application of these tests are not ours"
+)]
+
+mod disk;
+mod door;
+mod kill;
+mod ledger;
+mod restart;
+mod revocation;
+mod site;
+mod upstream;
