@@ -23,6 +23,9 @@ pub(crate) fn start(globals: &Globals) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A standard error that takes no line, such as a file on a full disk, can't be told so:
+        // trying to panics, and would take down whoever has something to say.
+        .log_internal_errors(false)
         .with_ansi(
             super::ui::colour_allowed() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
         );
