@@ -5,11 +5,11 @@
 //!
 //! It walks the six pillars in one order. Each check consumes the proof of the one before it, and
 //! proofs can be made nowhere else, so a skipped or forged pillar does not compile. Example: for a
-//! stolen token, [`encryption`](crate::pillars::encryption) holds (the thief's own TLS is fine),
-//! then [`identity`](crate::pillars::identity) compares the certificate in the token's `cnf` with
+//! stolen token, [`encryption`] holds (the thief's own TLS is fine),
+//! then [`identity`] compares the certificate in the token's `cnf` with
 //! the one on the connection, differs, and the hop comes back as a [`Denial`] with `CSD216`.
 //!
-//! A verdict is not yet an admission. [`Pending`](crate::pillars::least_privilege::Pending) wants
+//! A verdict is not yet an admission. [`Pending`] wants
 //! the outcome of the reservations it names, then the record wants the spool's durable promise;
 //! only then is there an [`Admission`](crate::pillars::audit::Admission) that can be forwarded.
 

@@ -11,7 +11,7 @@ struct Place {
     patterns: &'static [Pattern],
     /// The crates that may write it.
     crates: &'static [&'static str],
-    /// Completes "<pattern>: ..".
+    /// Completes "`pattern`: ..".
     why: &'static str,
 }
 
