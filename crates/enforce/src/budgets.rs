@@ -1,4 +1,3 @@
-use crate::inner::Inner;
 use countersign_core::config::Window;
 use countersign_core::pillars::least_privilege::Demand;
 use countersign_core::pillars::least_privilege::Outcome;
@@ -95,7 +94,7 @@ impl Budgets {
 /// call ends.
 #[derive(Debug)]
 pub(crate) struct Reserved {
-    point: Arc<Inner>,
+    budgets: Arc<Budgets>,
     demands: Vec<Demand>,
     at: Timestamp,
 }
@@ -103,14 +102,14 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// Sets aside what is demanded, if all of it can be.
     pub(crate) fn new(
-        point: &Arc<Inner>,
+        budgets: &Arc<Budgets>,
         demands: &[Demand],
         at: Timestamp,
     ) -> (Self, Vec<Outcome>) {
-        let outcomes = point.budgets.reserve(demands, at);
+        let outcomes = budgets.reserve(demands, at);
         let granted = outcomes.iter().all(|outcome| outcome.granted);
         let reserved = Self {
-            point: point.clone(),
+            budgets: budgets.clone(),
             demands: if granted {
                 demands.to_vec()
             } else {
@@ -130,7 +129,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         for demand in &self.demands {
-            self.point.budgets.settle(demand, self.at, 0);
+            self.budgets.settle(demand, self.at, 0);
         }
     }
 }

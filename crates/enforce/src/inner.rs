@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) streams: Streams,
-    pub(crate) budgets: Budgets,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) view: ArcSwap<View>,
     pub(crate) wall: Wall,
     pub(crate) flood: Flood,

@@ -1,5 +1,4 @@
 use crate::admitted::Admitted;
-use crate::budgets::Budgets;
 use crate::budgets::EXACT;
 use crate::budgets::Reserved;
 use crate::clock::Clock;
@@ -103,7 +102,7 @@ impl EnforcementPoint {
                 wall: Wall::new(clock.now()),
                 clock,
                 streams: Streams::default(),
-                budgets: Budgets::default(),
+                budgets: Arc::default(),
                 view: ArcSwap::from_pointee(view),
                 flood: Flood::default(),
                 spool,
@@ -170,7 +169,7 @@ impl EnforcementPoint {
             Verdict::Deny(denial) => return Err(denial),
             Verdict::Allow(pending) => pending,
         };
-        let (reserved, outcomes) = Reserved::new(&self.inner, pending.demands(), now);
+        let (reserved, outcomes) = Reserved::new(&self.inner.budgets, pending.demands(), now);
         let proof = pending.complete(Reservation::new(outcomes))?;
         Ok((proof, reserved))
     }
