@@ -398,9 +398,6 @@ fn pass_on(
     if events {
         admitted.mark_stream();
     }
-    if events {
-        admitted.mark_stream();
-    }
     let watch = Watch {
         events: events && !answer.headers().contains_key(header::CONTENT_LENGTH),
         leak: leak.and_then(|Injected { needle, alarm }| {
@@ -438,7 +435,6 @@ fn switch(
     receipt(admitted, fields);
     admitted.mark_stream();
     admitted.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-    admitted.mark_stream();
     tokio::spawn(tunnel::run(caller, upstream, admitted.clone(), deadline));
     Ok(answer.map(|_| body::empty()))
 }
