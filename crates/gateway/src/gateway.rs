@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
+    again: JoinHandle<()>,
     addresses: Vec<(Name, SocketAddr)>,
     drain: Drain,
     updates: JoinHandle<()>,
@@ -96,10 +97,12 @@ impl Gateway {
             roots,
             snapshot_key: options.snapshot_key,
         };
+        let again = tokio::spawn(updates::decide_again(sinks.point.clone()));
         let updates = tokio::spawn(updates::follow(control, sinks));
         tracing::info!(gateway = %options.name, doors = ?addresses, "serving");
         let drain = listeners::serve(doors, &shared);
         Ok(Self {
+            again,
             addresses,
             drain,
             updates,
@@ -116,6 +119,7 @@ impl Gateway {
     pub async fn drain(self, limit: Duration) {
         self.drain.drain(limit).await;
         self.updates.abort();
+        self.again.abort();
     }
 }
 

@@ -13,8 +13,6 @@ use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
-use http_body_util::BodyExt;
-use http_body_util::Limited;
 use hyper::body::Incoming;
 
 /// The longest request to the issuer: a form with one token in it.
@@ -40,12 +38,14 @@ pub(crate) async fn issuer(
     if plane.control.issuer(ask(&[])).is_none() {
         return Ok(body);
     }
-    let Ok(body) = Limited::new(body, LONGEST).collect().await else {
-        let mut response = Response::new(body::empty());
-        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        return Err(Stop::Answered(Box::new(response)));
+    let bytes = match body::own(body, LONGEST).await {
+        Ok(bytes) => bytes,
+        Err(status) => {
+            let mut response = Response::new(body::empty());
+            *response.status_mut() = status;
+            return Err(Stop::Answered(Box::new(response)));
+        }
     };
-    let bytes = body.to_bytes();
     let response = match plane.control.issuer(ask(&bytes)) {
         Some(answer) => response(answer.await),
         None => Response::new(body::empty()),

@@ -12,7 +12,6 @@
 //!
 //! [`answer`] owns what every answer has and turns a [`Stop`] into a response; the phases use `?`.
 
-use crate::body;
 use crate::body::Body;
 use crate::body::Held;
 use crate::body::Rules;
@@ -42,7 +41,6 @@ use countersign_enforce::Ask;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
-use http::StatusCode;
 use http::header;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -66,7 +64,10 @@ pub(crate) async fn answer(
     connected: Arc<Connected>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let ids = Ids::of(&connected, request.headers());
+    let ids = match Ids::of(&connected, request.headers()) {
+        Ok(ids) => ids,
+        Err(error) => return Stop::from(error).response(),
+    };
     let outcome = phases(&shared, &connected, ids.clone(), request).await;
     let mut response = outcome.unwrap_or_else(Stop::response);
     if let Ok(id) = HeaderValue::from_str(&ids.request) {
@@ -174,14 +175,8 @@ impl Exchange<'_> {
         if stranger || facts.fault.is_some() {
             return Ok((Held::Streaming(body), facts));
         }
-        let held = Held::look(body, &self.parts.headers, self.rules(), &mut facts).await;
-        match held {
-            Ok(held) => Ok((held, facts)),
-            Err(error) => {
-                tracing::debug!(%error, request = self.ids.request, "the caller broke off");
-                Err(Stop::Answered(Box::new(timed_out())))
-            }
-        }
+        let held = Held::look(body, &self.parts.headers, self.rules(), &mut facts).await?;
+        Ok((held, facts))
     }
 
     /// The one question.
@@ -246,7 +241,7 @@ impl Exchange<'_> {
     fn rules(&self) -> Rules {
         let limits = self.limits();
         let mut rules = Rules {
-            idle: limits.idle,
+            time: limits.idle,
             limit: limits.body,
             model: false,
         };
@@ -299,13 +294,4 @@ impl Exchange<'_> {
             user_agent: agent.and_then(|it| it.to_str().ok()),
         }
     }
-}
-
-fn timed_out() -> Response<Body> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }

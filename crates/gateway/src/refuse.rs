@@ -2,6 +2,7 @@
 
 use crate::body;
 use crate::body::Body;
+use crate::request::NoRandomness;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Refusal;
 use countersign_net::problem::Format;
@@ -45,6 +46,18 @@ pub(crate) enum Failure {
     Upstream,
     /// The control plane is away: 503.
     Control,
+    /// The system has no randomness: 503.
+    Randomness,
+}
+
+impl From<NoRandomness> for Stop {
+    fn from(error: NoRandomness) -> Self {
+        tracing::error!(%error, "a request can't be served");
+        Self::Failed {
+            failure: Failure::Randomness,
+            receipt: None,
+        }
+    }
 }
 
 impl Stop {
@@ -101,6 +114,7 @@ fn failed(failure: Failure, receipt: Option<&str>) -> Response<Body> {
             StatusCode::SERVICE_UNAVAILABLE,
             "the control plane is not available",
         ),
+        Failure::Randomness => (StatusCode::SERVICE_UNAVAILABLE, "not available"),
     };
     let mut problem = serde_json::json!({
         "type": "about:blank",
@@ -118,7 +132,7 @@ fn failed(failure: Failure, receipt: Option<&str>) -> Response<Body> {
         HeaderValue::from_static("application/problem+json"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if failure == Failure::Control {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

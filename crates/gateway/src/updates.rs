@@ -63,6 +63,18 @@ impl Next {
 /// How long to wait before asking again where the stream of updates ended.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// How often open streams are decided again, whatever the control plane says or doesn't.
+const DECIDE_AGAIN: Duration = Duration::from_secs(30);
+
+/// Decides open streams again and again for as long as the gateway lives: time alone ends some.
+pub(crate) async fn decide_again(point: EnforcementPoint) {
+    loop {
+        tokio::time::sleep(DECIDE_AGAIN).await;
+        let ended = point.again();
+        tracing::debug!(ended, "open streams were decided again");
+    }
+}
+
 /// Follows the control plane for as long as the gateway lives.
 pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
     loop {

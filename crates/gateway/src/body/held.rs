@@ -1,5 +1,6 @@
 use super::Body;
 use super::BodyError;
+use crate::request::NoRandomness;
 use bytes::Bytes;
 use bytes::BytesMut;
 use countersign_core::hop::Facts;
@@ -32,8 +33,8 @@ pub(crate) struct Kept {
 /// What the rules ask of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// How long the caller may be silent.
-    pub(crate) idle: Duration,
+    /// How long the whole of it may take.
+    pub(crate) time: Duration,
     /// The most bytes.
     pub(crate) limit: u64,
     /// Whether a rule reads the model in it.
@@ -41,16 +42,17 @@ pub(crate) struct Rules {
 }
 
 impl Held {
-    /// Looks at a body as far as the rules need it, and notes what they need in `facts`.
+    /// Looks at a body as far as the rules need it, and notes what they need in `facts`: also that
+    /// its caller broke off, which is then decided and recorded like all that can't be read.
     ///
     /// # Errors
-    /// The caller broke off while it was being read.
+    /// [`NoRandomness`] for the commitment to it.
     pub(crate) async fn look(
         body: Incoming,
         headers: &HeaderMap,
         rules: Rules,
         facts: &mut Facts,
-    ) -> Result<Self, BodyError> {
+    ) -> Result<Self, NoRandomness> {
         if body.size_hint().lower() > rules.limit {
             fault(
                 facts,
@@ -76,30 +78,37 @@ impl Held {
             );
             return Ok(Self::Streaming(body));
         }
-        let Some(bytes) = collect(body, rules).await? else {
-            fault(
-                facts,
-                Code::BODY_TOO_LARGE,
-                format!("the body is over {} bytes", rules.limit),
-            );
-            return Ok(Self::whole(Bytes::new()));
+        let whole = tokio::time::timeout(rules.time, collect(body, rules.limit));
+        let bytes = match whole.await.unwrap_or(Err(BodyError::Idle)) {
+            Ok(bytes) => bytes,
+            Err(BodyError::TooLarge) => {
+                let detail = format!("the body is over {} bytes", rules.limit);
+                fault(facts, Code::BODY_TOO_LARGE, detail);
+                return Self::whole(Bytes::new());
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a caller broke off");
+                let detail = "the body came to no end".to_owned();
+                fault(facts, Code::BODY_UNREADABLE, detail);
+                return Self::whole(Bytes::new());
+            }
         };
         facts.body_bytes = Some(bytes.len() as u64);
         read(&bytes, facts);
-        Ok(Self::whole(bytes))
+        Self::whole(bytes)
     }
 
-    fn whole(bytes: Bytes) -> Self {
-        let salt = crate::request::random::<32>();
+    fn whole(bytes: Bytes) -> Result<Self, NoRandomness> {
+        let salt = crate::request::random::<32>()?;
         let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         digest.update(&salt);
         digest.update(&bytes);
         let mut commitment = [0; 32];
         commitment.copy_from_slice(digest.finish().as_ref());
-        Self::Whole(Kept {
+        Ok(Self::Whole(Kept {
             bytes,
             commitment: Digest::new(commitment),
-        })
+        }))
     }
 }
 
@@ -110,21 +119,18 @@ impl Kept {
     }
 }
 
-/// The whole body, or `None` if it is over the limit.
-async fn collect(mut body: Incoming, rules: Rules) -> Result<Option<Bytes>, BodyError> {
+/// The whole body, if it is not over the limit.
+async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, BodyError> {
     let mut bytes = BytesMut::new();
-    loop {
-        let frame = tokio::time::timeout(rules.idle, body.frame()).await;
-        let Some(frame) = frame.map_err(|_| BodyError::Idle)? else {
-            return Ok(Some(bytes.freeze()));
-        };
+    while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            if (bytes.len() + data.len()) as u64 > rules.limit {
-                return Ok(None);
+            if (bytes.len() + data.len()) as u64 > limit {
+                return Err(BodyError::TooLarge);
             }
             bytes.extend_from_slice(&data);
         }
     }
+    Ok(bytes.freeze())
 }
 
 /// Model and bounds of a call to a model (chat completions and responses alike).

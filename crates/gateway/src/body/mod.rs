@@ -17,10 +17,16 @@ pub(crate) use usage::Meter;
 
 use bytes::Bytes;
 use countersign_core::vocabulary::Code;
+use http::StatusCode;
 use http_body_util::BodyExt;
 use http_body_util::Empty;
 use http_body_util::Full;
+use http_body_util::Limited;
 use http_body_util::combinators::UnsyncBoxBody;
+use std::time::Duration;
+
+/// Time for a body that we read ourselves, all of it.
+const OWN: Duration = Duration::from_secs(10);
 
 /// A body in either direction.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -47,6 +53,23 @@ pub(crate) enum BodyError {
     /// The connection it comes from broke.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+}
+
+/// The body of a request to an endpoint of our own.
+///
+/// # Errors
+/// The status to answer with: 408 if it took too long, 413 if it is too long or broke off.
+pub(crate) async fn own<B>(body: B, longest: usize) -> Result<Bytes, StatusCode>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = Limited::new(body, longest).collect();
+    match tokio::time::timeout(OWN, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_elapsed) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
 }
 
 /// A whole body.

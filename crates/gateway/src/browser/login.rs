@@ -22,8 +22,6 @@ use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
-use http_body_util::BodyExt;
-use http_body_util::Limited;
 use hyper::body::Incoming;
 use maud::DOCTYPE;
 use maud::PreEscaped;
@@ -44,8 +42,8 @@ min-width:20rem;text-align:left}";
 
 /// The page. Each visit has a form token of its own, which also stands in a cookie that only this
 /// host can have set.
-pub(super) fn page(visit: &Visit<'_>) -> Response<Body> {
-    let token = hex::encode(random::<32>());
+pub(super) fn page(visit: &Visit<'_>) -> Result<Response<Body>, Stop> {
+    let token = hex::encode(random::<32>()?);
     let query = visit.wanted.query.as_deref().unwrap_or_default();
     let back = field(query.as_bytes(), "return").unwrap_or_default();
     let page = html! {
@@ -87,15 +85,15 @@ pub(super) fn page(visit: &Visit<'_>) -> Response<Body> {
     if let Some(cookie) = cookies::set(cookies::FORM, &token, "Strict") {
         headers.append(header::SET_COOKIE, cookie);
     }
-    response
+    Ok(response)
 }
 
 /// The form comes back.
 pub(super) async fn sign_in(visit: &Visit<'_>, body: Incoming) -> Result<Response<Body>, Stop> {
-    let Ok(form) = Limited::new(body, LONGEST).collect().await else {
-        return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE));
+    let form = match body::own(body, LONGEST).await {
+        Ok(form) => form,
+        Err(status) => return Ok(plain(status)),
     };
-    let form = form.to_bytes();
     let expected = cookies::value(&visit.parts.headers, cookies::FORM).unwrap_or_default();
     let given = field(&form, "form").unwrap_or_default();
     let equal =
@@ -108,7 +106,7 @@ pub(super) async fn sign_in(visit: &Visit<'_>, body: Incoming) -> Result<Respons
         return Ok(plain(StatusCode::UNPROCESSABLE_ENTITY));
     }
     // The session before this one ends: an id known before sign-in is worth nothing after it.
-    end_session(visit).await;
+    end_session(visit).await?;
     let request = SignIn {
         door: visit.connected.door.clone(),
         member,
@@ -132,7 +130,7 @@ pub(super) async fn sign_out(visit: &Visit<'_>) -> Result<Response<Body>, Stop> 
     if !from_here(visit) {
         return Err(cross_site(visit).await);
     }
-    end_session(visit).await;
+    end_session(visit).await?;
     let mut response = see_other(PATH);
     if let Some(cookie) = cookies::clear(cookies::SESSION) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -195,9 +193,11 @@ fn from_here(visit: &Visit<'_>) -> bool {
     same_origin(visit.parts, visit.wanted.host.as_ref()) == Some(true)
 }
 
-async fn end_session(visit: &Visit<'_>) {
+/// A session that may live on was not ended, whatever the reason: the caller is told, and keeps
+/// the cookie to try again with.
+async fn end_session(visit: &Visit<'_>) -> Result<(), Stop> {
     let Some(cookie) = cookies::value(&visit.parts.headers, cookies::SESSION) else {
-        return;
+        return Ok(());
     };
     visit.sessions.forget(cookie);
     let ended = visit
@@ -205,8 +205,15 @@ async fn end_session(visit: &Visit<'_>) {
         .control
         .sign_out(SecretString::from(cookie))
         .await;
-    if let Err(error) = ended {
-        tracing::debug!(%error, "no session to end");
+    match ended {
+        Ok(()) | Err(ControlError::NoSession) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "a session was not ended");
+            Err(Stop::Failed {
+                failure: Failure::Control,
+                receipt: None,
+            })
+        }
     }
 }
 

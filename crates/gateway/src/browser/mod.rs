@@ -54,7 +54,7 @@ pub(crate) async fn ours(visit: &Visit<'_>, body: Incoming) -> Result<Incoming, 
         return Ok(body);
     }
     let response = match (&visit.parts.method, path) {
-        (&Method::GET, login::PATH) if visit.login_here() => login::page(visit),
+        (&Method::GET, login::PATH) if visit.login_here() => login::page(visit)?,
         (&Method::POST, login::PATH) if visit.login_here() => login::sign_in(visit, body).await?,
         (&Method::POST, login::LOGOUT) => login::sign_out(visit).await?,
         _ => {

@@ -3,6 +3,11 @@ use aws_lc_rs::rand;
 use countersign_core::snapshot::DoorKind;
 use http::HeaderMap;
 
+/// The system has no random bytes to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system has no randomness")]
+pub(crate) struct NoRandomness;
+
 /// Names of one request, for records, upstreams and the caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
@@ -18,29 +23,37 @@ pub(crate) struct Ids {
 
 impl Ids {
     /// New ids. A workload's trace goes on; a browser's is started here, where trust starts.
-    pub(crate) fn of(connected: &Connected, headers: &HeaderMap) -> Self {
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub(crate) fn of(connected: &Connected, headers: &HeaderMap) -> Result<Self, NoRandomness> {
         let parent = match connected.kind {
             DoorKind::Mesh => parent(headers),
             DoorKind::Browser | DoorKind::Local => None,
         };
         let continued = parent.is_some();
-        let (trace, flags) =
-            parent.unwrap_or_else(|| (hex::encode(random::<16>()), "00".to_owned()));
-        let span = hex::encode(random::<8>());
-        Self {
-            request: uuid(random()),
+        let (trace, flags) = match parent {
+            Some(parent) => parent,
+            None => (hex::encode(random::<16>()?), "00".to_owned()),
+        };
+        let span = hex::encode(random::<8>()?);
+        Ok(Self {
+            request: uuid(random()?),
             traceparent: format!("00-{trace}-{span}-{flags}"),
             trace,
             continued,
-        }
+        })
     }
 }
 
-/// Random bytes; zeros only where the system has no randomness, and then nothing else works.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+/// Random bytes: what they are for can be guessed without, so there is no going on without.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
-    let _ = rand::fill(&mut bytes);
-    bytes
+    rand::fill(&mut bytes).map_err(|_unspecified| NoRandomness)?;
+    Ok(bytes)
 }
 
 fn uuid(mut bytes: [u8; 16]) -> String {
@@ -114,9 +127,9 @@ mod tests {
 
     #[test]
     fn a_request_id_is_a_random_uuid() {
-        let id = uuid(random());
+        let id = uuid(random().unwrap());
         assert_eq!(id.len(), 36);
         assert_eq!(id.as_bytes()[14], b'4');
-        assert_ne!(id, uuid(random()));
+        assert_ne!(id, uuid(random().unwrap()));
     }
 }

@@ -12,6 +12,7 @@ mod route;
 
 pub(crate) use host::Host;
 pub(crate) use ids::Ids;
+pub(crate) use ids::NoRandomness;
 pub(crate) use ids::random;
 pub(crate) use route::ISSUER;
 

@@ -103,7 +103,7 @@ fn sign(call: &Call<'_>) -> Option<String> {
         exp: now + assertion::MAX_LIFETIME,
         iat: now,
         iss: call.plane.svid.current().spiffe_id().clone(),
-        jti: hex::encode(random::<16>()),
+        jti: hex::encode(random::<16>().ok()?),
         method: hop.operation.verb.clone(),
         path: hop.operation.object.clone(),
         receipt: admission.receipt().to_string(),

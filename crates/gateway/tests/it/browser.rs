@@ -8,6 +8,7 @@ use countersign_core::snapshot::Revoked;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
+use std::sync::atomic::Ordering;
 
 const LOGIN: &str = "/.countersign/login";
 
@@ -277,6 +278,14 @@ async fn sessions_end() {
         client.send(request("GET", "/x", &own, "")).await.status,
         200
     );
+    // Nobody is told to be signed out who is not, and the cookie is kept to try again with.
+    cast.control.away.store(true, Ordering::SeqCst);
+    let out = client
+        .send(request("POST", "/.countersign/logout", &own, ""))
+        .await;
+    assert_eq!(out.status, 503);
+    assert!(!out.headers.contains_key("set-cookie"));
+    cast.control.away.store(false, Ordering::SeqCst);
     let out = client
         .send(request("POST", "/.countersign/logout", &own, ""))
         .await;

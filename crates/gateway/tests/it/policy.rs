@@ -6,7 +6,6 @@ use crate::support::request;
 use countersign_core::snapshot::Snapshot;
 use http_body_util::BodyExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 #[tokio::test]
 async fn streams_end_with_their_edge_and_requests_finish() {

@@ -5,6 +5,7 @@ use crate::support::Cast;
 use crate::support::Client;
 use crate::support::request;
 use countersign_core::vocabulary::Code;
+use http_body_util::BodyExt;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -158,7 +159,6 @@ async fn a_credential_that_comes_back_is_cut() {
 
 #[tokio::test]
 async fn no_part_of_a_returned_credential_passes() {
-    use http_body_util::BodyExt;
     let cast = Cast::new().await;
     let (mut client, token) = front(&cast, true).await;
     let headers = [("host", "openai"), ("authorization", token.as_str())];

@@ -34,6 +34,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -44,6 +45,8 @@ pub(crate) struct Plane {
     svid: Arc<SvidSource>,
     sessions: Mutex<HashMap<String, (String, Vec<String>)>>,
     signed_in: AtomicU32,
+    /// Sessions can't be ended now.
+    pub(crate) away: AtomicBool,
     pub(crate) drawn: Mutex<u32>,
     pub(crate) published: Mutex<Option<Value>>,
 }
@@ -56,6 +59,7 @@ impl Plane {
             svid,
             sessions: Mutex::default(),
             signed_in: AtomicU32::new(0),
+            away: AtomicBool::new(false),
             drawn: Mutex::default(),
             published: Mutex::default(),
         }
@@ -133,6 +137,10 @@ impl ControlPlane for Plane {
     }
 
     fn sign_out(&self, cookie: SecretString) -> BoxFuture<'_, Result<(), ControlError>> {
+        if self.away.load(Ordering::SeqCst) {
+            let error = ControlError::Unavailable("away".to_owned());
+            return async { Err(error) }.boxed();
+        }
         let found = self.sessions.lock().remove(cookie.expose_secret());
         async move { found.map(|_| ()).ok_or(ControlError::NoSession) }.boxed()
     }
