@@ -182,15 +182,18 @@ fn check_path(object: &str) -> Result<(), PatternError> {
     Ok(())
 }
 
+/// What divides the parts of a name.
+const DIVIDERS: [char; 2] = ['.', '/'];
+
 fn check_name(object: &str) -> Result<(), PatternError> {
     let fine = |part: &str| {
         part == "*"
             || !part.is_empty()
                 && part
                     .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/'))
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    if object.is_empty() || object.split('.').all(fine) {
+    if object.is_empty() || object.split(DIVIDERS).all(fine) {
         Ok(())
     } else {
         Err(PatternError::Name)
@@ -224,28 +227,50 @@ fn matches_path(pattern: &str, path: &str, fold: bool) -> bool {
 }
 
 fn matches_name(pattern: &str, name: &str) -> bool {
-    let mut wanted = pattern.split('.');
-    let mut given = name.split('.');
+    // What divides the parts is compared like the parts: `*` stands for no `gateway/edge`.
+    let mut wanted = parts(pattern);
+    let mut given = parts(name);
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return true,
-            (Some("*"), Some(part)) if !part.is_empty() => {}
+            (Some(("*", ends)), Some((part, end))) if !part.is_empty() && ends == end => {}
             (Some(want), Some(part)) if want == part => {}
             _ => return false,
         }
     }
 }
 
+/// The parts of a name, each with what ends it.
+fn parts(name: &str) -> impl Iterator<Item = (&str, &str)> {
+    name.split_inclusive(DIVIDERS)
+        .map(|part| part.split_at(part.trim_end_matches(DIVIDERS).len()))
+}
+
 fn overlap(one: &str, other: &str) -> bool {
-    let separator = if one.starts_with('/') { '/' } else { '.' };
-    let mut left = one.split(separator);
-    let mut right = other.split(separator);
+    if !one.starts_with('/') {
+        return overlap_names(one, other);
+    }
+    let mut left = one.split('/');
+    let mut right = other.split('/');
     loop {
         match (left.next(), right.next()) {
             (None, None) => return true,
             (Some("**"), Some(_)) | (Some(_), Some("**")) => return true,
             (Some("*"), Some(part)) | (Some(part), Some("*")) if !part.is_empty() => {}
             (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+fn overlap_names(one: &str, other: &str) -> bool {
+    let mut left = parts(one);
+    let mut right = parts(other);
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some((a, end)), Some((b, ends)))
+                if end == ends && (a == b || a == "*" || b == "*") => {}
             _ => return false,
         }
     }
@@ -325,6 +350,11 @@ mod tests {
         assert!(matches("publish reports.*", "publish reports.eu"));
         assert!(!matches("publish reports.*", "publish reports"));
         assert!(!matches("publish reports.*", "publish reports.eu.x"));
+        assert!(matches("issue *", "issue edge"));
+        assert!(!matches("issue *", "issue gateway/edge"));
+        assert!(matches("issue gateway/*", "issue gateway/edge"));
+        assert!(matches("issue gateway/edge", "issue gateway/edge"));
+        assert!(!matches("issue gateway/*", "issue gateway.edge"));
         assert!(matches("read mailer", "read mailer"));
         assert!(!matches("read mailer", "read mailer2"));
         assert!(matches("connect", "connect"));
@@ -342,6 +372,9 @@ mod tests {
         assert!(pattern("GET /a/**").overlaps(&pattern("GET /a/b/c")));
         assert!(!pattern("GET /a").overlaps(&pattern("POST /a")));
         assert!(!pattern("GET /a/b").overlaps(&pattern("GET /a/c")));
+        assert!(!pattern("issue *").covers(&pattern("issue gateway/*")));
+        assert!(!pattern("issue *").overlaps(&pattern("issue gateway/*")));
+        assert!(pattern("issue gateway/*").overlaps(&pattern("issue gateway/edge")));
     }
 
     #[test]

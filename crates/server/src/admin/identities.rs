@@ -30,7 +30,8 @@ pub struct IdentityEntry {
 }
 
 impl Operator {
-    /// Issues a certificate by hand. Decided as `issue NAME` of `issuer`.
+    /// Issues a certificate by hand. Decided as `issue NAME` of `issuer`, for a gateway as
+    /// `issue gateway/NAME`.
     ///
     /// # Errors
     /// [`AdminError::NotFound`] for a name the configuration does not have, and the others.
@@ -38,10 +39,12 @@ impl Operator {
         &self,
         request: &IssueIdentity,
     ) -> Result<IssuedIdentity, AdminError> {
-        let operation = Operation::named(
-            "issue",
-            countersign_core::vocabulary::clip(&request.name, 128),
-        );
+        let name = countersign_core::vocabulary::clip(&request.name, 128);
+        let operation = if request.gateway {
+            Operation::named("issue", &format!("gateway/{name}"))
+        } else {
+            Operation::named("issue", name)
+        };
         let admitted = self.ask("issuer", operation).await?;
         let issued = self.issue(request, admitted.admission().snapshot()).await;
         done(&admitted, issued)
@@ -59,13 +62,18 @@ impl Operator {
         done(&admitted, listed)
     }
 
-    /// Revokes, or takes a revocation back. Decided as `revoke KIND` of `issuer`; in force when
-    /// this returns.
+    /// Revokes, or takes a revocation back. Decided as `revoke KIND` or `revoke lift/KIND` of
+    /// `issuer`; in force when this returns.
     ///
     /// # Errors
     /// [`AdminError`].
     pub async fn revoke(&self, request: Revoke) -> Result<RevokedNow, AdminError> {
-        let operation = Operation::named("revoke", revocation::kind(&request.what));
+        let kind = revocation::kind(&request.what);
+        let operation = if request.lift {
+            Operation::named("revoke", &format!("lift/{kind}"))
+        } else {
+            Operation::named("revoke", kind)
+        };
         let admitted = self.ask("issuer", operation).await?;
         let Revoke { lift, what } = request;
         let revoked = self.desk.revoker.revoke(what, lift, &self.name()).await;

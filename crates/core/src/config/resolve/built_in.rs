@@ -21,12 +21,14 @@ pub(super) const RESERVED: [&str; 4] = [VAULT, "issuer", "audit", "console"];
 pub(super) const OWN: [&str; 3] = ["control", "admin", "operator"];
 
 /// Operations with what they need (nothing: the edge) and what is carved out of them.
-const OPERATIONS: [(&str, &str, &str, &str); 10] = [
+const OPERATIONS: [(&str, &str, &str, &str); 12] = [
     ("issuer", "token", "", ""),
     ("issuer", "revoke own", "", ""),
     ("issuer", "revoke *", "identity:revoke", "revoke own"),
+    ("issuer", "revoke lift/*", "identity:revoke", ""),
     ("issuer", "introspect", "token:introspect", ""),
     ("issuer", "issue *", "identity:issue", ""),
+    ("issuer", "issue gateway/*", "gateway:issue", ""),
     ("audit", "read explain", "decision:explain", ""),
     ("audit", "read *", "audit:read", "read explain"),
     ("audit", "read", "audit:read", ""),

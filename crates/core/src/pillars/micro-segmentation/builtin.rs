@@ -13,12 +13,14 @@ pub(crate) enum BuiltIn {
     Token,
     /// Revoke something of one's own.
     RevokeOwn,
-    /// Revoke somebody else's.
+    /// Revoke somebody else's, or take a revocation back (`lift/KIND`).
     Revoke,
     /// Ask about a token.
     Introspect,
-    /// Issue a certificate by hand.
+    /// Issue an identity's certificate by hand.
     IssueIdentity,
+    /// Issue a gateway's certificate by hand: who holds one speaks for every listener.
+    IssueGateway,
     /// Read a secret.
     ReadSecret,
     /// Write a secret.
@@ -44,6 +46,7 @@ impl BuiltIn {
                 (ISSUER, "revoke", "own") => Self::RevokeOwn,
                 (ISSUER, "revoke", _) => Self::Revoke,
                 (ISSUER, "introspect", _) => Self::Introspect,
+                (ISSUER, "issue", object) if object.starts_with("gateway/") => Self::IssueGateway,
                 (ISSUER, "issue", _) => Self::IssueIdentity,
                 (VAULT, "read", _) => Self::ReadSecret,
                 (VAULT, "write", _) => Self::WriteSecret,
@@ -62,6 +65,7 @@ impl BuiltIn {
         match self {
             Self::Revoke => Some("identity:revoke"),
             Self::IssueIdentity => Some("identity:issue"),
+            Self::IssueGateway => Some("gateway:issue"),
             Self::WriteSecret => Some("secret:write"),
             Self::ReadAudit => Some("audit:read"),
             Self::Explain => Some("decision:explain"),
