@@ -25,6 +25,7 @@ pub mod snapshots;
 pub mod store;
 pub mod updates;
 pub mod vault;
+mod whole;
 
 pub use server::Server;
 pub use server::ServerError;

@@ -4,6 +4,7 @@
 use crate::snapshots::SnapshotError;
 use crate::snapshots::Snapshots;
 use crate::updates::Updates;
+use crate::whole::whole;
 use countersign_core::config;
 use countersign_core::config::Diagnostic;
 use countersign_core::config::Sources;
@@ -16,7 +17,6 @@ use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
 use countersign_core::vocabulary::Digest;
 use countersign_enforce::EnforcementPoint;
-use countersign_wire::control::SignedSnapshot;
 use serde::Deserialize;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -67,11 +67,11 @@ pub enum ReloadError {
 }
 
 /// Puts configurations in force, one after the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reloader {
     point: EnforcementPoint,
+    reloading: Arc<tokio::sync::Mutex<()>>,
     snapshots: Arc<Snapshots>,
-    turn: tokio::sync::Mutex<()>,
     updates: Arc<Updates>,
 }
 
@@ -105,6 +105,16 @@ pub(crate) fn checked(bundle: Bundle) -> Result<Arc<Snapshot>, ReloadError> {
     Ok(snapshot)
 }
 
+/// The tests that one configuration had and the next has not, by name.
+pub(crate) fn removed_tests(before: &Snapshot, next: &Snapshot) -> Vec<String> {
+    let kept = |name: &str| next.config().tests.iter().any(|it| it.name == name);
+    let tests = before.config().tests.iter();
+    tests
+        .filter(|test| !kept(&test.name))
+        .map(|test| test.name.clone())
+        .collect()
+}
+
 fn prove(snapshot: &Arc<Snapshot>) -> Result<(), ReloadError> {
     let revocations = Arc::new(Revocations::default());
     let state = State {
@@ -135,13 +145,14 @@ impl Reloader {
     ) -> Self {
         Self {
             point,
+            reloading: Arc::default(),
             snapshots,
-            turn: tokio::sync::Mutex::default(),
             updates,
         }
     }
 
-    /// Puts these files in force. `actor` is for the record.
+    /// Puts these files in force, whole even if nobody waits for it any more. `actor` is for the
+    /// record.
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
@@ -151,7 +162,17 @@ impl Reloader {
         files: BTreeMap<String, String>,
         actor: &str,
     ) -> Result<Reloaded, ReloadError> {
-        let _turn = self.turn.lock().await;
+        let (reloader, actor) = (self.clone(), actor.to_owned());
+        whole(async move { reloader.replace(entry, files, &actor).await }).await
+    }
+
+    async fn replace(
+        &self,
+        entry: String,
+        files: BTreeMap<String, String>,
+        actor: &str,
+    ) -> Result<Reloaded, ReloadError> {
+        let _reloading = self.reloading.lock().await;
         let before = self.point.snapshot();
         let bundle = Bundle {
             entry,
@@ -163,41 +184,40 @@ impl Reloader {
         if old.trust_domain != new.trust_domain || old.environment != new.environment {
             return Err(ReloadError::OtherDomain);
         }
-        let revision = self.snapshots.keep(next.bundle())?;
-        let previous = *before.revision();
-        let now = self.point.now();
-        if revision != previous {
-            self.snapshots
-                .activate(Some(&previous), &revision, actor, now)
-                .await?;
-        }
-        let signed = self.signed().await?;
-        let ended = self.point.install(&next);
-        self.updates.policy(revision, signed);
-        let removed = old
-            .tests
-            .iter()
-            .filter(|test| new.tests.iter().all(|it| it.name != test.name));
+        let ended = self.commit(&next, actor).await?;
         let reloaded = Reloaded {
             ended: ended as u64,
-            previous,
-            revision,
+            previous: *before.revision(),
+            revision: *next.revision(),
             tests: new.tests.len() as u64,
-            tests_removed: removed.map(|test| test.name.clone()).collect(),
+            tests_removed: removed_tests(&before, &next),
         };
         self.record(&reloaded, actor).await;
         Ok(reloaded)
     }
 
-    /// Signed at the newest epoch, which a revocation may raise meanwhile.
-    async fn signed(&self) -> Result<SignedSnapshot, SnapshotError> {
-        loop {
-            let epoch = self.point.state().revocations.epoch();
-            match self.snapshots.sign(epoch).await {
-                Err(SnapshotError::Epoch(_)) if self.point.state().revocations.epoch() > epoch => {}
-                signed => return signed,
+    /// Signs it, makes it active, puts it in force, tells everybody. What can fail comes first.
+    async fn commit(&self, next: &Arc<Snapshot>, actor: &str) -> Result<usize, SnapshotError> {
+        let _turn = self.snapshots.turn().await;
+        let revision = self.snapshots.keep(next.bundle())?;
+        let epoch = self.point.state().revocations.epoch();
+        // What the store has is what counts: an attempt before this one may have got that far.
+        let active = self.snapshots.active().await?;
+        let signed = match active {
+            Some(active) if active.revision == revision => self.snapshots.sign(epoch).await?,
+            active => {
+                let expected = active.map(|active| active.revision);
+                let signed = self.snapshots.sign_as(epoch, expected, &revision).await?;
+                let now = self.point.now();
+                self.snapshots
+                    .activate(expected.as_ref(), &revision, actor, now)
+                    .await?;
+                signed
             }
-        }
+        };
+        let ended = self.point.install(next);
+        self.updates.policy(revision, signed);
+        Ok(ended)
     }
 
     async fn record(&self, reloaded: &Reloaded, actor: &str) {

@@ -8,6 +8,7 @@ use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::updates::Updates;
+use crate::whole::whole;
 use countersign_core::record::Record;
 use countersign_core::record::Resource;
 use countersign_core::snapshot::Revocation;
@@ -18,10 +19,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The one place where revocations are made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Revoker {
-    /// Lines are handed on in the order of the log.
-    order: tokio::sync::Mutex<()>,
     point: EnforcementPoint,
     snapshots: Arc<Snapshots>,
     store: Store,
@@ -36,7 +35,6 @@ impl Revoker {
         updates: Arc<Updates>,
     ) -> Self {
         Self {
-            order: tokio::sync::Mutex::default(),
             point,
             snapshots,
             store,
@@ -44,7 +42,8 @@ impl Revoker {
         }
     }
 
-    /// Revokes, or takes a revocation back. `actor` is for the record.
+    /// Revokes, or takes a revocation back, whole even if nobody waits for it any more. `actor`
+    /// is for the record.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was revoked.
@@ -54,12 +53,31 @@ impl Revoker {
         lift: bool,
         actor: &str,
     ) -> Result<RevokedNow, StoreError> {
-        let turn = self.order.lock().await;
+        let (revoker, actor) = (self.clone(), actor.to_owned());
+        whole(async move { revoker.append(what, lift, &actor).await }).await
+    }
+
+    async fn append(
+        &self,
+        what: Revoked,
+        lift: bool,
+        actor: &str,
+    ) -> Result<RevokedNow, StoreError> {
+        // Lines are handed on in the order of the log.
+        let turn = self.snapshots.turn().await;
         let revocation = self
             .store
             .append_revocation(&what, lift, self.point.now())
             .await?;
-        let ended = self.point.revoke(std::slice::from_ref(&revocation));
+        let ended = match self.point.revoke(std::slice::from_ref(&revocation)) {
+            Ok(ended) => ended,
+            Err(_gap) => {
+                // Whatever is missing here is in the store.
+                let missing = self.point.state().revocations.epoch();
+                let lines = self.store.revocations_after(missing).await?;
+                self.point.revoke(&lines).unwrap_or(0)
+            }
+        };
         self.updates.revoked(revocation.clone());
         self.sign_again(revocation.epoch).await;
         drop(turn);

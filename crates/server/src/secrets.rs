@@ -9,6 +9,7 @@ use crate::vault::SecretData;
 use crate::vault::Vault;
 use crate::vault::VaultError;
 use crate::vault::Written;
+use crate::whole::whole;
 use countersign_core::config::Secret;
 use countersign_core::config::SecretSource;
 use countersign_core::record::Record;
@@ -63,8 +64,8 @@ impl Secrets {
         self.sources.read(&secret.from, version).await
     }
 
-    /// Writes a version, and what the log needs to tell it from any other: never the value.
-    /// `actor` is for the record.
+    /// Writes a version, and what the log needs to tell it from any other: never the value. Both,
+    /// even if nobody waits for it any more. `actor` is for the record.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -72,32 +73,21 @@ impl Secrets {
         &self,
         name: &str,
         secret: &Secret,
-        data: &SecretData,
+        data: SecretData,
         cas: Option<u64>,
         actor: &str,
     ) -> Result<Written, WriteError> {
         let SecretSource::Store(path) = &secret.from else {
             return Err(WriteError::Elsewhere);
         };
-        let written = self.vault.put(path, data, cas, self.point.now()).await?;
-        let id = format!("vault/{name}");
-        let resource = Resource {
-            id: Cow::Owned(id),
-            service: Cow::Borrowed("vault"),
-        };
-        let mut record = Record::event("secret.version.write", written.created, actor, resource);
-        let metadata = [
-            ("ciphertext", written.ciphertext.to_string()),
-            ("path_commitment", written.path_commitment.to_string()),
-            ("version", written.version.to_string()),
-        ];
-        for (name, value) in metadata {
-            record
-                .metadata
-                .insert(Cow::Borrowed(name), Cow::Owned(value));
-        }
-        let _promise = self.point.record_event(&record).await?;
-        Ok(written)
+        let (path, id, actor) = (path.clone(), format!("vault/{name}"), actor.to_owned());
+        let (point, vault) = (self.point.clone(), self.vault.clone());
+        whole(async move {
+            let written = vault.put(&path, &data, cas, point.now()).await?;
+            record(&point, &written, &id, &actor).await?;
+            Ok(written)
+        })
+        .await
     }
 
     /// What the configuration names, without a value.
@@ -126,4 +116,28 @@ impl Secrets {
         }
         Ok(entries)
     }
+}
+
+async fn record(
+    point: &EnforcementPoint,
+    written: &Written,
+    id: &str,
+    actor: &str,
+) -> Result<(), SpoolError> {
+    let resource = Resource {
+        id: Cow::Borrowed(id),
+        service: Cow::Borrowed("vault"),
+    };
+    let mut record = Record::event("secret.version.write", written.created, actor, resource);
+    let metadata = [
+        ("ciphertext", written.ciphertext.to_string()),
+        ("path_commitment", written.path_commitment.to_string()),
+        ("version", written.version.to_string()),
+    ];
+    for (name, value) in metadata {
+        record
+            .metadata
+            .insert(Cow::Borrowed(name), Cow::Owned(value));
+    }
+    point.record_event(&record).await.map(|_| ())
 }

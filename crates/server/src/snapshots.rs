@@ -57,6 +57,7 @@ pub struct Snapshots {
     storage: Arc<dyn Storage>,
     store: Store,
     key: SnapshotKey,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Snapshots {
@@ -67,7 +68,14 @@ impl Snapshots {
             storage,
             store,
             key,
+            turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Held while a policy or a revocation is put in force, so that everybody is told of both in
+    /// one order, and nothing is signed that is active and not yet in force.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// The public key that verifies signed snapshots, 32 bytes (Ed25519).
@@ -139,12 +147,25 @@ impl Snapshots {
     /// [`SnapshotError::Epoch`] for an epoch below one that was signed before.
     pub async fn sign(&self, epoch: u64) -> Result<SignedSnapshot, SnapshotError> {
         let active = self.store.active().await?.ok_or(SnapshotError::Inactive)?;
-        let bundle = self.read(&active.revision)?.bytes();
+        self.sign_as(epoch, active.predecessor, &active.revision)
+            .await
+    }
+
+    /// Signs a kept revision, about to be active in place of `predecessor`, at this epoch.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Unknown`] if it is not kept, and those of [`Self::sign`].
+    pub(crate) async fn sign_as(
+        &self,
+        epoch: u64,
+        predecessor: Option<Digest>,
+        revision: &Digest,
+    ) -> Result<SignedSnapshot, SnapshotError> {
+        let bundle = self.read(revision)?.bytes();
         if !self.store.raise(EPOCH, epoch).await? {
             return Err(SnapshotError::Epoch(epoch));
         }
-        let predecessor = active.predecessor;
-        let message = signed_message(epoch, predecessor.as_ref(), &active.revision);
+        let message = signed_message(epoch, predecessor.as_ref(), revision);
         Ok(SignedSnapshot {
             bundle: String::from_utf8_lossy(&bundle).into_owned(),
             epoch,

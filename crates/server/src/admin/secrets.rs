@@ -67,7 +67,7 @@ impl Operator {
         let written = self
             .desk
             .secrets
-            .write(name, configured, &data, None, &actor)
+            .write(name, configured, data, None, &actor)
             .await?;
         Ok(SecretEntry {
             name: name.to_owned(),

@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -104,8 +105,7 @@ fn prepare(path: &Path) -> io::Result<()> {
     {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(folder)?;
-        // A folder that was there may be anybody's to enter; this one is not.
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        check_folder(folder)?;
     }
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
@@ -113,6 +113,20 @@ fn prepare(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// A folder that was there is taken as it is or not at all: to close one that others may enter
+/// could take it from them, and whoever is in it already stays.
+fn check_folder(folder: &Path) -> io::Result<()> {
+    let found = std::fs::symlink_metadata(folder)?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    if found.is_dir() && ours && found.mode() & 0o777 == 0o700 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "its folder is not one that only the server's user may enter (mode 0700)",
+    ))
 }
 
 async fn connection(desk: Arc<Desk>, stream: UnixStream, mut stop: watch::Receiver<bool>) {

@@ -4,6 +4,7 @@
 //! each question is decided on the gateway's own certificate and recorded here, so that a gateway
 //! that stays silent is contradicted.
 
+mod assertion_keys;
 mod local;
 
 pub use local::LocalPlane;
@@ -13,6 +14,7 @@ use crate::audit::Audit;
 use crate::audit::AuditError;
 use crate::issuer::DrawError;
 use crate::issuer::Issuer;
+use crate::revocation::Revoker;
 use crate::secrets::Secrets;
 use crate::sessions::Person;
 use crate::sessions::SessionError;
@@ -27,6 +29,7 @@ use countersign_core::record::Context;
 use countersign_core::record::Ending;
 use countersign_core::record::Record;
 use countersign_core::record::Resource;
+use countersign_core::snapshot::Revoked;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
@@ -35,7 +38,6 @@ use countersign_enforce::Ask;
 use countersign_enforce::EnforcementPoint;
 use countersign_enforce::Refusal;
 use countersign_ledger::log::LogError;
-use countersign_net::KeySet;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::InjectedSecret;
@@ -49,7 +51,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 use serde_json::Value;
-use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ pub struct Plane {
     pub(crate) audit: Arc<Audit>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) point: EnforcementPoint,
+    pub(crate) revoker: Arc<Revoker>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
@@ -82,6 +84,7 @@ impl Plane {
         known: Known,
     ) -> Result<BoxStream<'static, Update>, ControlError> {
         let admitted = self.connect(asking, "updates", None).await?;
+        admitted.mark_stream();
         admitted.answered(200);
         let cut = admitted.cut().clone();
         let ended = async move {
@@ -101,8 +104,10 @@ impl Plane {
         request: SignIn,
     ) -> Result<SignedIn, ControlError> {
         let snapshot = self.point.snapshot();
+        // Who is offered where is for gateways to hear, not for those who are refused.
+        let known = gateway(&asking.evidence).is_some();
         let person = Person::offered(&snapshot, &request.door, &request.member);
-        let fault = person.is_none().then(|| RequestFault {
+        let fault = (known && person.is_none()).then(|| RequestFault {
             code: Code::IDENTITY_UNKNOWN,
             detail: "nobody of that name is offered at this door".to_owned(),
         });
@@ -135,10 +140,19 @@ impl Plane {
         cookie: &SecretString,
     ) -> Result<(), ControlError> {
         let admitted = self.connect(asking, "sign-out", None).await?;
-        self.sessions
-            .sign_out(cookie, self.point.now())
-            .await
-            .map_err(unavailable)?;
+        let now = self.point.now();
+        match self.sessions.find(cookie, now).await {
+            Err(SessionError::None) => {}
+            Err(error) => return Err(unavailable(error)),
+            Ok(session) => {
+                // Tokens drawn from it are out, and streams opened with them: revoking ends all.
+                let what = Revoked::Session(session.sid);
+                let revoked = self.revoker.revoke(what, false, &session.sub).await;
+                revoked.map_err(unavailable)?;
+                let ended = self.sessions.sign_out(cookie, now).await;
+                ended.map_err(unavailable)?;
+            }
+        }
         done(&admitted);
         Ok(())
     }
@@ -148,34 +162,49 @@ impl Plane {
         mut asking: Asking<'_>,
         request: SessionTokenRequest,
     ) -> Result<SessionToken, ControlError> {
-        let live = self.sessions.find(&request.cookie, self.point.now()).await;
-        let session = match live {
-            Err(SessionError::None) => return Err(ControlError::NoSession),
-            other => other.map_err(unavailable)?,
+        // Nobody but a gateway is told apart by what its cookie is worth.
+        let holder = asking.evidence.certificate().map(|it| it.leaf);
+        let holder = gateway(&asking.evidence).and(holder);
+        let session = match holder {
+            Some(_) => self.live(&request).await?,
+            None => None,
         };
-        let holder = asking
-            .evidence
-            .certificate()
-            .map(|certificate| certificate.leaf);
-        let (Some(holder), true) = (holder, session.door == request.door) else {
-            return Err(ControlError::NoSession);
+        let fault = match (holder, &session) {
+            (Some(holder), Some(session)) => {
+                asking.evidence.session = Some(Session {
+                    ends: session.ends,
+                    groups: session.groups.clone(),
+                    holder,
+                    sid: session.sid,
+                    sub: session.sub.clone(),
+                });
+                None
+            }
+            (Some(_), None) => Some(RequestFault {
+                code: Code::SESSION_ABSENT,
+                detail: "no live session of this door".to_owned(),
+            }),
+            (None, _) => Some(RequestFault {
+                code: Code::SUBJECT_MISMATCH,
+                detail: "only gateways hold sessions".to_owned(),
+            }),
         };
-        asking.evidence.session = Some(Session {
-            ends: session.ends,
-            groups: session.groups.clone(),
-            holder,
-            sid: session.sid,
-            sub: session.sub.clone(),
-        });
         let Asking { context, evidence } = asking;
-        let drawn = self
-            .issuer
-            .draw(evidence, &request.door, &request.service, context)
-            .await;
+        let facts = Facts {
+            fault,
+            requested_door: Some(request.door.clone()),
+            requested_service: Some(request.service.as_str().to_owned()),
+            ..Facts::default()
+        };
+        let drawn = self.issuer.draw(evidence, facts, context).await;
         let drawn = drawn.map_err(|error| match error {
+            DrawError::Refused(refusal) if refusal.code == Code::SESSION_ABSENT => {
+                ControlError::NoSession
+            }
             DrawError::Refused(refusal) => refused(&refusal),
             DrawError::Signing(error) => unavailable(error),
         })?;
+        let session = session.ok_or(ControlError::NoSession)?;
         Ok(SessionToken {
             groups: session.groups,
             session_ends: session.ends,
@@ -183,6 +212,18 @@ impl Plane {
             sub: session.sub,
             token: drawn.token,
         })
+    }
+
+    /// The live session of a cookie at the door it is of.
+    async fn live(
+        &self,
+        request: &SessionTokenRequest,
+    ) -> Result<Option<crate::store::Session>, ControlError> {
+        match self.sessions.find(&request.cookie, self.point.now()).await {
+            Err(SessionError::None) => Ok(None),
+            Err(error) => Err(unavailable(error)),
+            Ok(session) => Ok(Some(session).filter(|it| it.door == request.door)),
+        }
     }
 
     pub(crate) async fn credential(
@@ -209,43 +250,35 @@ impl Plane {
     pub(crate) async fn publish_key(
         &self,
         asking: Asking<'_>,
-        mut jwk: Value,
+        jwk: Value,
     ) -> Result<(), ControlError> {
         let gateway = gateway(&asking.evidence);
-        let owner = asking
-            .evidence
-            .certificate()
-            .map(|it| it.spiffe_id.to_string());
-        if let (Some(members), Some(owner)) = (jwk.as_object_mut(), owner) {
-            members.insert("spiffe_id".to_owned(), owner.into());
-        }
-        let set = KeySet::from_jwks(json!({ "keys": [&jwk] }).to_string().as_bytes(), 1);
-        let usable = set.is_ok_and(|set| set.kids().count() == 1);
-        let fault = (!usable).then(|| RequestFault {
-            code: Code::BODY_UNREADABLE,
-            detail: "not one public key".to_owned(),
-        });
+        let owner = asking.evidence.certificate().map(|it| &it.spiffe_id);
+        let key = owner.and_then(|owner| assertion_keys::own(&jwk, owner));
+        let fault = match (&gateway, &key) {
+            (Some(gateway), Some(key)) if self.is_taken(gateway, key).await? => {
+                Some(RequestFault {
+                    code: Code::SUBJECT_MISMATCH,
+                    detail: "the key is another gateway's".to_owned(),
+                })
+            }
+            (_, Some(_)) => None,
+            (_, None) => Some(RequestFault {
+                code: Code::BODY_UNREADABLE,
+                detail: "not one public ed25519 key under its thumbprint".to_owned(),
+            }),
+        };
         let admitted = self.connect(asking, "key", fault).await?;
-        let Some(gateway) = gateway else {
+        let (Some(gateway), Some(key)) = (gateway, key) else {
             return Err(ControlError::NoSession);
         };
-        let kept = self
-            .store
-            .put_gateway_key(&gateway, &jwk, self.point.now())
-            .await;
-        kept.map_err(unavailable)?;
+        let now = self.point.now();
+        let kept = self.store.put_gateway_key(&gateway, &key, now).await;
+        if !kept.map_err(unavailable)? {
+            return Err(unavailable("the key is another gateway's"));
+        }
         self.load_assertion_keys().await?;
         done(&admitted);
-        Ok(())
-    }
-
-    /// Puts the kept keys of all enforcement points in force.
-    pub(crate) async fn load_assertion_keys(&self) -> Result<(), ControlError> {
-        let keys = self.store.gateway_keys().await.map_err(unavailable)?;
-        let keys: Vec<Value> = keys.into_iter().map(|(_, jwk)| jwk).collect();
-        let document = json!({ "keys": keys }).to_string();
-        let set = KeySet::from_jwks(document.as_bytes(), 1).map_err(unavailable)?;
-        self.issuer.assertion_keys(set);
         Ok(())
     }
 
@@ -273,6 +306,19 @@ impl Plane {
             })?;
         done(&admitted);
         Ok(next)
+    }
+
+    /// Whether a connection is a gateway's whose certificate is not revoked: worth listening to
+    /// before it is decided what it may.
+    pub(crate) fn is_trusted(&self, evidence: &Evidence) -> bool {
+        let state = self.point.state();
+        let certificate = evidence
+            .certificate()
+            .filter(|_| gateway(evidence).is_some());
+        certificate.is_some_and(|it| {
+            state.revocations.certificate(&it.leaf).is_none()
+                && state.revocations.workload(&it.spiffe_id).is_none()
+        })
     }
 
     /// A question that can't be read.

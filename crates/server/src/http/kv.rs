@@ -178,7 +178,7 @@ impl Front {
         let written = self
             .plane
             .secrets
-            .write(name, secret, &data, cas, actor)
+            .write(name, secret, data, cas, actor)
             .await;
         let written = written.map_err(|error| unwritten(&error))?;
         Ok(metadata(written.version, Some(written.created)))

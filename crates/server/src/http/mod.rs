@@ -74,7 +74,8 @@ struct Peer {
 
 const CONNECTIONS: usize = 10_000;
 const STREAMS: u32 = 100;
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A connection that proves nothing has its place for so long.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEADER_TIME: Duration = Duration::from_secs(10);
 const HEADER_BYTES: u32 = 32 * 1024;
 const PING: Duration = Duration::from_secs(20);
@@ -99,9 +100,9 @@ impl Front {
         let mut connections = JoinSet::new();
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let (accepted, slot) = tokio::select! {
+            let accepted = tokio::select! {
                 () = stopped(&mut stop) => break,
-                accepted = accept(&listener, &slots) => accepted,
+                accepted = listener.accept() => accepted,
             };
             while connections.try_join_next().is_some() {}
             let (stream, address) = match accepted {
@@ -112,6 +113,12 @@ impl Front {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
+            };
+            // Beyond the cap nobody waits in the kernel's queue for a place: it is closed at once.
+            let Ok(slot) = slots.clone().try_acquire_owned() else {
+                tracing::warn!(%address, "too many connections");
+                drop(stream);
+                continue;
             };
             let (front, stop) = (self.clone(), stop.clone());
             connections.spawn(async move {
@@ -343,18 +350,6 @@ impl Call<'_> {
 /// Done when the server is told to stop, or is gone.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (
-    std::io::Result<(TcpStream, SocketAddr)>,
-    Option<tokio::sync::OwnedSemaphorePermit>,
-) {
-    // The semaphore is never closed, so there is always a permit sooner or later.
-    let slot = slots.clone().acquire_owned().await.ok();
-    (listener.accept().await, slot)
 }
 
 /// The trace id of a W3C `traceparent`.

@@ -111,7 +111,7 @@ fn is_active(claims: &Claims, state: &State, now: Timestamp) -> bool {
     let workload = subject
         .iter()
         .chain(&claims.act)
-        .any(|id| revoked.identity(id).is_some());
+        .any(|id| revoked.workload(id).is_some());
     now < Timestamp::from_secs(claims.exp)
         && claims
             .nbf

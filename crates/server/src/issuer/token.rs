@@ -98,19 +98,13 @@ impl Issuer {
     }
 
     /// A token for a service behind a browser door, bound to the certificate of the gateway that
-    /// shows the session. `evidence` holds both.
+    /// shows the session. `evidence` holds both, `facts` what is asked for.
     pub(crate) async fn draw(
         &self,
         evidence: Evidence,
-        door: &Name,
-        service: &Name,
+        facts: Facts,
         context: Context<'_>,
     ) -> Result<Drawn, DrawError> {
-        let facts = Facts {
-            requested_door: Some(door.clone()),
-            requested_service: Some(service.as_str().to_owned()),
-            ..Facts::default()
-        };
         let ask = Ask {
             door: Name::control(),
             service: SERVICE.to_owned(),

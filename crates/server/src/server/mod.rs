@@ -76,6 +76,9 @@ pub struct ServerOptions {
 /// Why a server can't be opened or started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// The kept revocation log has a gap: something was taken out of it.
+    #[error("the kept revocation log is not whole: {0}")]
+    Revocations(countersign_core::snapshot::RevocationGap),
     /// The data folder can't be made or read.
     #[error("can't use the data folder `{path}`")]
     Folder {

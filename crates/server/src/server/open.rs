@@ -30,6 +30,8 @@ use crate::updates::Beginning;
 use crate::updates::Updates;
 use crate::vault::Vault;
 use countersign_core::config::Config;
+use countersign_core::record::Record;
+use countersign_core::record::Resource;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::TrustDomain;
@@ -46,10 +48,15 @@ use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::admin::Endpoints;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Who changes the configuration by starting with another.
+const STARTER: &str = "start";
 
 /// What is on disk, opened.
 struct Kept {
@@ -76,7 +83,6 @@ pub(super) async fn open(
         ..options.bundle.clone()
     };
     let snapshot = reload::checked(bundle)?;
-    activate(&kept, &snapshot, &*clock).await?;
     let spooling = SpoolOptions {
         commit: config.audit.commit,
         ..SpoolOptions::default()
@@ -93,7 +99,8 @@ pub(super) async fn open(
         kept.store.clone(),
     );
     let audit = Arc::new(audit.await?);
-    let point = EnforcementPoint::new(spool, snapshot, clock);
+    let point = EnforcementPoint::new(spool, snapshot.clone(), clock);
+    activate(&kept, &snapshot, &point).await?;
     assemble(options, kept, audit, point).await
 }
 
@@ -139,16 +146,39 @@ async fn kept(data: &Path, domain: &TrustDomain, clock: &dyn Clock) -> Result<Ke
     })
 }
 
-/// Starting with another file is a change like a reload; that it can be is up to who starts it.
-async fn activate(kept: &Kept, snapshot: &Snapshot, clock: &dyn Clock) -> Result<(), ServerError> {
+/// Starting with another file is a change like a reload; that it can be is up to who starts it,
+/// and that it was is in the log before it is in force.
+async fn activate(
+    kept: &Kept,
+    snapshot: &Snapshot,
+    point: &EnforcementPoint,
+) -> Result<(), ServerError> {
     let revision = kept.snapshots.keep(snapshot.bundle())?;
     let active = kept.snapshots.active().await?.map(|active| active.revision);
-    if active != Some(revision) {
-        let actor = "start";
-        kept.snapshots
-            .activate(active.as_ref(), &revision, actor, clock.now())
-            .await?;
+    if active == Some(revision) {
+        return Ok(());
     }
+    if let Some(previous) = active {
+        let before = kept.snapshots.read(&previous).map(reload::compile);
+        let removed = match before {
+            Ok(Ok(before)) => reload::removed_tests(&before, snapshot).join("; "),
+            _ => "unknown: the configuration before can't be read any more".to_owned(),
+        };
+        let resource = Resource {
+            id: Cow::Borrowed("configuration"),
+            service: Cow::Borrowed("console"),
+        };
+        let mut record = Record::event("config.change", point.now(), STARTER, resource);
+        record.metadata = BTreeMap::from([
+            (Cow::Borrowed("previous"), Cow::Owned(previous.to_string())),
+            (Cow::Borrowed("revision"), Cow::Owned(revision.to_string())),
+            (Cow::Borrowed("tests_removed"), Cow::Owned(removed)),
+        ]);
+        let _promise = point.record_event(&record).await?;
+    }
+    kept.snapshots
+        .activate(active.as_ref(), &revision, STARTER, point.now())
+        .await?;
     Ok(())
 }
 
@@ -209,12 +239,13 @@ async fn doors(
         audit: audit.clone(),
         issuer: Arc::new(issuer(kept, point, revoker.clone())),
         point: point.clone(),
+        revoker: revoker.clone(),
         secrets: secrets.clone(),
         sessions: Sessions::new(kept.store.clone()),
         store: kept.store.clone(),
         updates: updates.clone(),
     };
-    let loaded = plane.load_assertion_keys().await;
+    let loaded = plane.open_assertion_keys().await;
     loaded.map_err(ServerError::AssertionKeys)?;
     let domain = point.snapshot().config().trust_domain.clone();
     let desk = Desk {
@@ -240,7 +271,9 @@ async fn doors(
 /// Puts the kept revocations in force, and begins to tell of them and of everything else.
 async fn updates(kept: &Kept, point: &EnforcementPoint) -> Result<Updates, ServerError> {
     let revocations = kept.store.revocations_after(0).await?;
-    point.revoke(&revocations);
+    point
+        .revoke(&revocations)
+        .map_err(ServerError::Revocations)?;
     Ok(Updates::new(Beginning {
         at: point.now(),
         keys: kept.token_keys.jwks(),

@@ -28,7 +28,10 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, parts: &Arc<Parts>, stop: &watch::R
     tasks.spawn(async move { audit.run(async move { stopped(&mut end).await }).await });
     tasks.spawn(repeat(each(HEARTBEAT), async |parts| {
         let now = parts.point.now();
-        parts.point.heartbeat(now);
+        // The server's own point has what the server has.
+        let state = parts.point.state();
+        let (epoch, revision) = (state.revocations.epoch(), *state.snapshot.revision());
+        parts.point.heartbeat(epoch, &revision, now);
         parts.updates.beat(now);
     }));
     tasks.spawn(repeat(each(AGAIN), async |parts| {

@@ -59,7 +59,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps the public key (JWK) with which a gateway signs its assertions.
+    /// Keeps the public key (JWK) with which a gateway signs its assertions. Says whether it did:
+    /// a key that another gateway has is not kept.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -68,9 +69,12 @@ impl Store {
         gateway: &Name,
         jwk: &serde_json::Value,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO gateway_keys (gateway, jwk, at) VALUES (?1, ?2, ?3)
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO gateway_keys (gateway, jwk, at)
+             SELECT ?1, ?2, ?3 WHERE NOT EXISTS (
+                 SELECT 1 FROM gateway_keys WHERE gateway <> ?1 AND json_valid(jwk)
+                     AND json_extract(jwk, '$.kid') = json_extract(?2, '$.kid'))
              ON CONFLICT (gateway) DO UPDATE SET jwk = ?2, at = ?3",
         )
         .bind(gateway.as_str())
@@ -78,24 +82,20 @@ impl Store {
         .bind(at.as_micros())
         .execute(&self.write)
         .await?;
-        Ok(())
+        Ok(done.rows_affected() > 0)
     }
 
-    /// The public keys (JWK) of all gateways.
+    /// The gateways' names and public keys (JWK) as they are kept: whether they are usable is for
+    /// the reader to find out, one by one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn gateway_keys(&self) -> Result<Vec<(Name, serde_json::Value)>, StoreError> {
+    pub async fn gateway_keys(&self) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query("SELECT gateway, jwk FROM gateway_keys ORDER BY gateway")
             .fetch_all(&self.read)
             .await?;
-        let read = |row: &SqliteRow| {
-            let gateway = Name::new(&columns::text(row, "gateway")?)
-                .map_err(|_| StoreError::Unreadable("gateway"))?;
-            let jwk = serde_json::from_str(&columns::text(row, "jwk")?)
-                .map_err(|_| StoreError::Unreadable("jwk"))?;
-            Ok((gateway, jwk))
-        };
+        let read =
+            |row: &SqliteRow| Ok((columns::text(row, "gateway")?, columns::text(row, "jwk")?));
         rows.iter().map(read).collect()
     }
 }

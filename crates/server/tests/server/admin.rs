@@ -273,3 +273,85 @@ async fn another_user_is_refused() {
     let record = world.record(receipt).await.unwrap();
     assert_eq!(record["hop"]["evidence"]["peer"]["local"]["uid"], 65534);
 }
+
+/// A production-like operator: no edge but those written down.
+async fn operated(folder: &std::path::Path) -> countersign_server::Server {
+    let ours = format!(
+        "  ops: {{ attest: {{ unix: {{ user: {} }} }} }}\n",
+        crate::support::user()
+    );
+    let may = "  operators: { members: [ops], may: [\"identity:issue\", \"gateway:issue\", \"identity:revoke\"] }\n";
+    let edges = "  ops -> issuer: [issue *, revoke *]\n";
+    let config = CONFIG
+        .replace(
+            "  hms-api:      {}\n",
+            &format!("  hms-api:      {{}}\n{ours}"),
+        )
+        .replace("roles:\n", &format!("roles:\n{may}"))
+        .replace("edges:\n", &format!("edges:\n{edges}"));
+    let mut options = crate::support::options(folder, &config);
+    options.bundle.dev_operator = None;
+    let clock = std::sync::Arc::new(countersign_enforce::SystemClock);
+    countersign_server::Server::open(options, clock)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn issuing_for_gateways_and_lifting_take_edges_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = operated(folder.path()).await;
+    let operator = server.operator().unwrap();
+    let issue = async |gateway| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let csr = params.serialize_request(&key).unwrap().pem().unwrap();
+        let name = "hms-api".to_owned();
+        operator
+            .issue_identity(&countersign_wire::admin::IssueIdentity { csr, gateway, name })
+            .await
+    };
+    let refused = |error| match error {
+        countersign_server::admin::AdminError::Refused(refusal) => refusal.code,
+        other => panic!("{other}"),
+    };
+    issue(false).await.unwrap();
+    assert_eq!(refused(issue(true).await.unwrap_err()), Code::NO_EDGE);
+    let revoke = async |lift| {
+        let what = Revoked::Token("t".to_owned());
+        operator
+            .revoke(countersign_wire::admin::Revoke { lift, what })
+            .await
+    };
+    revoke(false).await.unwrap();
+    assert_eq!(refused(revoke(true).await.unwrap_err()), Code::NO_EDGE);
+    let revoked = server.point().state();
+    assert!(
+        revoked.revocations.token("t").is_some(),
+        "nothing was lifted"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_that_others_may_enter_is_neither_used_nor_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = folder.path().join("admin");
+    std::fs::create_dir(&admin).unwrap();
+    let mode = |mode| std::fs::set_permissions(&admin, std::fs::Permissions::from_mode(mode));
+    mode(0o755).unwrap();
+    let options = crate::support::options(folder.path(), CONFIG);
+    let clock = std::sync::Arc::new(countersign_enforce::SystemClock);
+    let server = countersign_server::Server::open(options, clock)
+        .await
+        .unwrap();
+    let refused = server.start().await.unwrap_err();
+    assert!(
+        matches!(refused, countersign_server::ServerError::Socket(_)),
+        "{refused}"
+    );
+    let left = std::fs::metadata(&admin).unwrap().permissions().mode();
+    assert_eq!(left & 0o777, 0o755);
+    mode(0o700).unwrap();
+    server.start().await.unwrap();
+    server.stop().await;
+}

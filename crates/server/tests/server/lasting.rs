@@ -190,3 +190,101 @@ async fn what_was_spent_stays_spent() {
     let third = spend(&world, &api, 1).await;
     assert_eq!(third["reservations"][0]["spent"], json!(2_000), "{third}");
 }
+
+#[tokio::test]
+async fn a_start_with_another_file_is_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Server::open(options(folder.path(), CONFIG), Arc::new(SystemClock)).await;
+    let first = first.unwrap();
+    let previous = first.point().snapshot().revision().to_string();
+    first.stop().await;
+    drop(first);
+    let without = CONFIG
+        .lines()
+        .filter(|line| !line.contains("the worker has no vault"));
+    let config = without.collect::<Vec<_>>().join("\n");
+    let again = Server::open(options(folder.path(), &config), Arc::new(SystemClock)).await;
+    let again = again.unwrap();
+    again.audit().advance().await.unwrap();
+    let search = countersign_server::store::Search {
+        kind: Some("event".to_owned()),
+        ..Default::default()
+    };
+    let found = again.audit().search(&search).await.unwrap();
+    let changes = found
+        .iter()
+        .map(|it| &it.record)
+        .filter(|it| it["event_type"] == "config.change");
+    let changes: Vec<_> = changes.collect();
+    assert_eq!(changes.len(), 1, "the first start changed nothing");
+    assert_eq!(changes[0]["principal"]["id"], "start");
+    let metadata = &changes[0]["metadata"];
+    let revision = again.point().snapshot().revision().to_string();
+    assert_eq!(metadata["previous"], previous);
+    assert_eq!(metadata["revision"], revision);
+    assert_eq!(metadata["tests_removed"], "the worker has no vault");
+}
+
+#[tokio::test]
+async fn a_bad_key_of_one_gateway_stops_nobody() {
+    let world = World::new().await;
+    let plane = world.plane().await;
+    let key = countersign_net::SigningKey::generate(countersign_net::KeyAlgorithm::EdDsa).unwrap();
+    let mut set = countersign_net::KeySet::empty(1);
+    set.add(&key);
+    let jwk = set.to_jwks()["keys"][0].clone();
+    plane.publish_key(jwk.clone()).await.unwrap();
+    world.server.stop().await;
+    drop(plane);
+    let World {
+        folder,
+        server,
+        operator,
+        ..
+    } = world;
+    drop((server, operator));
+    let store = folder.path().join("data/store.db");
+    let store = countersign_server::store::Store::open(&store)
+        .await
+        .unwrap();
+    let now = countersign_core::vocabulary::Timestamp::from_secs(1);
+    let name = |text| countersign_core::vocabulary::Name::new(text).unwrap();
+    for (gateway, bad) in [
+        ("empty", json!({})),
+        (
+            "private",
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": "p", "d": "AA", "x": "AA" }),
+        ),
+        (
+            "point",
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": "q", "x": "AA" }),
+        ),
+    ] {
+        assert!(
+            store
+                .put_gateway_key(&name(gateway), &bad, now)
+                .await
+                .unwrap()
+        );
+    }
+    let stolen = store.put_gateway_key(&name("thief"), &jwk, now).await;
+    assert!(!stolen.unwrap(), "the key has its owner");
+    store.close().await;
+
+    let world = World::in_folder(folder).await;
+    let api = world.workload("hms-api").await;
+    let published = api.get("/.well-known/countersign-assertion-keys").await;
+    let published = crate::support::document(&published);
+    assert_eq!(published["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(published["keys"][0]["kid"], key.kid());
+    world.server.audit().advance().await.unwrap();
+    let search = countersign_server::store::Search {
+        kind: Some("event".to_owned()),
+        ..Default::default()
+    };
+    let found = world.server.audit().search(&search).await.unwrap();
+    let skipped = found
+        .iter()
+        .filter(|it| it.record["event_type"] == "gateway.key.skip");
+    assert_eq!(skipped.count(), 3);
+}

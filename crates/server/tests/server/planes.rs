@@ -171,6 +171,79 @@ async fn an_assertion_key_is_its_gateways() {
 }
 
 #[tokio::test]
+async fn a_gateway_publishes_its_own_key_under_its_own_name() {
+    let world = World::new().await;
+    let plane = world.plane().await;
+    let jwk = |algorithm| {
+        let mut set = KeySet::empty(1);
+        set.add(&SigningKey::generate(algorithm).unwrap());
+        set.to_jwks()["keys"][0].clone()
+    };
+    let key = jwk(KeyAlgorithm::EdDsa);
+    let mut renamed = jwk(KeyAlgorithm::EdDsa);
+    renamed["kid"] = key["kid"].clone();
+    let refusal = async |jwk: &Value| match plane.publish_key(jwk.clone()).await {
+        Err(ControlError::Refused { code, .. }) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(&renamed).await, Code::BODY_UNREADABLE);
+    assert_eq!(
+        refusal(&jwk(KeyAlgorithm::Es256)).await,
+        Code::BODY_UNREADABLE
+    );
+    plane.publish_key(key.clone()).await.unwrap();
+    plane.publish_key(key.clone()).await.unwrap();
+    let gateway = world.gateway("gw2").await;
+    let copied = ask(&gateway, "key", &json!({ "jwk": key })).await;
+    world.refused(&copied, Code::SUBJECT_MISMATCH).await;
+    let mut decorated = jwk(KeyAlgorithm::EdDsa);
+    decorated["x5u"] = "https://elsewhere.example".into();
+    let published = ask(&gateway, "key", &json!({ "jwk": decorated })).await;
+    assert_eq!(published.status(), 200);
+    let keys = document(&gateway.get("/.well-known/countersign-assertion-keys").await);
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
+    assert!(!keys.to_string().contains("x5u"), "written anew: {keys}");
+}
+
+#[tokio::test]
+async fn a_workload_learns_nothing_about_sessions() {
+    let world = World::new().await;
+    let (api, gateway) = (world.workload("hms-api").await, world.gateway("gw2").await);
+    let sign_in = json!({ "door": "web", "member": "user:dev/alice" });
+    let cookie = document(&ask(&gateway, "sign-in", &sign_in).await)["cookie"].clone();
+    for cookie in [cookie, "x".repeat(43).into()] {
+        let draw = json!({ "cookie": cookie, "door": "web", "service": "frontend" });
+        let refused = ask(&api, "session-token", &draw).await;
+        world.refused(&refused, Code::SUBJECT_MISMATCH).await;
+    }
+    let absent = json!({ "cookie": "x".repeat(43), "door": "web", "service": "frontend" });
+    assert_eq!(ask(&gateway, "session-token", &absent).await.status(), 409);
+    world.server.audit().advance().await.unwrap();
+    let search = countersign_server::store::Search {
+        code: Some(Code::SESSION_ABSENT.to_string()),
+        ..Default::default()
+    };
+    let records = world.server.audit().search(&search).await.unwrap();
+    assert_eq!(records.len(), 1, "decided and recorded");
+}
+
+#[tokio::test]
+async fn a_large_body_is_read_for_gateways_only() {
+    let world = World::new().await;
+    let (api, gateway) = (world.workload("hms-api").await, world.gateway("gw2").await);
+    let large = json!({ "first": 0, "leaves": ["x".repeat(128 * 1024)], "node": "hms-api" });
+    let refused = ask(&api, "records", &large).await;
+    let receipt = world.refused(&refused, Code::TOKEN_ABSENT).await;
+    let record = world.record(receipt).await.unwrap();
+    assert_eq!(
+        record["hop"]["facts"]["fault"]["code"],
+        Code::BODY_UNREADABLE.to_string()
+    );
+    let heard = ask(&gateway, "records", &large).await;
+    world.refused(&heard, Code::SUBJECT_MISMATCH).await;
+}
+
+#[tokio::test]
 async fn an_injected_secret_is_read_as_the_gateway() {
     let world = World::new().await;
     world.put("model", "sk-model").await;

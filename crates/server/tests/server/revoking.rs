@@ -30,8 +30,9 @@ async fn each_kind_ends_the_next_read_and_can_be_lifted() {
     let kinds = [
         (Revoked::Token(jti), Code::TOKEN_REVOKED),
         (
+            // A workload that is revoked as a subject is revoked as whatever it comes as.
             Revoked::Subject(id.as_str().to_owned()),
-            Code::SUBJECT_REVOKED,
+            Code::CERTIFICATE_REVOKED,
         ),
         (
             Revoked::Certificate(api.svid.current().leaf()),
@@ -165,6 +166,46 @@ async fn sessions_and_people_end_everywhere() {
     assert_eq!(draw(again).await.unwrap_err(), ControlError::NoSession);
     let unknown = secrecy::SecretString::from("x".repeat(43));
     assert_eq!(draw(unknown).await.unwrap_err(), ControlError::NoSession);
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_tokens_that_are_out() {
+    let world = World::new().await;
+    let plane = world.plane().await;
+    let frontend = world.workload("frontend").await;
+    let (door, service) = (Name::new("web").unwrap(), Name::new("frontend").unwrap());
+    let request = SignIn {
+        door: door.clone(),
+        member: "user:dev/alice".to_owned(),
+        source_ip: None,
+    };
+    let cookie = plane.sign_in(request).await.unwrap().cookie;
+    let draw = SessionTokenRequest {
+        cookie: cookie.clone(),
+        door,
+        service,
+    };
+    let drawn = plane.session_token(draw).await.unwrap();
+    let token = text(&drawn.token);
+    access_token(&frontend.exchange(&token, "hms-api", "").await);
+    plane.sign_out(cookie.clone()).await.unwrap();
+    assert!(
+        world
+            .server
+            .point()
+            .state()
+            .revocations
+            .session(&drawn.sid)
+            .is_some()
+    );
+    let exchange = frontend.exchange(&token, "hms-api", "").await;
+    world.refused(&exchange, Code::SESSION_REVOKED).await;
+    plane.sign_out(cookie).await.unwrap();
+    assert_eq!(
+        world.server.point().state().revocations.epoch(),
+        1,
+        "once is enough"
+    );
 }
 
 #[tokio::test]

@@ -133,7 +133,10 @@ impl World {
 
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.0.fetch_add(by.as_secs(), Ordering::SeqCst);
-        self.server.point().heartbeat(self.clock.now());
+        let point = self.server.point();
+        let state = point.state();
+        let (epoch, revision) = (state.revocations.epoch(), state.snapshot.revision());
+        point.heartbeat(epoch, revision, self.clock.now());
     }
 
     pub(crate) fn roots(&self) -> Arc<Roots> {
