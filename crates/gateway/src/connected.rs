@@ -1,3 +1,4 @@
+use crate::listeners::Place;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;
@@ -5,6 +6,7 @@ use countersign_core::snapshot::DoorKind;
 use countersign_core::vocabulary::Name;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What is known of a connection for all requests on it; computed once.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(crate) struct Connected {
     pub(crate) door: Name,
     /// What callers must prove there.
     pub(crate) kind: DoorKind,
+    /// Its place at the listener.
+    pub(crate) place: Arc<Place>,
     /// The address at the other end.
     pub(crate) source: SocketAddr,
     /// The server name of the handshake.

@@ -2,11 +2,13 @@ use super::BodyError;
 use super::leak::Needle;
 use super::leak::Scan;
 use super::usage::Meter;
+use crate::listeners::Place;
 use crate::request::headers;
 use bytes::Bytes;
 use countersign_core::record::Ending;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Admitted;
+use countersign_enforce::Cut;
 use countersign_net::problem::Format;
 use countersign_net::problem::Problem;
 use http_body::Body;
@@ -16,8 +18,11 @@ use hyper::body::Incoming;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
@@ -26,6 +31,8 @@ use tokio::time::Sleep;
 pub(crate) struct Downlink {
     admitted: Admitted,
     deadline: Pin<Box<Sleep>>,
+    /// Dropped with this; see [`guard`].
+    _here: oneshot::Sender<()>,
     inner: Incoming,
     state: Progress,
     watch: Watch,
@@ -41,6 +48,9 @@ pub(crate) struct Watch {
     pub(crate) meter: Option<Meter>,
 }
 
+/// Time for the end of a hop to reach a caller who reads.
+const GRACE: Duration = Duration::from_secs(1);
+
 enum Progress {
     Flowing(Option<Scan>),
     /// What was held back has gone; these trailers are left.
@@ -51,13 +61,15 @@ enum Progress {
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Downlink {
-    /// Passes on `inner` until `deadline`.
+    /// Passes on `inner` until `deadline`, to the connection with this `place`.
     pub(crate) fn new(
         inner: Incoming,
         admitted: Admitted,
         deadline: Instant,
         watch: Watch,
+        place: Arc<Place>,
     ) -> Self {
+        let here = guard(admitted.cut().clone(), deadline, place);
         let scan = watch
             .leak
             .as_ref()
@@ -67,6 +79,7 @@ impl Downlink {
         let mut downlink = Self {
             admitted,
             deadline,
+            _here: here,
             inner,
             state,
             watch,
@@ -181,6 +194,26 @@ impl Downlink {
         }
         self.admitted.ended(Ending::Done);
     }
+}
+
+/// A caller who stops reading is not asked for, so neither is the body, and nobody looks whether
+/// its hop has ended. Where that is so a moment after the end, the connection is ended.
+fn guard(cut: Cut, deadline: Instant, place: Arc<Place>) -> oneshot::Sender<()> {
+    let (here, gone) = oneshot::channel();
+    tokio::spawn(async move {
+        let stuck = async {
+            tokio::select! {
+                _ = cut.wait() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            _ = gone => {}
+            () = stuck => place.abort(),
+        }
+    });
+    here
 }
 
 impl Body for Downlink {

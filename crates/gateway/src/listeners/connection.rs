@@ -1,4 +1,3 @@
-use super::Running;
 use super::Stage;
 use crate::body::Body;
 use crate::body::BodyError;
@@ -19,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The most header fields of an HTTP/1.1 request.
@@ -36,10 +38,36 @@ const LEAST_BUFFER: usize = 8 * 1024;
 /// Streams that a peer may have reset before we took notice of them (CVE-2023-44487).
 const MOST_RESETS: usize = 20;
 
-/// When something was last under way on a connection.
+/// How long a caller may leave what we have for it unread: it then holds the response, its hop and
+/// its connection for nothing.
+const STALL: Duration = Duration::from_secs(30);
+
+/// What goes on on a connection.
 #[derive(Debug)]
 struct Activity {
-    state: Mutex<(usize, Instant)>,
+    changed: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    /// Since when the peer takes no more bytes.
+    blocked: Option<Instant>,
+    /// Since when the head of a request is on its way (HTTP/1.1). hyper counts from the end of the
+    /// response before it, which would end a connection that is merely kept.
+    head: Option<Instant>,
+    /// When something was last under way.
+    since: Instant,
+    under_way: usize,
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// Nothing was under way for too long.
+    Silent,
+    /// A head takes too long, or nothing is read of what is sent.
+    Stuck,
 }
 
 /// A request under way, until its response has been sent or given up.
@@ -49,8 +77,8 @@ struct UnderWay(Arc<Activity>);
 /// Runs a connection until it ends, is idle for too long, or the gateway drains; the two kinds of
 /// connection have the same methods but no trait.
 macro_rules! drive {
-    ($connection:ident, $running:ident, $activity:ident, $idle:expr) => {{
-        let mut running = $running;
+    ($connection:ident, $place:expr, $activity:ident, $limits:expr) => {{
+        let mut running = $place.running.clone();
         let mut draining = false;
         loop {
             let next = if draining {
@@ -58,7 +86,7 @@ macro_rules! drive {
             } else {
                 Stage::Draining
             };
-            let silent = $activity.silent($idle);
+            let over = $activity.over($limits, draining);
             tokio::select! {
                 biased;
                 outcome = $connection.as_mut() => break outcome,
@@ -69,7 +97,11 @@ macro_rules! drive {
                     draining = true;
                     $connection.as_mut().graceful_shutdown();
                 }
-                () = silent, if !draining => {
+                () = $place.aborted() => break Ok(()),
+                over = over => {
+                    if over == Over::Stuck {
+                        break Ok(());
+                    }
                     draining = true;
                     $connection.as_mut().graceful_shutdown();
                 }
@@ -85,14 +117,11 @@ pub(super) async fn serve<IO>(
     connected: Connected,
     shared: &Arc<Shared>,
     limits: Limits,
-    running: Running,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connected = Arc::new(connected);
-    let activity = Arc::new(Activity {
-        state: Mutex::new((0, Instant::now())),
-    });
+    let activity = Arc::new(Activity::new(!http2));
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = UnderWay::begin(&activity);
         let (shared, connected) = (shared.clone(), connected.clone());
@@ -104,15 +133,19 @@ pub(super) async fn serve<IO>(
             }))
         }
     });
-    let io = TokioIo::new(io);
+    let io = TokioIo::new(Watched {
+        activity: activity.clone(),
+        heads: !http2,
+        io,
+    });
     let outcome = if http2 {
         let connection = h2(limits).serve_connection(io, service);
         let mut connection = pin!(connection);
-        drive!(connection, running, activity, limits.idle)
+        drive!(connection, connected.place, activity, limits)
     } else {
         let connection = h1(limits).serve_connection(io, service).with_upgrades();
         let mut connection = pin!(connection);
-        drive!(connection, running, activity, limits.idle)
+        drive!(connection, connected.place, activity, limits)
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, source = %connected.source, "a connection ended");
@@ -126,7 +159,8 @@ fn h1(limits: Limits) -> http1::Builder {
         .max(LEAST_BUFFER);
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_time)
+        // A floor only, see `State::head`.
+        .header_read_timeout(limits.header_time + limits.idle)
         .max_buf_size(buffer)
         .max_headers(MOST_HEADERS);
     builder
@@ -146,27 +180,73 @@ fn h2(limits: Limits) -> http2::Builder<TokioExecutor> {
 }
 
 impl Activity {
-    /// Waits until nothing has been under way for `idle`.
-    async fn silent(&self, idle: Duration) {
+    /// A connection that has just begun, with a head on its way if `heads` are watched.
+    fn new(heads: bool) -> Self {
+        let since = Instant::now();
+        let state = State {
+            blocked: None,
+            head: heads.then_some(since),
+            since,
+            under_way: 0,
+        };
+        Self {
+            changed: Notify::new(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Waits until the connection has to end; silence does not matter once it is `draining`.
+    async fn over(&self, limits: Limits, draining: bool) -> Over {
         loop {
-            let (under_way, since) = *self.state.lock();
-            let end = since + idle;
-            if under_way == 0 && Instant::now() >= end {
-                return;
+            let state = *self.state.lock();
+            let head = state.head.map(|since| since + limits.header_time);
+            let stalled = state.blocked.map(|since| since + STALL);
+            let stuck = [head, stalled].into_iter().flatten().min();
+            let idle = state.under_way == 0 && !draining;
+            let silent = idle.then(|| state.since + limits.idle);
+            let now = Instant::now();
+            if stuck.is_some_and(|end| end <= now) {
+                return Over::Stuck;
             }
-            let next = if under_way == 0 {
-                end
-            } else {
-                Instant::now() + idle
-            };
-            tokio::time::sleep_until(next).await;
+            if silent.is_some_and(|end| end <= now) {
+                return Over::Silent;
+            }
+            let next = [stuck, silent].into_iter().flatten().min();
+            let next = next.unwrap_or(now + limits.idle);
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Bytes came; between requests they begin the next one.
+    fn read(&self) {
+        let mut state = self.state.lock();
+        if state.under_way == 0 && state.head.is_none() {
+            state.head = Some(Instant::now());
+            self.changed.notify_one();
+        }
+    }
+
+    /// Bytes were to go.
+    fn wrote(&self, pending: bool) {
+        let mut state = self.state.lock();
+        if !pending {
+            state.blocked = None;
+        } else if state.blocked.is_none() {
+            state.blocked = Some(Instant::now());
+            self.changed.notify_one();
         }
     }
 }
 
 impl UnderWay {
     fn begin(activity: &Arc<Activity>) -> Self {
-        activity.state.lock().0 += 1;
+        let mut state = activity.state.lock();
+        state.head = None;
+        state.under_way += 1;
+        drop(state);
         Self(activity.clone())
     }
 }
@@ -174,7 +254,68 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        *state = (state.0.saturating_sub(1), Instant::now());
+        state.since = Instant::now();
+        state.under_way = state.under_way.saturating_sub(1);
+    }
+}
+
+/// A stream that tells what goes on on it.
+struct Watched<IO> {
+    activity: Arc<Activity>,
+    heads: bool,
+    io: IO,
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if self.heads && buffer.filled().len() > before {
+            self.activity.read();
+        }
+        polled
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.activity.wrote(polled.is_pending());
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.activity.wrote(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.activity.wrote(polled.is_pending());
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.activity.wrote(polled.is_pending());
+        polled
     }
 }
 
@@ -201,5 +342,31 @@ impl http_body::Body for Carried {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kept_connection_is_idle_and_a_slow_head_is_stuck() {
+        let limits = Limits {
+            header_time: Duration::from_millis(50),
+            idle: Duration::from_millis(300),
+            ..Limits::default()
+        };
+        let activity = Arc::new(Activity::new(true));
+        assert_eq!(activity.over(limits, false).await, Over::Stuck);
+        drop(UnderWay::begin(&activity));
+        let kept = Instant::now();
+        assert_eq!(activity.over(limits, false).await, Over::Silent);
+        assert!(kept.elapsed() >= limits.idle);
+        let heard = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            activity.read();
+        };
+        let (over, ()) = tokio::join!(activity.over(limits, true), heard);
+        assert_eq!(over, Over::Stuck);
     }
 }

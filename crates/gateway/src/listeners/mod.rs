@@ -25,6 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -64,6 +66,15 @@ pub(crate) struct Drain {
 struct Running {
     _here: mpsc::Sender<()>,
     stage: watch::Receiver<Stage>,
+}
+
+/// A connection's place at its listener, kept by all that is left of it: a WebSocket, too, counts
+/// among the connections and is waited for.
+#[derive(Debug)]
+pub(crate) struct Place {
+    abort: Notify,
+    _permit: OwnedSemaphorePermit,
+    running: Running,
 }
 
 /// Time for a TLS handshake, which begins with one flight from the client.
@@ -160,6 +171,22 @@ impl Running {
     }
 }
 
+impl Place {
+    /// Ends the connection at once, with whatever is under way on it.
+    pub(crate) fn abort(&self) {
+        self.abort.notify_one();
+    }
+
+    async fn aborted(&self) {
+        self.abort.notified().await;
+    }
+
+    /// Waits until everything has to end.
+    pub(crate) async fn cut(&self) {
+        self.running.clone().reaches(Stage::Cut).await;
+    }
+}
+
 impl Door {
     /// Its name and where it is bound.
     pub(crate) fn address(&self) -> (Name, SocketAddr) {
@@ -184,15 +211,17 @@ async fn accept(door: Arc<Door>, shared: Arc<Shared>, mut running: Running) {
             }
         };
         // Over the limit a connection is closed unheard: whoever comes next finds the door open.
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(permit) = places.clone().try_acquire_owned() else {
             tracing::warn!(door = %door.name, %source, "too many connections");
             continue;
         };
-        let (door, shared, running) = (door.clone(), shared.clone(), running.clone());
-        tokio::spawn(async move {
-            connect(&door, &shared, stream, source, running).await;
-            drop(place);
+        let place = Arc::new(Place {
+            abort: Notify::new(),
+            _permit: permit,
+            running: running.clone(),
         });
+        let (door, shared) = (door.clone(), shared.clone());
+        tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
     }
 }
 
@@ -201,13 +230,13 @@ async fn connect(
     shared: &Arc<Shared>,
     stream: TcpStream,
     source: SocketAddr,
-    mut running: Running,
+    place: Arc<Place>,
 ) {
     let _ = stream.set_nodelay(true);
     let handshake = door.acceptor.accept(stream, Instant::now() + HANDSHAKE);
     let accepted = tokio::select! {
         biased;
-        () = running.reaches(Stage::Cut) => return,
+        () = place.cut() => return,
         accepted = handshake => accepted,
     };
     match accepted {
@@ -215,13 +244,14 @@ async fn connect(
             let connected = connected::Connected {
                 door: door.name.clone(),
                 kind: door.kind,
+                place,
                 source,
                 sni: established.sni,
                 peer: established.peer,
                 tls: established.tls,
             };
             let http2 = established.alpn.as_deref() == Some(b"h2");
-            connection::serve(stream, http2, connected, shared, door.limits, running).await;
+            connection::serve(stream, http2, connected, shared, door.limits).await;
         }
         Err(refused) => record(door, shared, source, *refused).await,
     }

@@ -18,6 +18,7 @@ use crate::body::Uplink;
 use crate::body::UplinkFault;
 use crate::body::Watch;
 use crate::connected::Connected;
+use crate::listeners::Place;
 use crate::plane::Plane;
 use crate::refuse::Failure;
 use crate::refuse::Stop;
@@ -213,6 +214,7 @@ impl Upstreams {
 /// Forwards an admitted request and passes on its answer.
 pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
     let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
+    let place = &call.connected.place;
     let started = Instant::now();
     let Some(upstream) = upstreams.of(admitted.admission()) else {
         return Err(failed(&admitted, Failure::Upstream));
@@ -230,6 +232,7 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
         Err(_elapsed) => return Err(failed(&admitted, Failure::TimedOut)),
     };
     let method = request.method().clone();
+    let place = place.clone();
     let revocations = point.state().revocations;
     let sent = async {
         let pool = &upstream.pool;
@@ -266,6 +269,7 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
                     leak,
                     longest,
                     method,
+                    place,
                     websocket: websocket.map(|caller| (caller, switched)),
                 },
             )
@@ -352,6 +356,7 @@ struct Passing {
     leak: Option<Injected>,
     longest: Instant,
     method: Method,
+    place: Arc<Place>,
     /// The caller's half and the upstream's.
     websocket: Option<(OnUpgrade, OnUpgrade)>,
 }
@@ -366,11 +371,12 @@ fn pass_on(
         leak,
         longest,
         method,
+        place,
         websocket,
     } = passing;
     let deadline = stream_end(admitted, longest);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(admitted, answer, websocket, deadline);
+        return switch(admitted, answer, websocket, (deadline, place));
     }
     headers::from_upstream(answer.headers_mut());
     match service.peer {
@@ -408,7 +414,7 @@ fn pass_on(
     };
     receipt(admitted, answer.headers_mut());
     let (parts, body) = answer.into_parts();
-    let body = Downlink::new(body, admitted.clone(), deadline, watch);
+    let body = Downlink::new(body, admitted.clone(), deadline, watch, place);
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
@@ -418,7 +424,7 @@ fn switch(
     admitted: &Admitted,
     mut answer: Response<Incoming>,
     websocket: Option<(OnUpgrade, OnUpgrade)>,
-    deadline: Instant,
+    (deadline, place): (Instant, Arc<Place>),
 ) -> Result<Response<Body>, Stop> {
     let websocket = websocket.filter(|_| {
         let protocol = answer.headers().get(header::UPGRADE);
@@ -435,7 +441,12 @@ fn switch(
     receipt(admitted, fields);
     admitted.mark_stream();
     admitted.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-    tokio::spawn(tunnel::run(caller, upstream, admitted.clone(), deadline));
+    tokio::spawn(tunnel::run(
+        caller,
+        upstream,
+        admitted.clone(),
+        (deadline, place),
+    ));
     Ok(answer.map(|_| body::empty()))
 }
 

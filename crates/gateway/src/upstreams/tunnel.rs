@@ -1,10 +1,13 @@
 //! A WebSocket once both sides have switched to it (RFC 6455).
 
+use crate::listeners::Place;
 use countersign_core::record::Ending;
 use countersign_enforce::Admitted;
 use hyper::upgrade::OnUpgrade;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::io::ReadHalf;
@@ -13,14 +16,17 @@ use tokio::time::Instant;
 
 /// A close frame with status 1008, "policy violation" (section 7.4.1); from a server, unmasked.
 const CLOSE_1008: [u8; 4] = [0x88, 0x02, 0x03, 0xf0];
+/// Time for the last bytes.
+const GRACE: Duration = Duration::from_millis(500);
 const BUFFER: usize = 16 * 1024;
 
-/// Carries bytes both ways until either side ends it, `deadline` passes, or the hop is ended.
+/// Carries bytes both ways until either side ends it, `deadline` passes, or the hop or the gateway is ended.
+/// It keeps the `place` of the connection that it was.
 pub(super) async fn run(
     caller: OnUpgrade,
     upstream: OnUpgrade,
     admitted: Admitted,
-    deadline: Instant,
+    (deadline, place): (Instant, Arc<Place>),
 ) {
     let (caller, upstream) = match tokio::try_join!(caller, upstream) {
         Ok(both) => both,
@@ -54,16 +60,21 @@ pub(super) async fn run(
         () = down => false,
         _ = admitted.cut().wait() => true,
         () = tokio::time::sleep_until(deadline) => true,
+        () = place.cut() => true,
     };
     if !ended_by_us {
-        let _ = to_caller.shutdown().await;
+        let _ = tokio::time::timeout(GRACE, to_caller.shutdown()).await;
         return admitted.ended(Ending::Done);
     }
     // Inside a frame there is no place for another one; the connection just ends.
-    if frames.at_boundary() {
-        let _ = to_caller.write_all(&CLOSE_1008).await;
-    }
-    let _ = to_caller.shutdown().await;
+    let close = async {
+        if frames.at_boundary() {
+            let _ = to_caller.write_all(&CLOSE_1008).await;
+        }
+        let _ = to_caller.shutdown().await;
+    };
+    // Whoever does not read is not waited for.
+    let _ = tokio::time::timeout(GRACE, close).await;
     admitted.ended(Ending::Cut);
 }
 

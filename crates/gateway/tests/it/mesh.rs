@@ -386,6 +386,34 @@ async fn what_is_revoked_ends() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_read_is_cut_all_the_same() {
+    let cast = Cast::new().await;
+    let front = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&front, "hms-api"));
+    let headers = [("host", "hms-api"), ("authorization", token.as_str())];
+    let mut unread = Vec::new();
+    for http2 in [false, true] {
+        let mut client = cast.dial_mesh(&front, "hms-api", http2).await;
+        let flood = request("GET", "/v1/flood", &headers, "");
+        unread.push((client.start(flood).await.unwrap(), client));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let what = Revoked::Token(payload(&token)["jti"].as_str().unwrap().to_owned());
+    let line = Revocation {
+        at: Timestamp::from_secs(1),
+        epoch: 1,
+        lifted: false,
+        what,
+    };
+    assert_eq!(cast.point.revoke(&[line]), Ok(2));
+    for (response, _client) in &unread {
+        let receipt = response.headers()["countersign-receipt"].to_str().unwrap();
+        assert_eq!(cast.completion(receipt).await["ending"], "cut");
+    }
+    assert_eq!(cast.point.open(), 0);
+}
+
+#[tokio::test]
 async fn a_revoked_upstream_is_not_called() {
     let cast = Cast::new().await;
     let front = cast.workload("front");
@@ -477,6 +505,34 @@ async fn a_websocket_is_a_stream_like_any_other() {
     socket.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, [0x88, 0x02, 0x03, 0xf0], "close, 1008");
     assert_eq!(cast.completion(&receipt).await["ending"], "cut");
+}
+
+#[tokio::test]
+async fn a_websocket_is_waited_for_and_then_cut() {
+    let mut cast = Cast::new().await;
+    let front = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&front, "hms-api"));
+    let headers = [
+        ("host", "hms-api"),
+        ("authorization", token.as_str()),
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let mut client = cast.dial_mesh(&front, "hms-api", false).await;
+    let response = client
+        .start(request("GET", "/v1/socket", &headers, ""))
+        .await
+        .unwrap();
+    let mut socket = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let (gateway, started) = (cast.gateway.take().unwrap(), std::time::Instant::now());
+    gateway.drain(Duration::from_millis(300)).await;
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert_eq!(cast.point.open(), 0, "a tunnel outlived its gateway");
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, [0x88, 0x02, 0x03, 0xf0], "close, 1008");
 }
 
 #[tokio::test]

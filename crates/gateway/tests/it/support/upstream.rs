@@ -179,6 +179,8 @@ fn answer(
         } else if path.ends_with("/completions") {
             let _ =
                 send(r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#).await;
+        } else if path.ends_with("/flood") {
+            while send(&"x".repeat(64 << 10)).await.is_ok() {}
         } else if path.ends_with("/silent") {
             tokio::time::sleep(Duration::from_secs(30)).await;
         } else if !duplex {
