@@ -52,6 +52,7 @@ pub enum AcceptError {
 pub struct AssertionVerifier {
     audience: String,
     client: Client,
+    fetching: tokio::sync::Mutex<()>,
     keys: Mutex<Kept>,
     used: Mutex<HashMap<String, i64>>,
 }
@@ -114,6 +115,7 @@ impl Client {
         AssertionVerifier {
             audience: self.identity().domain.audience(service),
             client: self.clone(),
+            fetching: tokio::sync::Mutex::default(),
             keys: Mutex::new(Kept {
                 fetched: None,
                 set: Arc::new(KeySet::empty(0)),
@@ -176,15 +178,24 @@ impl AssertionVerifier {
         match assertion::verify(&set, value) {
             Ok(assertion) => Ok(assertion),
             // A gateway makes its key when it starts, so it may be newer than what we have.
-            Err(TokenFault::Signature) if self.may_refetch() => {
-                let set = self
-                    .fetch()
-                    .await
-                    .map_err(|it| AssertionError::Keys(Box::new(it)))?;
+            Err(TokenFault::Signature) => {
+                let set = self.newer(set.generation()).await?;
                 assertion::verify(&set, value).map_err(AssertionError::Invalid)
             }
             Err(fault) => Err(AssertionError::Invalid(fault)),
         }
+    }
+
+    /// Keys of a later generation than this, if there are any yet. Requests that come together
+    /// wait for one fetch: none is refused because another one asks for the key it needs.
+    async fn newer(&self, than: u64) -> Result<Arc<KeySet>, AssertionError> {
+        let _one_at_a_time = self.fetching.lock().await;
+        let set = self.keys.lock().set.clone();
+        if set.generation() > than || !self.may_refetch() {
+            return Ok(set);
+        }
+        let fetched = self.fetch().await;
+        fetched.map_err(|it| AssertionError::Keys(Box::new(it)))
     }
 
     fn may_refetch(&self) -> bool {

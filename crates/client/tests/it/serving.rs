@@ -100,6 +100,21 @@ async fn an_assertion_counts_once() {
 }
 
 #[tokio::test]
+async fn requests_that_come_first_together_share_one_fetch_of_the_keys() {
+    let it = setup().await;
+    let signer = Signer::new(&it);
+    let verifier = it.client.assertions("hms-api");
+    let (one, two) = (
+        signer.sign("1", "hms-api", 20),
+        signer.sign("2", "hms-api", 20),
+    );
+    let verify = |value| verifier.verify(value, &signer.gateway, "GET", "/v1/reports");
+    let (one, two) = tokio::join!(verify(&one), verify(&two));
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    assert_eq!(it.server.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn an_assertion_is_for_one_request_of_one_gateway() {
     let it = setup().await;
     let signer = Signer::new(&it);
