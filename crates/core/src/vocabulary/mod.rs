@@ -10,6 +10,7 @@ mod path;
 mod permission;
 mod pillar;
 mod spiffe;
+mod text;
 mod time;
 
 pub use code::Code;

@@ -1,6 +1,4 @@
-use serde::Deserialize;
-use serde::Serialize;
-use std::fmt;
+use super::text::checked_text;
 
 /// A request path in the one form in which it is matched and forwarded.
 ///
@@ -145,24 +143,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-impl fmt::Display for CanonicalPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl Serialize for CanonicalPath {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for CanonicalPath {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::new(&text).map_err(serde::de::Error::custom)
-    }
-}
+checked_text!(CanonicalPath, CanonicalPath::new);
 
 #[cfg(test)]
 mod tests {
