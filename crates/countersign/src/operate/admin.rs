@@ -17,6 +17,7 @@ use http::Request;
 use http::header;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Admin {
     async fn bytes(&self, request: http::Result<Request<Bytes>>) -> Result<Bytes, Failure> {
         let request = request.map_err(|_| Failure::usage("that is not a name"))?;
         let what = request.uri().path().to_owned();
+        self.check_owner()?;
         let response = self.http.request(request, self.limits).await;
         let response = response.map_err(|error| self.unreachable(&error))?;
         let (parts, body) = response.into_parts();
@@ -100,6 +102,23 @@ impl Admin {
         )))
     }
 
+    /// What is asked for here, secrets and keys among it, is for the server and nobody who put a
+    /// socket where one was expected.
+    fn check_owner(&self) -> Result<(), Failure> {
+        let Ok(found) = std::fs::metadata(&self.socket) else {
+            // None there, or none to be seen: connecting says which.
+            return Ok(());
+        };
+        if is_trusted(found.uid(), nix::unistd::geteuid().as_raw()) {
+            return Ok(());
+        }
+        let socket = self.socket.display();
+        Err(Failure::failed(format!(
+            "the socket `{socket}` belongs to user `{}`, who is neither you nor root",
+            found.uid()
+        )))
+    }
+
     fn unreachable(&self, error: &ClientError) -> Failure {
         let text = with_causes(error);
         match error {
@@ -117,7 +136,24 @@ impl Admin {
     }
 }
 
+const fn is_trusted(owner: u32, us: u32) -> bool {
+    owner == us || owner == 0
+}
+
 fn read<T: DeserializeOwned>(bytes: &[u8], path: &str) -> Result<T, Failure> {
     serde_json::from_slice(bytes)
         .map_err(|error| Failure::failed(format!("the server's answer to `{path}`: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_ours_or_roots() {
+        for (owner, us, trusted) in [(0, 0, true), (0, 7, true), (7, 7, true), (8, 7, false)] {
+            assert_eq!(is_trusted(owner, us), trusted, "{owner} {us}");
+        }
+        assert!(!is_trusted(7, 0), "not even for root");
+    }
 }
