@@ -61,7 +61,7 @@ use tokio::task::JoinSet;
 /// How a server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The administration socket, in a folder that becomes the server's alone.
+    /// The administration socket, in a folder that is made, or is the server's alone (mode 0700).
     pub admin_socket: Option<PathBuf>,
     /// The policy to start with; its `roots` are filled in.
     pub bundle: Bundle,
