@@ -21,6 +21,7 @@ use countersign_net::TokenVerifier;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,6 +96,7 @@ impl Gateway {
             keys,
             point,
             roots,
+            replaced: Mutex::default(),
             snapshot_key: options.snapshot_key,
         };
         let again = tokio::spawn(updates::decide_again(sinks.point.clone()));

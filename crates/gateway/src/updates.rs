@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Digest;
 use countersign_enforce::EnforcementPoint;
 use countersign_net::KeySet;
 use countersign_net::Keys;
@@ -19,6 +20,8 @@ use countersign_wire::control::Known;
 use countersign_wire::control::SignedSnapshot;
 use countersign_wire::control::Update;
 use futures_util::StreamExt;
+use hashbrown::HashSet;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +30,8 @@ use std::time::Duration;
 pub(crate) struct Sinks {
     pub(crate) keys: Arc<Keys>,
     pub(crate) point: EnforcementPoint,
+    /// The revisions that this process has replaced.
+    pub(crate) replaced: Mutex<HashSet<Digest>>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) snapshot_key: Option<[u8; 32]>,
 }
@@ -36,6 +41,12 @@ pub(crate) struct Sinks {
 enum SnapshotError {
     #[error("its epoch `{given}` is below `{known}`")]
     Epoch { given: u64, known: u64 },
+    #[error("it was replaced here, and does not follow what is in force")]
+    Replaced,
+    #[error("it is for development, or what is in force is")]
+    Development,
+    #[error("it is for another trust domain")]
+    TrustDomain,
     #[error("its signature is not the server's")]
     Signature,
     #[error("no key to verify it with")]
@@ -52,16 +63,14 @@ enum Next {
     Go,
     /// Ask from what is known: something was missing.
     Again,
-}
-
-impl Next {
-    const fn is_again(&self) -> bool {
-        matches!(self, Self::Again)
-    }
+    /// Ask again, and ever later: it was refused and may be so again.
+    Later,
 }
 
 /// How long to wait before asking again where the stream of updates ended.
 const AGAIN: Duration = Duration::from_millis(250);
+/// The longest wait where what comes is refused.
+const LATEST: Duration = Duration::from_secs(16);
 
 /// How often open streams are decided again, whatever the control plane says or doesn't.
 const DECIDE_AGAIN: Duration = Duration::from_secs(30);
@@ -77,6 +86,7 @@ pub(crate) async fn decide_again(point: EnforcementPoint) {
 
 /// Follows the control plane for as long as the gateway lives.
 pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
+    let mut wait = AGAIN;
     loop {
         let state = sinks.point.state();
         let revision = Some(*state.snapshot.revision());
@@ -87,12 +97,20 @@ pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
         drop(state);
         let mut updates = control.updates(known);
         while let Some(update) = updates.next().await {
-            if sinks.apply(update).is_again() {
-                break;
+            match sinks.apply(update) {
+                Next::Go => {}
+                Next::Again => {
+                    wait = AGAIN;
+                    break;
+                }
+                Next::Later => {
+                    wait = LATEST.min(wait * 2);
+                    break;
+                }
             }
         }
-        tracing::warn!("the control plane is away");
-        tokio::time::sleep(AGAIN).await;
+        tracing::warn!("the control plane is asked again");
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -111,8 +129,11 @@ impl Sinks {
                 }
             },
             Update::Snapshot(signed) => match self.snapshot(&signed) {
-                Ok(ended) => tracing::info!(ended, "another policy is in force"),
-                Err(error) => tracing::error!(%error, "a snapshot was refused"),
+                Ok(ended) => tracing::info!(ended, "a policy is in force"),
+                Err(error) => {
+                    tracing::error!(%error, "a snapshot was refused");
+                    return Next::Later;
+                }
             },
             Update::Keys(document) => self.keys(&document),
             Update::Roots(pem) => self.roots(&pem),
@@ -139,9 +160,23 @@ impl Sinks {
             .map_err(|_| SnapshotError::Signature)?;
         let verified = UnparsedPublicKey::new(&ED25519, key).verify(&message(signed), &signature);
         verified.map_err(|_| SnapshotError::Signature)?;
-        Ok(self
-            .point
-            .install(&Arc::new(Snapshot::from_bundle(bundle)?)))
+        let running = &state.snapshot;
+        if bundle.dev != running.is_development() || (bundle.zt_off && !bundle.dev) {
+            return Err(SnapshotError::Development);
+        }
+        // Revisions between ours and this one may have been skipped while we were away, but what
+        // was replaced here comes back only as the successor of what is in force.
+        let follows = signed.predecessor.as_ref() == Some(running.revision());
+        let mut replaced = self.replaced.lock();
+        if !follows && replaced.contains(&bundle.revision()) {
+            return Err(SnapshotError::Replaced);
+        }
+        let next = Arc::new(Snapshot::from_bundle(bundle)?);
+        if next.config().trust_domain != running.config().trust_domain {
+            return Err(SnapshotError::TrustDomain);
+        }
+        replaced.insert(*running.revision());
+        Ok(self.point.install(&next))
     }
 
     fn keys(&self, document: &serde_json::Value) {
@@ -182,4 +217,136 @@ fn message(signed: &SignedSnapshot) -> Vec<u8> {
         signed.epoch
     )
     .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::signature::Ed25519KeyPair;
+    use aws_lc_rs::signature::KeyPair as _;
+    use countersign_core::snapshot::Revocation;
+    use countersign_core::snapshot::Revoked;
+    use countersign_core::vocabulary::Timestamp;
+    use countersign_enforce::SystemClock;
+    use countersign_ledger::spool::Spool;
+    use countersign_ledger::spool::SpoolOptions;
+    use countersign_ledger::storage::FsStorage;
+    use countersign_testkit::pki::Pki;
+
+    fn bundle(name: &str) -> Bundle {
+        let text = format!("identities: {{ {name}: {{}} }}\n");
+        Bundle {
+            dev: true,
+            entry: "countersign.yaml".into(),
+            files: [("countersign.yaml".to_owned(), text)].into(),
+            ..Bundle::default()
+        }
+    }
+
+    fn key() -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+    }
+
+    fn sinks(folder: &tempfile::TempDir) -> Sinks {
+        let storage = Arc::new(FsStorage::new(folder.path()));
+        let (spool, _) = Spool::open(storage, "gw", SpoolOptions::default()).unwrap();
+        let snapshot = Arc::new(Snapshot::from_bundle(bundle("one")).unwrap());
+        let public = key().public_key().as_ref().try_into().unwrap();
+        Sinks {
+            keys: Keys::new(KeySet::empty(0)),
+            point: EnforcementPoint::new(spool, snapshot, Arc::new(SystemClock)),
+            replaced: Mutex::default(),
+            roots: Roots::new(Pki::new("local.dev.invalid").bundle(1)),
+            snapshot_key: Some(public),
+        }
+    }
+
+    fn signed(bundle: &Bundle, epoch: u64, predecessor: Option<&Bundle>) -> SignedSnapshot {
+        let mut signed = SignedSnapshot {
+            bundle: String::from_utf8(bundle.bytes()).unwrap(),
+            epoch,
+            predecessor: predecessor.map(Bundle::revision),
+            signature: String::new(),
+        };
+        signed.signature = STANDARD.encode(key().sign(&message(&signed)));
+        signed
+    }
+
+    #[tokio::test]
+    async fn a_successor_is_put_in_force_and_what_was_replaced_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let sinks = sinks(&folder);
+        let (one, two, four) = (bundle("one"), bundle("two"), bundle("four"));
+        let next = signed(&two, 0, Some(&one));
+        assert!(matches!(
+            sinks.apply(Update::Snapshot(next.clone())),
+            Next::Go
+        ));
+        // One in between was missed.
+        sinks
+            .snapshot(&signed(&four, 0, Some(&bundle("three"))))
+            .unwrap();
+        assert!(matches!(
+            sinks.snapshot(&next),
+            Err(SnapshotError::Replaced)
+        ));
+        assert!(matches!(sinks.apply(Update::Snapshot(next)), Next::Later));
+        assert_eq!(*sinks.point.snapshot().revision(), four.revision());
+        // Back to it as a decision of today.
+        sinks.snapshot(&signed(&two, 0, Some(&four))).unwrap();
+        assert_eq!(*sinks.point.snapshot().revision(), two.revision());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ours_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sinks = sinks(&folder);
+        let (one, two) = (bundle("one"), bundle("two"));
+        let good = signed(&two, 1, Some(&one));
+        let others = [
+            SignedSnapshot {
+                epoch: 2,
+                ..good.clone()
+            },
+            SignedSnapshot {
+                predecessor: None,
+                ..good.clone()
+            },
+            SignedSnapshot {
+                bundle: String::from_utf8(bundle("three").bytes()).unwrap(),
+                ..good.clone()
+            },
+        ];
+        for other in others {
+            assert!(matches!(
+                sinks.snapshot(&other),
+                Err(SnapshotError::Signature)
+            ));
+        }
+        let production = Bundle {
+            dev: false,
+            ..bundle("two")
+        };
+        assert!(matches!(
+            sinks.snapshot(&signed(&production, 1, Some(&one))),
+            Err(SnapshotError::Development)
+        ));
+        let line = |epoch| Revocation {
+            at: Timestamp::from_secs(1),
+            epoch,
+            lifted: false,
+            what: Revoked::Token("t".to_owned()),
+        };
+        sinks.point.revoke(&[line(1), line(2)]).unwrap();
+        assert!(matches!(
+            sinks.snapshot(&good),
+            Err(SnapshotError::Epoch { given: 1, known: 2 })
+        ));
+        sinks.snapshot_key = None;
+        assert!(matches!(
+            sinks.snapshot(&signed(&two, 2, Some(&one))),
+            Err(SnapshotError::NoKey)
+        ));
+        assert_eq!(*sinks.point.snapshot().revision(), one.revision());
+    }
 }

@@ -214,8 +214,7 @@ impl Upstreams {
 /// Forwards an admitted request and passes on its answer.
 pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
     let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
-    let place = &call.connected.place;
-    let started = Instant::now();
+    let (place, started) = (&call.connected.place, Instant::now());
     let Some(upstream) = upstreams.of(admitted.admission()) else {
         return Err(failed(&admitted, Failure::Upstream));
     };
@@ -231,8 +230,7 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
         Ok(Err(failure)) => return Err(failed(&admitted, failure)),
         Err(_elapsed) => return Err(failed(&admitted, Failure::TimedOut)),
     };
-    let method = request.method().clone();
-    let place = place.clone();
+    let (method, place) = (request.method().clone(), place.clone());
     let revocations = point.state().revocations;
     let sent = async {
         let pool = &upstream.pool;
@@ -250,14 +248,9 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
     };
     match answer {
         Ok(Ok(mut answer)) => {
-            let switched = hyper::upgrade::on(&mut answer);
-            // hyper keeps the upstream's reason phrase here and would write it to the caller, past
-            // all that is looked for in fields and bodies.
-            answer.extensions_mut().clear();
-            if let Some(injected) = leak
-                .as_ref()
-                .filter(|_| answer.status() == StatusCode::UNAUTHORIZED)
-            {
+            let switched = bare(&mut answer);
+            let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
+            if let Some(injected) = leak.as_ref().filter(|_| unauthorized) {
                 upstreams.credentials.forget(injected.secret());
             }
             let longest = started + upstream.service.max_stream;
@@ -277,6 +270,14 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
         Ok(Err(error)) => Err(broken(&admitted, &error, *fault.lock())),
         Err(_elapsed) => Err(failed(&admitted, Failure::TimedOut)),
     }
+}
+
+/// The upstream's half of a switch of protocols. hyper keeps the upstream's reason phrase beside it
+/// and would write it to the caller, past all that is looked for in fields and bodies.
+fn bare(answer: &mut Response<Incoming>) -> OnUpgrade {
+    let switched = hyper::upgrade::on(&mut *answer);
+    answer.extensions_mut().clear();
+    switched
 }
 
 /// The request as its upstream gets it: target from the admission, headers from its kind.
