@@ -421,14 +421,14 @@ fn canary(name: &str) -> String {
     format!("canary-{name}-{}", hex::encode(random))
 }
 
-/// A free port of a loopback address that only this process uses.
+/// A free port of a loopback address that nothing else uses: it is of this process and this call.
 fn unused() -> SocketAddr {
-    let [.., a, b, c] = std::process::id().to_be_bytes();
-    let address = Ipv4Addr::new(127, 160 + (a & 63), b, c.clamp(1, 254));
-    TcpListener::bind((address, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let call = CALLS.fetch_add(1, Ordering::SeqCst) % 254 + 1;
+    let address = Ipv4Addr::new(127, 160 + (a & 63), b, u8::try_from(call).unwrap());
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    listener.local_addr().unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test is the client")]
