@@ -1,4 +1,4 @@
-use crate::listeners::Place;
+use crate::place::Place;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;

@@ -16,6 +16,7 @@ mod gateway;
 mod listeners;
 mod mesh;
 mod phases;
+mod place;
 mod plane;
 mod refuse;
 mod request;

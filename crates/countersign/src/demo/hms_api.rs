@@ -45,7 +45,12 @@ impl HmsApi {
     /// If its TLS can't be set up.
     pub fn new(client: Client) -> anyhow::Result<Self> {
         let acceptor = client.acceptor()?;
-        Ok(Self { acceptor, assertions: client.assertions("hms-api"), client, overheard: None })
+        Ok(Self {
+            acceptor,
+            assertions: client.assertions("hms-api"),
+            client,
+            overheard: None,
+        })
     }
 
     /// The same, with somebody inside who keeps the newest token it is called with: the tour
@@ -80,10 +85,16 @@ impl HmsApi {
             async move { Ok::<_, std::convert::Infallible>(api.answer(request, &gateway).await) }
         });
         let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-        http.serve_connection(TokioIo::new(stream), service).await.map_err(|error| anyhow::anyhow!(error))
+        http.serve_connection(TokioIo::new(stream), service)
+            .await
+            .map_err(|error| anyhow::anyhow!(error))
     }
 
-    async fn answer(&self, request: Request<Incoming>, gateway: &SpiffeId) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        gateway: &SpiffeId,
+    ) -> Response<Full<Bytes>> {
         match self.handle(request, gateway).await {
             Ok(response) => response,
             Err(error) => {
@@ -93,11 +104,23 @@ impl HmsApi {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, gateway: &SpiffeId) -> anyhow::Result<Response<Full<Bytes>>> {
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        gateway: &SpiffeId,
+    ) -> anyhow::Result<Response<Full<Bytes>>> {
+        let header = |name: &str| {
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let assertion = header("countersign-assertion").context("no assertion of the gateway")?;
         let (method, path) = (request.method().as_str(), request.uri().path());
-        let assertion = self.assertions.verify(assertion, gateway, method, path).await?;
+        let assertion = self
+            .assertions
+            .verify(assertion, gateway, method, path)
+            .await?;
         let caller = self.caller(header("authorization"))?;
         match (method, path) {
             ("POST", "/ai/summary") => {
@@ -105,11 +128,18 @@ impl HmsApi {
                 let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
                 self.summary(&caller, &body).await
             }
-            ("GET", path) if path.starts_with("/reports/") => {
-                Ok(json_response(StatusCode::OK, &json!({ "report": path, "for": assertion.sub })))
-            }
-            ("POST", "/reports") => Ok(json_response(StatusCode::CREATED, &json!({ "filed_by": assertion.sub }))),
-            _ => Ok(json_response(StatusCode::NOT_FOUND, &json!({ "error": "no such page" }))),
+            ("GET", path) if path.starts_with("/reports/") => Ok(json_response(
+                StatusCode::OK,
+                &json!({ "report": path, "for": assertion.sub }),
+            )),
+            ("POST", "/reports") => Ok(json_response(
+                StatusCode::CREATED,
+                &json!({ "filed_by": assertion.sub }),
+            )),
+            _ => Ok(json_response(
+                StatusCode::NOT_FOUND,
+                &json!({ "error": "no such page" }),
+            )),
         }
     }
 
@@ -124,17 +154,28 @@ impl HmsApi {
     }
 
     async fn summary(&self, caller: &Client, body: &[u8]) -> anyhow::Result<Response<Full<Bytes>>> {
-        let asked: serde_json::Value = serde_json::from_slice(body).context("the body is not json")?;
-        let prompt = asked.get("prompt").and_then(|it| it.as_str()).context("the body has no `prompt`")?;
-        let key = self.client.read_secret_with("openai_primary", "ai:key:read").await?;
+        let asked: serde_json::Value =
+            serde_json::from_slice(body).context("the body is not json")?;
+        let prompt = asked
+            .get("prompt")
+            .and_then(|it| it.as_str())
+            .context("the body has no `prompt`")?;
+        let key = self
+            .client
+            .read_secret_with("openai_primary", "ai:key:read")
+            .await?;
         let chat = json!({
             "model": "gpt-4o",
             "max_tokens": 64,
             "messages": [{ "role": "user", "content": prompt }],
         });
-        let answer = caller.secure_call("model/v1/chat/completions", "POST", Some(&chat), "llm:chat").await?;
+        let answer = caller
+            .secure_call("model/v1/chat/completions", "POST", Some(&chat), "llm:chat")
+            .await?;
         let answer: serde_json::Value = answer.json()?;
-        let text = answer.pointer("/choices/0/message/content").and_then(|it| it.as_str());
+        let text = answer
+            .pointer("/choices/0/message/content")
+            .and_then(|it| it.as_str());
         Ok(json_response(
             StatusCode::OK,
             &json!({
@@ -153,13 +194,19 @@ fn refused(error: &anyhow::Error) -> Response<Full<Bytes>> {
             StatusCode::FORBIDDEN,
             &json!({ "error": "refused further on", "pillar": denied.pillar, "receipt": denied.receipt }),
         ),
-        _ => json_response(StatusCode::BAD_GATEWAY, &json!({ "error": "the summary could not be made" })),
+        _ => json_response(
+            StatusCode::BAD_GATEWAY,
+            &json!({ "error": "the summary could not be made" }),
+        ),
     }
 }
 
 fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
     response
 }

@@ -31,9 +31,14 @@ pub const SCHEMA: &str = "countersign.demo/v1";
 /// # Errors
 /// If a part can't be started, or a step has no answer at all.
 pub async fn take(folder: &Path) -> anyhow::Result<Report> {
-    std::fs::create_dir_all(folder).with_context(|| format!("can't make `{}`", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("can't make `{}`", folder.display()))?;
     let mut found = std::fs::read_dir(folder)?;
-    anyhow::ensure!(found.next().is_none(), "`{}` is not empty", folder.display());
+    anyhow::ensure!(
+        found.next().is_none(),
+        "`{}` is not empty",
+        folder.display()
+    );
     let world = world::World::start(folder).await?;
     let steps = steps::all(&world).await?;
     let attack = steps.get(4).context("the tour has six steps")?;
@@ -44,5 +49,11 @@ pub async fn take(folder: &Path) -> anyhow::Result<Report> {
     let log_key = world.log_key.clone();
     world.stop().await;
     let tampered = proof::tamper(folder, leaf, &stolen.receipt, &log_key)?;
-    Ok(Report { log_key, proof, ready, steps, tampered })
+    Ok(Report {
+        log_key,
+        proof,
+        ready,
+        steps,
+        tampered,
+    })
 }

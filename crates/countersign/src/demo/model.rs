@@ -30,7 +30,9 @@ impl FakeModel {
     /// A fake that accepts one key.
     #[must_use]
     pub fn new(key: &str) -> Self {
-        Self { key: key.to_owned() }
+        Self {
+            key: key.to_owned(),
+        }
     }
 
     /// Serves until the task is dropped.
@@ -43,7 +45,9 @@ impl FakeModel {
             let (stream, _) = listener.accept().await?;
             let (model, tls) = (model.clone(), tls.clone());
             tokio::spawn(async move {
-                let Ok(stream) = tls.accept(stream).await else { return };
+                let Ok(stream) = tls.accept(stream).await else {
+                    return;
+                };
                 let service = service_fn(move |request| {
                     let model = model.clone();
                     async move { Ok::<_, std::convert::Infallible>(model.answer(request).await) }
@@ -57,13 +61,20 @@ impl FakeModel {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let shown = request.headers().get("authorization").and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let shown = request
+            .headers()
+            .get("authorization")
+            .and_then(|it| it.to_str().ok())
+            .unwrap_or_default();
         let bearer = shown.strip_prefix("Bearer ").unwrap_or_default().to_owned();
         if (request.method().as_str(), request.uri().path()) != ("POST", "/v1/chat/completions") {
             return reply(StatusCode::NOT_FOUND, &error("this fake has one page"));
         }
         if bearer != self.key {
-            return reply(StatusCode::UNAUTHORIZED, &error("incorrect api key provided"));
+            return reply(
+                StatusCode::UNAUTHORIZED,
+                &error("incorrect api key provided"),
+            );
         }
         let headers: Vec<_> = request.headers().keys().map(ToString::to_string).collect();
         let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
@@ -73,16 +84,25 @@ impl FakeModel {
         let Ok(asked) = serde_json::from_slice::<Value>(&body) else {
             return reply(StatusCode::BAD_REQUEST, &error("the body is not json"));
         };
-        reply(StatusCode::OK, &completion(&asked, &headers, bearer.starts_with("eyJ")))
+        reply(
+            StatusCode::OK,
+            &completion(&asked, &headers, bearer.starts_with("eyJ")),
+        )
     }
 }
 
 fn completion(asked: &Value, headers: &[String], token: bool) -> Value {
     let messages = asked.get("messages").and_then(Value::as_array);
-    let last = messages.and_then(|all| all.last()).and_then(|it| it.get("content")).and_then(Value::as_str);
+    let last = messages
+        .and_then(|all| all.last())
+        .and_then(|it| it.get("content"))
+        .and_then(Value::as_str);
     let prompt = last.unwrap_or_default();
     let words = u64::try_from(prompt.split_whitespace().count()).unwrap_or(0);
-    let content = format!("[a fake model's answer, {words} words asked] {}", prompt.chars().take(80).collect::<String>());
+    let content = format!(
+        "[a fake model's answer, {words} words asked] {}",
+        prompt.chars().take(80).collect::<String>()
+    );
     let out = u64::try_from(content.split_whitespace().count()).unwrap_or(0);
     json!({
         "id": "chatcmpl-fake",
@@ -101,6 +121,9 @@ fn error(message: &str) -> Value {
 fn reply(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
     response
 }

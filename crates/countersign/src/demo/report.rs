@@ -82,25 +82,40 @@ impl Report {
 
     fn record(&self, paint: &dyn Fn(bool, &str) -> String) -> String {
         let mut out = String::from("\nAnd the record\n");
-        let proved = format!("proof for {}: leaf {} of {}, checkpoint signed", self.proof.receipt, self.proof.leaf, self.proof.size);
-        let _ = writeln!(out, "7  {proved:<58} {}", paint(true, "VERIFIED"));
-        let edited = format!("someone edits record {} on disk, then we verify", self.tampered.receipt);
+        let proved = format!(
+            "proof for {}: leaf {} of {}, checkpoint signed",
+            self.proof.receipt, self.proof.leaf, self.proof.size
+        );
+        let _ = writeln!(out, "7  {proved:<62} {}", paint(true, "VERIFIED"));
+        let edited = format!(
+            "somebody edits record {} on disk, then we verify",
+            self.tampered.receipt
+        );
         let found = match &self.tampered.finding {
-            Some(finding) => format!("{} {:<24} {finding}", paint(false, "✘"), Pillar::Audit),
+            Some(finding) => format!("{} {}  {finding}", paint(false, "✘"), Pillar::Audit),
             None => paint(false, "NOT FOUND"),
         };
-        let _ = writeln!(out, "8  {edited:<58} {found}");
+        let _ = writeln!(out, "8  {edited:<62} {found}");
         out
     }
 }
 
 fn line(step: &Step, paint: &dyn Fn(bool, &str) -> String) -> String {
-    let mark = if step.holds() { "" } else { "   <- should have come out otherwise" };
-    let status = step.status.map_or_else(|| "no connection".to_owned(), |status| status.to_string());
+    let mark = if step.holds() {
+        ""
+    } else {
+        "   <- should have come out otherwise"
+    };
+    let status = step
+        .status
+        .map_or_else(|| "-".to_owned(), |status| status.to_string());
     match step.pillar {
         None if step.allowed => {
             let tick = paint(true, "✔");
-            let pillars: Vec<_> = Pillar::ALL.iter().map(|pillar| format!("{tick} {pillar}")).collect();
+            let pillars: Vec<_> = Pillar::ALL
+                .iter()
+                .map(|pillar| format!("{tick} {pillar}"))
+                .collect();
             format!(
                 "{}  {}\n   {}   {status}   {}{mark}\n   {}\n",
                 step.number,
@@ -116,7 +131,7 @@ fn line(step: &Step, paint: &dyn Fn(bool, &str) -> String) -> String {
             let reason = step.reason.as_deref().unwrap_or_default();
             let cross = paint(false, "✘");
             format!(
-                "{}  {:<58} {cross} {word:<24} {reason:<56} {status:<14} {}{mark}\n",
+                "{}  {:<50} {cross} {word:<23} {status:<3}  {}  {reason}{mark}\n",
                 step.number, step.title, step.receipt
             )
         }

@@ -20,7 +20,9 @@ use tokio_rustls::TlsAcceptor;
 /// If it can't be started, or the socket breaks.
 pub async fn hms_api(listen: SocketAddr, identity: &Path) -> anyhow::Result<()> {
     let client = Client::from_dir(identity)?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("can't listen on {listen}"))?;
     HmsApi::new(client)?.serve(listener).await
 }
 
@@ -31,11 +33,14 @@ pub async fn hms_api(listen: SocketAddr, identity: &Path) -> anyhow::Result<()> 
 /// If it can't be started, or the socket breaks.
 pub async fn model(listen: SocketAddr, folder: &Path, key_file: &Path) -> anyhow::Result<()> {
     countersign_net::install_crypto()?;
-    let key = std::fs::read_to_string(key_file).with_context(|| format!("can't read `{}`", key_file.display()))?;
+    let key = std::fs::read_to_string(key_file)
+        .with_context(|| format!("can't read `{}`", key_file.display()))?;
     let (roots, tls) = fake_tls()?;
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("ca.pem"), roots)?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("can't listen on {listen}"))?;
     FakeModel::new(key.trim_end()).serve(listener, tls).await
 }
 
@@ -47,7 +52,8 @@ pub(super) fn fake_tls() -> anyhow::Result<(String, TlsAcceptor)> {
     let key = KeyPair::generate()?;
     let leaf = CertificateParams::new(["localhost".to_owned()])?.signed_by(&key, &issuer)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow::anyhow!(error))?;
+    let private =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow::anyhow!(error))?;
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -68,10 +68,22 @@ pub(super) async fn all(world: &World) -> anyhow::Result<Vec<Step>> {
     let plan: [(&'static str, Option<Pillar>); 6] = [
         ("alice (analyst) asks for a research summary", None),
         ("a client offers TLS 1.2", Some(Pillar::Encryption)),
-        ("her token, stolen, replayed from another workload", Some(Pillar::Identity)),
-        ("her session, revoked, asks again", Some(Pillar::ContinuousVerification)),
-        ("stats-worker reads openai_primary from the vault", Some(Pillar::MicroSegmentation)),
-        ("alice, signed in again, files a report", Some(Pillar::LeastPrivilege)),
+        (
+            "her token, stolen, replayed from another workload",
+            Some(Pillar::Identity),
+        ),
+        (
+            "her session, revoked, asks again",
+            Some(Pillar::ContinuousVerification),
+        ),
+        (
+            "stats-worker reads openai_primary from the vault",
+            Some(Pillar::MicroSegmentation),
+        ),
+        (
+            "alice, signed in again, files a report",
+            Some(Pillar::LeastPrivilege),
+        ),
     ];
     let mut steps: Vec<Step> = Vec::new();
     for (index, (title, expected)) in plan.into_iter().enumerate() {
@@ -122,11 +134,18 @@ impl Step {
 }
 
 async fn summary(alice: &Browser) -> anyhow::Result<Outcome> {
-    let response = alice.post("/ai/summary", &json!({ "prompt": "Summarize the visit" })).await?;
+    let response = alice
+        .post("/ai/summary", &json!({ "prompt": "Summarize the visit" }))
+        .await?;
     let outcome = seen(&response)?;
     let answer = outcome.answer.as_ref();
-    let own = answer.and_then(|it| it.get("model_saw_our_token")).and_then(Value::as_bool);
-    anyhow::ensure!(own == Some(false), "the model's answer is not what the story needs: {answer:?}");
+    let own = answer
+        .and_then(|it| it.get("model_saw_our_token"))
+        .and_then(Value::as_bool);
+    anyhow::ensure!(
+        own == Some(false),
+        "the model's answer is not what the story needs: {answer:?}"
+    );
     Ok(outcome)
 }
 
@@ -138,7 +157,11 @@ async fn old_tls(world: &World) -> anyhow::Result<Outcome> {
         .with_protocol_versions(&[&rustls::version::TLS12])?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let target = Target { host: world.mesh.ip().to_string(), network: Network::Loopback, port: world.mesh.port() };
+    let target = Target {
+        host: world.mesh.ip().to_string(),
+        network: Network::Loopback,
+        port: world.mesh.port(),
+    };
     let socket = Dialer.connect(&target, deadline()).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(old));
     let name = rustls::pki_types::ServerName::try_from("hms-api")?;
@@ -148,7 +171,11 @@ async fn old_tls(world: &World) -> anyhow::Result<Outcome> {
     for _ in 0..100 {
         let found: Vec<RecordEntry> = world.admin.get(&query).await?;
         if let Some(entry) = found.into_iter().next() {
-            return Ok(Outcome { status: None, receipt: entry.receipt, answer: None });
+            return Ok(Outcome {
+                status: None,
+                receipt: entry.receipt,
+                answer: None,
+            });
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -156,9 +183,16 @@ async fn old_tls(world: &World) -> anyhow::Result<Outcome> {
 }
 
 async fn stolen(world: &World) -> anyhow::Result<Outcome> {
-    let token = world.overheard.lock().clone().context("the API heard no token")?;
-    let request = Request::get("/reports/42").header(header::AUTHORIZATION, format!("Bearer {token}"));
-    let response = as_worker(world)?.request(request.body(Bytes::new())?, LIMITS).await?;
+    let token = world
+        .overheard
+        .lock()
+        .clone()
+        .context("the API heard no token")?;
+    let request =
+        Request::get("/reports/42").header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let response = as_worker(world)?
+        .request(request.body(Bytes::new())?, LIMITS)
+        .await?;
     seen(&response)
 }
 
@@ -166,19 +200,29 @@ async fn stolen(world: &World) -> anyhow::Result<Outcome> {
 async fn revoked(world: &World, alice: &Browser, first: Option<&Step>) -> anyhow::Result<Outcome> {
     let first = first.context("there is no first step")?;
     let record = record(world, &first.receipt).await?.record;
-    let sid = record.pointer("/hop/evidence/session/sid").and_then(Value::as_str);
+    let sid = record
+        .pointer("/hop/evidence/session/sid")
+        .and_then(Value::as_str);
     let sid = Digest::from_hex(sid.context("the first record names no session")?)?;
-    let revoke = Revoke { lift: false, what: Revoked::Session(sid) };
+    let revoke = Revoke {
+        lift: false,
+        what: Revoked::Session(sid),
+    };
     let _: RevokedNow = world.admin.post("/v1/admin/revoke", &revoke).await?;
     anyhow::ensure!(alice.session().is_some(), "alice has no cookie");
     tokio::time::sleep(Duration::from_millis(40)).await;
-    let response = alice.post("/ai/summary", &json!({ "prompt": "And again" })).await?;
+    let response = alice
+        .post("/ai/summary", &json!({ "prompt": "And again" }))
+        .await?;
     seen(&response)
 }
 
 async fn vault(world: &World) -> anyhow::Result<Outcome> {
     let worker = Client::from_dir(&world.worker)?;
-    match worker.read_secret_with("openai_primary", "ai:key:read").await {
+    match worker
+        .read_secret_with("openai_primary", "ai:key:read")
+        .await
+    {
         Ok(_) => anyhow::bail!("stats-worker read the secret"),
         Err(CallError::AccessDenied(denied)) => Ok(Outcome {
             status: denied.code.map(Code::status),
@@ -196,17 +240,29 @@ async fn report(world: &World) -> anyhow::Result<Outcome> {
     seen(&response)
 }
 
-const LIMITS: Limits = Limits { body: 1 << 20, time: Duration::from_secs(20) };
+const LIMITS: Limits = Limits {
+    body: 1 << 20,
+    time: Duration::from_secs(20),
+};
 
 /// stats-worker's own connection to the mesh, with its own good certificate.
 fn as_worker(world: &World) -> anyhow::Result<countersign_net::http::Client> {
-    let svid = Svid::from_files(&world.worker.join("svid.pem"), &world.worker.join("key.pem"))?;
+    let svid = Svid::from_files(
+        &world.worker.join("svid.pem"),
+        &world.worker.join("key.pem"),
+    )?;
     let domain = countersign_core::vocabulary::TrustDomain::new(&world.ready.trust_domain)?;
     let roots = Roots::new(TrustBundle::from_pem(domain, world.bundle.as_bytes(), 0)?);
     let connector = Connector::mutual(SvidSource::new(svid), roots, Expected::Process("gateway"))?;
     let name = format!("hms-api.mesh.{}", world.ready.trust_domain);
-    let target = Target { host: world.mesh.ip().to_string(), network: Network::Loopback, port: world.mesh.port() };
-    Ok(countersign_net::http::Client::tls(Dialer, connector, &name, target))
+    let target = Target {
+        host: world.mesh.ip().to_string(),
+        network: Network::Loopback,
+        port: world.mesh.port(),
+    };
+    Ok(countersign_net::http::Client::tls(
+        Dialer, connector, &name, target,
+    ))
 }
 
 fn deadline() -> tokio::time::Instant {
@@ -214,11 +270,18 @@ fn deadline() -> tokio::time::Instant {
 }
 
 fn seen(response: &Response<Bytes>) -> anyhow::Result<Outcome> {
-    let receipt = response.headers().get("countersign-receipt").and_then(|it| it.to_str().ok());
+    let receipt = response
+        .headers()
+        .get("countersign-receipt")
+        .and_then(|it| it.to_str().ok());
     let status = response.status().as_u16();
     let body = String::from_utf8_lossy(response.body());
     let receipt = receipt.with_context(|| format!("no receipt in the answer: {status} {body}"))?;
-    Ok(Outcome { status: Some(status), receipt: receipt.to_owned(), answer: serde_json::from_str(&body).ok() })
+    Ok(Outcome {
+        status: Some(status),
+        receipt: receipt.to_owned(),
+        answer: serde_json::from_str(&body).ok(),
+    })
 }
 
 /// The record of a receipt, once it is in the log.

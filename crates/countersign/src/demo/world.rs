@@ -69,8 +69,14 @@ impl World {
         countersign_net::install_crypto()?;
         let (api, model) = (TcpListener::bind(ANY).await?, TcpListener::bind(ANY).await?);
         let text = CONFIGURATION
-            .replace("localhost:7101", &format!("localhost:{}", api.local_addr()?.port()))
-            .replace("localhost:7102", &format!("localhost:{}", model.local_addr()?.port()));
+            .replace(
+                "localhost:7101",
+                &format!("localhost:{}", api.local_addr()?.port()),
+            )
+            .replace(
+                "localhost:7102",
+                &format!("localhost:{}", model.local_addr()?.port()),
+            );
         let (server, mut ready) = server(folder, text).await?;
         let control = server.start().await?;
         tracing::debug!(%control, "the server is up");
@@ -119,13 +125,23 @@ impl World {
 }
 
 async fn server(folder: &Path, text: String) -> anyhow::Result<(Server, Ready)> {
-    let options = Options { dev: true, strict: false };
+    let options = Options {
+        dev: true,
+        strict: false,
+    };
     let loaded = load_text("countersign.yaml", text, &options);
-    let config = loaded.config.as_ref().context("the configuration of the tour has errors")?;
+    let config = loaded
+        .config
+        .as_ref()
+        .context("the configuration of the tour has errors")?;
     let operator = boot::operator();
     let bundle = boot::bundle(config, &loaded.sources, operator, false);
     let trust_domain = config.trust_domain.to_string();
-    let services = config.services.values().filter(|it| it.url != countersign_core::config::ServiceUrl::BuiltIn).count();
+    let services = config
+        .services
+        .values()
+        .filter(|it| it.url != countersign_core::config::ServiceUrl::BuiltIn)
+        .count();
     let options = ServerOptions {
         admin_socket: Some(folder.join("run/admin/admin.sock")),
         bundle,
@@ -141,33 +157,52 @@ async fn server(folder: &Path, text: String) -> anyhow::Result<(Server, Ready)> 
     }
     let tests = sentences.len();
     drop(sentences);
-    Ok((server, Ready { identities: 0, services, tests, took: Duration::ZERO, trust_domain }))
+    Ok((
+        server,
+        Ready {
+            identities: 0,
+            services,
+            tests,
+            took: Duration::ZERO,
+            trust_domain,
+        },
+    ))
 }
 
 async fn gateway(server: &Server, third_party_roots: String) -> anyhow::Result<Gateway> {
     let name = Name::new("gw")?;
     let (control, svid) = server.control_plane(&name).await?;
     let bind_override = [("web", ANY), ("mesh", ANY)];
-    let bind_override = bind_override.into_iter().map(|(name, at)| Ok((Name::new(name)?, at)));
+    let bind_override = bind_override
+        .into_iter()
+        .map(|(name, at)| Ok((Name::new(name)?, at)));
     let options = GatewayOptions {
         bind_override: bind_override.collect::<anyhow::Result<_>>()?,
         name,
         snapshot_key: None,
         third_party_roots: Some(third_party_roots),
     };
-    let (point, roots, keys) = (server.point().clone(), server.roots().clone(), server.keys().clone());
+    let (point, roots, keys) = (
+        server.point().clone(),
+        server.roots().clone(),
+        server.keys().clone(),
+    );
     Ok(Gateway::start(point, control, svid, roots, keys, options).await?)
 }
 
 fn address(gateway: &Gateway, listener: &str) -> anyhow::Result<SocketAddr> {
     let mut listeners = gateway.listeners().into_iter();
     let found = listeners.find(|(name, _)| name.as_str() == listener);
-    Ok(found.with_context(|| format!("the gateway has no listener `{listener}`"))?.1)
+    Ok(found
+        .with_context(|| format!("the gateway has no listener `{listener}`"))?
+        .1)
 }
 
 async fn put(admin: &Admin, name: &str, value: &str) -> anyhow::Result<()> {
     let body = json!({ "data": { "value": value } });
-    let _: serde_json::Value = admin.post(&format!("/v1/admin/secret/{name}"), &body).await?;
+    let _: serde_json::Value = admin
+        .post(&format!("/v1/admin/secret/{name}"), &body)
+        .await?;
     Ok(())
 }
 
@@ -186,6 +221,7 @@ fn spawn(apps: &mut JoinSet<()>, app: impl Future<Output = anyhow::Result<()>> +
 /// 192 random bits in hex.
 fn secret() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
     Ok(hex::encode(bytes))
 }

@@ -2,7 +2,7 @@ use super::BodyError;
 use super::leak::Needle;
 use super::leak::Scan;
 use super::usage::Meter;
-use crate::listeners::Place;
+use crate::place::Place;
 use crate::request::headers;
 use bytes::Bytes;
 use countersign_core::record::Ending;

@@ -1,8 +1,8 @@
-use super::Stage;
 use crate::body::Body;
 use crate::body::BodyError;
 use crate::connected::Connected;
 use crate::phases;
+use crate::place::Stage;
 use crate::shared::Shared;
 use bytes::Bytes;
 use countersign_core::config::Limits;
@@ -78,7 +78,7 @@ struct UnderWay(Arc<Activity>);
 /// connection have the same methods but no trait.
 macro_rules! drive {
     ($connection:ident, $place:expr, $activity:ident, $limits:expr) => {{
-        let mut running = $place.running.clone();
+        let mut running = $place.running();
         let mut draining = false;
         loop {
             let next = if draining {

@@ -4,6 +4,9 @@ mod connection;
 
 use crate::connected;
 use crate::error::GatewayError;
+use crate::place::Place;
+use crate::place::Running;
+use crate::place::Stage;
 use crate::shared::Shared;
 use countersign_core::config::Limits;
 use countersign_core::config::PeerKind;
@@ -25,8 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -43,38 +44,12 @@ pub(crate) struct Door {
     socket: TcpListener,
 }
 
-/// How far the end of a gateway has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Serving,
-    /// No new connections; each ends after what is under way on it.
-    Draining,
-    /// Everything ends now.
-    Cut,
-}
-
 /// Ends a gateway's listeners.
 #[derive(Debug)]
 pub(crate) struct Drain {
     /// Closed once every task of every listener is gone.
     gone: mpsc::Receiver<()>,
     stage: watch::Sender<Stage>,
-}
-
-/// What each task of a listener holds: hears of the end, and keeps it waiting.
-#[derive(Clone, Debug)]
-struct Running {
-    _here: mpsc::Sender<()>,
-    stage: watch::Receiver<Stage>,
-}
-
-/// A connection's place at its listener, kept by all that is left of it: a WebSocket, too, counts
-/// among the connections and is waited for.
-#[derive(Debug)]
-pub(crate) struct Place {
-    abort: Notify,
-    _permit: OwnedSemaphorePermit,
-    running: Running,
 }
 
 /// Time for a TLS handshake, which begins with one flight from the client.
@@ -140,10 +115,7 @@ pub(crate) fn serve(doors: Vec<Door>, shared: &Arc<Shared>) -> Drain {
     let (stage, stages) = watch::channel(Stage::Serving);
     let (here, gone) = mpsc::channel(1);
     for door in doors {
-        let running = Running {
-            _here: here.clone(),
-            stage: stages.clone(),
-        };
+        let running = Running::new(here.clone(), stages.clone());
         tokio::spawn(accept(Arc::new(door), shared.clone(), running));
     }
     Drain { gone, stage }
@@ -158,32 +130,6 @@ impl Drain {
             self.stage.send_replace(Stage::Cut);
             let _ = tokio::time::timeout(Duration::from_secs(1), self.gone.recv()).await;
         }
-    }
-}
-
-impl Running {
-    async fn reaches(&mut self, stage: Stage) {
-        // The sender lives as long as the gateway; gone, it can only mean the end.
-        let _ = self
-            .stage
-            .wait_for(|now| *now == stage || *now == Stage::Cut)
-            .await;
-    }
-}
-
-impl Place {
-    /// Ends the connection at once, with whatever is under way on it.
-    pub(crate) fn abort(&self) {
-        self.abort.notify_one();
-    }
-
-    async fn aborted(&self) {
-        self.abort.notified().await;
-    }
-
-    /// Waits until everything has to end.
-    pub(crate) async fn cut(&self) {
-        self.running.clone().reaches(Stage::Cut).await;
     }
 }
 
@@ -215,11 +161,7 @@ async fn accept(door: Arc<Door>, shared: Arc<Shared>, mut running: Running) {
             tracing::warn!(door = %door.name, %source, "too many connections");
             continue;
         };
-        let place = Arc::new(Place {
-            abort: Notify::new(),
-            _permit: permit,
-            running: running.clone(),
-        });
+        let place = Arc::new(Place::new(permit, running.clone()));
         let (door, shared) = (door.clone(), shared.clone());
         tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
     }

@@ -18,7 +18,7 @@ use crate::body::Uplink;
 use crate::body::UplinkFault;
 use crate::body::Watch;
 use crate::connected::Connected;
-use crate::listeners::Place;
+use crate::place::Place;
 use crate::plane::Plane;
 use crate::refuse::Failure;
 use crate::refuse::Stop;

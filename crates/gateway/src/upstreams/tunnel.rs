@@ -1,6 +1,6 @@
 //! A WebSocket once both sides have switched to it (RFC 6455).
 
-use crate::listeners::Place;
+use crate::place::Place;
 use countersign_core::record::Ending;
 use countersign_enforce::Admitted;
 use hyper::upgrade::OnUpgrade;
