@@ -35,7 +35,7 @@ pub(crate) async fn issue_into(
     let failed = |error: io::Error| {
         Failure::failed(format!("can't write to `{}`: {error}", folder.display()))
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    let _made = Made::folder(folder).map_err(failed)?;
     let key = Pending::write(folder, KEY_FILE, key.as_bytes(), 0o600).map_err(failed)?;
     let message = IssueIdentity {
         csr,
@@ -73,6 +73,24 @@ fn request() -> Result<(Zeroizing<String>, String), rcgen::Error> {
         .serialize_request(&key)?
         .pem()?;
     Ok((Zeroizing::new(key.serialize_pem()), csr))
+}
+
+/// A folder that was made for what comes; gone when dropped if nothing came.
+struct Made<'a>(Option<&'a Path>);
+
+impl<'a> Made<'a> {
+    fn folder(folder: &'a Path) -> io::Result<Self> {
+        let there = folder.exists();
+        std::fs::create_dir_all(folder)?;
+        Ok(Self((!there).then_some(folder)))
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        // Only an empty folder can be removed so: what is in it stays.
+        let _ = self.0.map(std::fs::remove_dir);
+    }
 }
 
 /// A file that is written whole beside the one it replaces; gone when dropped.
@@ -152,5 +170,8 @@ mod tests {
             assert_eq!(kept, b"before");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        let new = folder.path().join("new");
+        assert!(issue_into(&admin, "api", false, &new).await.is_err());
+        assert!(!new.exists());
     }
 }
