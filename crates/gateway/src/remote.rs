@@ -23,6 +23,7 @@ use countersign_net::dial::Target;
 use countersign_net::http::Client;
 use countersign_net::http::Limits;
 use countersign_net::problem::PILLAR;
+use countersign_wire::admin::Join;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
 use countersign_wire::control::Delivery;
@@ -58,20 +59,6 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// What a gateway needs to find and believe a server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Join {
-    /// The trusted roots, PEM.
-    pub roots: String,
-    /// The server's mTLS port, `10.0.0.7:7443` or `countersign.acme.internal:7443`.
-    pub server: String,
-    /// The key that signs snapshots: Ed25519, 64 hex digits.
-    pub snapshot_key: String,
-    /// The trust domain.
-    pub trust_domain: String,
-}
 
 /// Join data can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -140,16 +127,14 @@ const SMALL: Limits = Limits {
     time: Duration::from_secs(10),
 };
 
-impl Join {
-    /// The key that signs snapshots, for
-    /// [`GatewayOptions::snapshot_key`](crate::GatewayOptions::snapshot_key).
-    ///
-    /// # Errors
-    /// [`JoinError::SnapshotKey`].
-    pub fn snapshot_key(&self) -> Result<[u8; 32], JoinError> {
-        let key = Digest::from_hex(&self.snapshot_key).map_err(|_| JoinError::SnapshotKey)?;
-        Ok(*key.as_bytes())
-    }
+/// The key that signs snapshots, for
+/// [`GatewayOptions::snapshot_key`](crate::GatewayOptions::snapshot_key).
+///
+/// # Errors
+/// [`JoinError::SnapshotKey`].
+pub fn snapshot_key(join: &Join) -> Result<[u8; 32], JoinError> {
+    let key = Digest::from_hex(&join.snapshot_key).map_err(|_| JoinError::SnapshotKey)?;
+    Ok(*key.as_bytes())
 }
 
 impl RemotePlane {

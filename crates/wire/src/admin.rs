@@ -54,6 +54,21 @@ pub struct Endpoints {
     pub trust_domain: String,
 }
 
+/// `GET /v1/admin/join`: what a gateway in another process needs to find and believe the server,
+/// beside its own identity. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The trusted roots, PEM.
+    pub roots: String,
+    /// The server's mTLS port, `10.0.0.7:7443` or `countersign.acme.internal:7443`.
+    pub server: String,
+    /// The key that signs snapshots: Ed25519, 64 hex digits.
+    pub snapshot_key: String,
+    /// The trust domain.
+    pub trust_domain: String,
+}
+
 /// `POST /v1/admin/revoke`: decided as `revoke ...` of `issuer`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,7 +13,6 @@ mod socket;
 
 pub use identities::IdentityEntry;
 pub(crate) use identities::certificate;
-pub use process::Join;
 pub use process::Reload;
 pub use records::Explained;
 pub use records::ReplayedRecord;

@@ -4,6 +4,7 @@ use super::done;
 use crate::reload::Reloaded;
 use countersign_core::vocabulary::Operation;
 use countersign_wire::admin::Endpoints;
+use countersign_wire::admin::Join;
 use countersign_wire::admin::Status;
 use serde::Deserialize;
 use serde::Serialize;
@@ -18,21 +19,6 @@ pub struct Reload {
     pub entry: String,
     /// The files by name.
     pub files: BTreeMap<String, String>,
-}
-
-/// `GET /v1/admin/join`: what a gateway in another process needs to find and believe the server,
-/// beside its own identity. Nothing in it is secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Join {
-    /// The trusted roots, PEM.
-    pub roots: String,
-    /// The server's mTLS port.
-    pub server: String,
-    /// The key that signs snapshots: Ed25519, 64 hex digits.
-    pub snapshot_key: String,
-    /// The trust domain.
-    pub trust_domain: String,
 }
 
 impl Operator {

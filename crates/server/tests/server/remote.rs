@@ -5,11 +5,12 @@ use crate::support::claims;
 use countersign_core::snapshot::Revoked;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
-use countersign_gateway::remote::Join;
+use countersign_gateway::remote;
 use countersign_gateway::remote::RemotePlane;
 use countersign_net::KeyAlgorithm;
 use countersign_net::KeySet;
 use countersign_net::SigningKey;
+use countersign_wire::admin::Join;
 use countersign_wire::admin::Revoke;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
@@ -27,7 +28,10 @@ use std::time::Duration;
 async fn joined(world: &World) -> (RemotePlane, Workload) {
     let told = serde_json::to_value(world.operator.join().await.unwrap()).unwrap();
     let join: Join = serde_json::from_value(told).unwrap();
-    assert_eq!(join.snapshot_key().unwrap(), world.server.snapshot_key());
+    assert_eq!(
+        remote::snapshot_key(&join).unwrap(),
+        world.server.snapshot_key()
+    );
     let gateway = world.gateway("gw2").await;
     (
         RemotePlane::new(&join, gateway.svid.clone()).unwrap(),
