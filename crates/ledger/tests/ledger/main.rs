@@ -10,6 +10,7 @@
 mod conformance;
 mod disk;
 mod faults;
+mod json_traps;
 mod log;
 mod parsers;
 mod power_cut;
