@@ -1,6 +1,4 @@
 use crate::certificate;
-use crate::certificate::Role;
-use crate::certificate::SvidError;
 use crate::digest::sha256;
 use crate::handshake;
 use crate::handshake::Refused;
@@ -10,6 +8,8 @@ use crate::svid::Svid;
 use crate::svid::SvidSource;
 use crate::trust::Roots;
 use crate::trust::TrustBundle;
+use crate::x509::Role;
+use crate::x509::SvidError;
 use arc_swap::ArcSwap;
 use countersign_core::hop::Certificate;
 use countersign_core::hop::Tls;
@@ -22,6 +22,7 @@ use rustls::DigitallySignedStruct;
 use rustls::RootCertStore;
 use rustls::SignatureScheme;
 use rustls::client::Resumption;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::danger::ServerCertVerified;
 use rustls::client::danger::ServerCertVerifier;
@@ -159,7 +160,7 @@ impl Connector {
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let mut config = ClientConfig::builder_with_provider(provider::tls())
             .with_protocol_versions(&versions)?
-            .with_root_certificates(roots.0.clone())
+            .with_webpki_verifier(roots.verifier()?)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(Kind::Public(Arc::new(config))))
@@ -370,6 +371,15 @@ impl PublicRoots {
             return Err(ConnectError::Roots);
         }
         Ok(Self(Arc::new(store)))
+    }
+}
+
+impl PublicRoots {
+    /// What public servers' certificates are verified with.
+    pub(crate) fn verifier(&self) -> Result<Arc<WebPkiServerVerifier>, ConnectError> {
+        WebPkiServerVerifier::builder_with_provider(self.0.clone(), provider::tls())
+            .build()
+            .map_err(|_| ConnectError::Roots)
     }
 }
 

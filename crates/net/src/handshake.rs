@@ -6,12 +6,12 @@
 //! around one handshake and [`note`] fills.
 
 use crate::certificate;
-use crate::certificate::Role;
-use crate::certificate::SvidError;
 use crate::digest::sha256;
 use crate::provider;
 use crate::server_hello::ServerHello;
 use crate::trust::TrustBundle;
+use crate::x509::Role;
+use crate::x509::SvidError;
 use countersign_core::hop::Certificate;
 use countersign_core::hop::CertificateFault;
 use countersign_core::hop::Peer;

@@ -1,5 +1,4 @@
 use crate::certificate;
-use crate::certificate::Role;
 use crate::digest::sha256;
 use crate::handshake;
 use crate::handshake::Refused;
@@ -9,6 +8,7 @@ use crate::server_hello::Transcribed;
 use crate::svid::SvidSource;
 use crate::trust::Roots;
 use crate::trust::TrustBundle;
+use crate::x509::Role;
 use arc_swap::ArcSwap;
 use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;

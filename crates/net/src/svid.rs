@@ -1,7 +1,7 @@
 use crate::certificate::Leaf;
-use crate::certificate::SvidError;
 use crate::digest::sha256;
 use crate::provider;
+use crate::x509::SvidError;
 use arc_swap::ArcSwap;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::SpiffeId;

@@ -1,9 +1,13 @@
 use crate::digest;
+use crate::x509;
+use crate::x509::SvidError;
 use arc_swap::ArcSwap;
 use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::TrustAnchor;
+use rustls_pki_types::UnixTime;
 use rustls_pki_types::pem::PemObject;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +29,7 @@ pub(crate) struct RootFacts {
     pub(crate) certificate: Digest,
     /// SHA-256 of its public key.
     pub(crate) public_key: Digest,
+    validity: (Timestamp, Timestamp),
 }
 
 /// The trust bundle in force, replaceable while listeners run.
@@ -34,7 +39,7 @@ pub(crate) struct RootFacts {
 pub struct Roots(ArcSwap<TrustBundle>);
 
 /// Why certificates are no trust bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// None given: it would trust nobody.
     #[error("a trust bundle needs at least one root certificate")]
@@ -42,13 +47,28 @@ pub enum TrustError {
     /// Not a readable certificate.
     #[error("root certificate number {0} can't be read")]
     Unreadable(usize),
+    /// A certificate that can't be a root: no authority, a weak key, or something critical in it
+    /// that nobody here would heed.
+    #[error("root certificate number {0} can't be a root: {1}")]
+    Unfit(usize, SvidError),
+}
+
+impl RootFacts {
+    /// Whether the root itself is in force. RFC 5280 section 6.1 leaves that open; a root that
+    /// has ended speaks for nobody here, because its key may long be somebody else's.
+    pub(crate) fn is_valid_at(&self, now: UnixTime) -> bool {
+        let (from, to) = self.validity;
+        i64::try_from(now.as_secs())
+            .map(Timestamp::from_secs)
+            .is_ok_and(|now| from <= now && now <= to)
+    }
 }
 
 impl TrustBundle {
     /// Takes the roots of `domain`; `generation` grows with each change of them.
     ///
     /// # Errors
-    /// [`TrustError`] if there is none or one is unreadable.
+    /// [`TrustError`] if there is none, or one is unreadable or can't be a root.
     pub fn new(
         domain: TrustDomain,
         roots: &[CertificateDer<'_>],
@@ -57,11 +77,14 @@ impl TrustBundle {
         let (mut anchors, mut facts) = (Vec::new(), Vec::new());
         for (index, root) in roots.iter().enumerate() {
             let unreadable = TrustError::Unreadable(index + 1);
-            let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable)?;
+            let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable.clone())?;
             anchors.push(anchor.to_owned());
+            let read = x509::read(root).map_err(|_| unreadable)?;
+            x509::check_root(&read).map_err(|why| TrustError::Unfit(index + 1, why))?;
             facts.push(RootFacts {
                 certificate: digest::sha256(root),
-                public_key: digest::of_public_key(root).ok_or(unreadable)?,
+                public_key: digest::sha256(read.public_key().raw),
+                validity: x509::validity(&read),
             });
         }
         if anchors.is_empty() {
@@ -78,7 +101,7 @@ impl TrustBundle {
     /// Reads the roots of `domain` in PEM.
     ///
     /// # Errors
-    /// [`TrustError`] if there is none or one is unreadable.
+    /// [`TrustError`] if there is none, or one is unreadable or can't be a root.
     pub fn from_pem(domain: TrustDomain, pem: &[u8], generation: u64) -> Result<Self, TrustError> {
         let mut roots = Vec::new();
         for (index, root) in CertificateDer::pem_slice_iter(pem).enumerate() {

@@ -1,0 +1,92 @@
+//! Path validation, RFC 5280 section 6: webpki finds the path, and what it takes for granted is
+//! checked on the way. Nothing here knows of names; which name a peer must have is for the caller
+//! to say, once it knows that the path holds.
+
+use crate::provider;
+use crate::trust::RootFacts;
+use crate::trust::TrustBundle;
+use crate::x509;
+use crate::x509::Role;
+use crate::x509::SvidError;
+use countersign_core::vocabulary::Digest;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::UnixTime;
+use webpki::EndEntityCert;
+use webpki::KeyUsage;
+
+/// A path that holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Path {
+    /// SHA-256 of the public key that signed the leaf.
+    pub(crate) issuer: Digest,
+    /// The root it leads to.
+    pub(crate) root: RootFacts,
+}
+
+/// Finds a path from the first certificate of `chain` over any of the others to a root of
+/// `bundle`, all of them valid at `now` and the leaf made for `role`.
+///
+/// Revocation lists (RFC 5280 section 5) are not asked: what is revoked is in the snapshot, by
+/// certificate and by identity, and the decision looks there.
+///
+/// # Errors
+/// [`SvidError`] for the first check that fails.
+pub(crate) fn verify(
+    chain: &[CertificateDer<'_>],
+    bundle: &TrustBundle,
+    now: UnixTime,
+    role: Role,
+) -> Result<Path, SvidError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(SvidError::Unreadable)?;
+    x509::check_end(&x509::read(leaf)?, role)?;
+    let end = EndEntityCert::try_from(leaf).map_err(|error| refusal(&error))?;
+    let usage = match role {
+        Role::Client => KeyUsage::client_auth(),
+        Role::Server => KeyUsage::server_auth(),
+    };
+    let algorithms = provider::tls().signature_verification_algorithms.all;
+    let path = end
+        .verify_for_usage(
+            algorithms,
+            bundle.anchors(),
+            intermediates,
+            now,
+            usage,
+            None,
+            None,
+        )
+        .map_err(|error| refusal(&error))?;
+    let mut issuer = None;
+    for intermediate in path.intermediate_certificates() {
+        let key = x509::check_authority(&intermediate.der())?;
+        issuer.get_or_insert(key);
+    }
+    let root = bundle.facts(path.anchor()).ok_or(SvidError::Untrusted)?;
+    if !root.is_valid_at(now) {
+        return Err(SvidError::Time);
+    }
+    Ok(Path {
+        issuer: issuer.unwrap_or(root.public_key),
+        root,
+    })
+}
+
+fn refusal(error: &webpki::Error) -> SvidError {
+    use webpki::Error;
+    match error {
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } | Error::InvalidCertValidity => {
+            SvidError::Time
+        }
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => SvidError::WeakSignature,
+        Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => {
+            SvidError::ExtendedKeyUsage
+        }
+        Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => SvidError::Unreadable,
+        Error::MalformedExtensions | Error::UnsupportedCriticalExtension => SvidError::Extension,
+        _ => SvidError::Untrusted,
+    }
+}
+
+#[cfg(test)]
+mod tests;
