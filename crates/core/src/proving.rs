@@ -36,9 +36,20 @@ pub struct Proved {
     /// What came out: the refusal, or nothing if it was allowed.
     pub got: Option<Code>,
     /// Whether that is what the sentence expects.
-    pub holds: bool,
+    pub outcome: Judgement,
     /// Why it came out so: the refusal's reason, or what let it through.
     pub reason: String,
+}
+
+/// Whether a sentence holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// What it expects came out.
+    Holds,
+    /// Something else came out.
+    Fails,
+    /// It takes a part that is not in this build; never a pass.
+    Undecided,
 }
 
 /// Judges every sentence of a configuration.
@@ -63,11 +74,17 @@ pub fn prove(state: &State, test: &Test) -> Proved {
         Some(reason) => (Some(Code::NO_EDGE), reason),
         None => ask(state, test),
     };
-    let holds = match test.expect {
-        Expectation::Allow => got.is_none(),
-        Expectation::Deny(pillar) => got.map(Code::pillar) == Some(pillar),
+    let outcome = match test.expect {
+        _ if got == Some(Code::UNDECIDABLE) => Judgement::Undecided,
+        Expectation::Allow if got.is_none() => Judgement::Holds,
+        Expectation::Deny(pillar) if got.map(Code::pillar) == Some(pillar) => Judgement::Holds,
+        Expectation::Allow | Expectation::Deny(_) | Expectation::NeedsApproval => Judgement::Fails,
     };
-    Proved { got, holds, reason }
+    Proved {
+        got,
+        outcome,
+        reason,
+    }
 }
 
 /// A moment inside working hours: Wednesday 2025-01-01, noon.
@@ -121,6 +138,11 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
         }))
     });
     let claims = claims(snapshot, test, browser.is_some());
+    let model = test
+        .with
+        .get("model")
+        .and_then(|it| it.as_str())
+        .map(str::to_owned);
     let session = browser.map(|_| Session {
         ends: NOON.plus(Duration::from_secs(60)),
         groups: claims.groups.clone(),
@@ -147,9 +169,9 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
             session,
         },
         facts: Facts {
-            body_bytes: test.model.is_some().then_some(0),
-            max_output_tokens: test.model.is_some().then_some(1),
-            model: test.model.clone(),
+            body_bytes: model.is_some().then_some(0),
+            max_output_tokens: model.is_some().then_some(1),
+            model,
             same_origin: Some(true),
             ..Facts::default()
         },

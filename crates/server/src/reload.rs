@@ -55,6 +55,9 @@ pub enum ReloadError {
     /// The configuration has errors.
     #[error("the configuration has {} errors", .0.len())]
     Configuration(Vec<Diagnostic>, Box<Sources>),
+    /// It asks for what this build does not enforce.
+    #[error("{} is not in this build", .0.join(", "))]
+    NotInBuild(Vec<String>),
     /// Tests in it do not hold.
     #[error("{} tests of the configuration fail", .0.len())]
     Tests(Vec<FailedTest>),
@@ -89,6 +92,10 @@ pub(crate) fn compile(bundle: Bundle) -> Result<Arc<Snapshot>, ReloadError> {
     let Some(config) = loaded.config else {
         return Err(ReloadError::Configuration(errors, Box::new(loaded.sources)));
     };
+    let beyond: Vec<String> = config.beyond().iter().map(|it| it.what.to_owned()).collect();
+    if !beyond.is_empty() {
+        return Err(ReloadError::NotInBuild(beyond));
+    }
     Ok(Arc::new(Snapshot::new(bundle, config)))
 }
 
@@ -123,7 +130,7 @@ fn prove(snapshot: &Arc<Snapshot>) -> Result<(), ReloadError> {
     };
     let proved = proving::prove_all(&state).into_iter();
     let failed = proved
-        .filter(|(_, proved)| !proved.holds)
+        .filter(|(_, proved)| proved.outcome != proving::Judgement::Holds)
         .map(|(test, proved)| FailedTest {
             line: test.place.line,
             name: test.name.clone(),

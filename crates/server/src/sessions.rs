@@ -126,7 +126,7 @@ impl Person {
     #[must_use]
     pub fn offered(snapshot: &Snapshot, door: &Name, member: &str) -> Option<Self> {
         let listener = snapshot.config().listeners.get(door)?;
-        let login @ Login::Dev = listener.login.as_ref()?;
+        let login = listener.login.as_ref().filter(|it| **it == Login::Dev)?;
         let named = members(snapshot)
             .into_iter()
             .find(|it| it.to_string() == member)?;

@@ -96,10 +96,10 @@ SHAPE = "CS0111", "a map, list or text where another is needed",
 "The value has the wrong form. Two traps: `- a: b` inside a list is a map, not the text `a: b`, \
 which must be quoted; and a key with nothing behind it has the value nothing, write `{}` for an \
 empty map.";
-NOT_YET = "CS0112", "not in this build yet",
-"The language has this, but this build does not enforce it. It is refused rather than ignored, \
-since a restriction that is read and not enforced is worse than none. Remove it, or use a build \
-that has it.";
+NOT_YET = "CS0112", "not in this build",
+"The language has this, but this build does not enforce it. Such a configuration is checked, and \
+`up` and `reload` refuse it: a restriction that is read and not enforced is worse than none. Remove \
+it, or use a build that has it.";
 NAME = "CS0113", "not a name",
 "A name has 1 to 63 lower-case letters, digits, `-`, `_` and `.`, the first and last a letter or a \
 digit. Names appear in records, metrics, SPIFFE IDs and host names, hence the small alphabet.";

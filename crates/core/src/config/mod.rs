@@ -8,6 +8,7 @@
 //! On the way: `yaml` (text to a tree with places), `parse` (tree to document, by the declaration
 //! in [`schema`]), `resolve` (names to references, and the floors below which nothing goes).
 
+mod beyond;
 pub mod codes;
 mod diagnostic;
 mod model;
@@ -19,6 +20,7 @@ mod sources;
 mod suggest;
 mod yaml;
 
+pub use beyond::Beyond;
 pub use diagnostic::Diagnostic;
 pub use diagnostic::Label;
 pub use diagnostic::Severity;
@@ -38,6 +40,30 @@ pub trait Files {
     /// # Errors
     /// [`FileError`] if there is no such file, it can't be read, or it is not UTF-8.
     fn read(&self, path: &str) -> Result<String, FileError>;
+
+    /// The paths that match a pattern, sorted; `*` stands for any part of the name of a file that
+    /// does not start with a dot.
+    ///
+    /// # Errors
+    /// [`FileError`] if a folder on the way can't be read.
+    fn list(&self, pattern: &str) -> Result<Vec<String>, FileError>;
+}
+
+/// No files: for a configuration that names none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, path: &str) -> Result<String, FileError> {
+        Err(FileError {
+            path: path.to_owned(),
+            reason: "there are no files here".to_owned(),
+        })
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<String>, FileError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Why a configuration file can't be read.
@@ -48,6 +74,41 @@ pub struct FileError {
     pub path: String,
     /// Why, in words.
     pub reason: String,
+}
+
+/// Whether [`Files::list`] gives a path for a pattern.
+#[must_use]
+pub fn is_listed(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(part)) if part_is_listed(pattern, part) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// `*` is any text; a part that starts with a dot has to be written out.
+fn part_is_listed(pattern: &str, part: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == part;
+    };
+    if start.is_empty() && part.starts_with('.') {
+        return false;
+    }
+    let Some(mut left) = part.strip_prefix(start) else {
+        return false;
+    };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let end = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some((_, after)) = left.split_once(piece) else {
+            return false;
+        };
+        left = after;
+    }
+    left.ends_with(end)
 }
 
 /// How a configuration is read.
@@ -86,7 +147,7 @@ impl Loaded {
 #[must_use]
 pub fn load(files: &dyn Files, path: &str, options: &Options) -> Loaded {
     match files.read(path) {
-        Ok(text) => load_text(path, text, options),
+        Ok(text) => load_with(files, path, text, options),
         Err(error) => {
             let mut sources = Sources::default();
             let file = sources.add(path, String::new());
@@ -105,12 +166,23 @@ pub fn load(files: &dyn Files, path: &str, options: &Options) -> Loaded {
 /// Reads, checks and resolves a configuration that is already in memory.
 #[must_use]
 pub fn load_text(name: &str, text: impl Into<String>, options: &Options) -> Loaded {
+    load_with(&NoFiles, name, text.into(), options)
+}
+
+fn load_with(files: &dyn Files, name: &str, text: String, options: &Options) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
-    let file = sources.add(name, text.into());
+    let file = sources.add(name, text);
     let root = yaml::parse(file, sources.text(file), &mut report);
-    let document = root.and_then(|root| parse::document(&root, &mut sources, &mut report));
+    let document = root.and_then(|root| parse::document(&root, files, &mut sources, &mut report));
     let config = document.and_then(|it| resolve::resolve(&it, &sources, &mut report, options));
+    for part in config.iter().flat_map(Config::beyond) {
+        let span = sources.word_at(part.place);
+        let message = format!("{} is not in this build", part.what);
+        let help =
+            "`up` and `reload` refuse this configuration; remove it, or use a build that has it";
+        report.push(Diagnostic::warning(codes::NOT_YET, span, message).help(help));
+    }
     let mut diagnostics = report.finish();
     if options.strict {
         diagnostics

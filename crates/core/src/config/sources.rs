@@ -1,5 +1,7 @@
 use super::Place;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A range of bytes of one configuration file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +40,8 @@ impl Span {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     files: Vec<Source>,
+    /// Files that those name, by path.
+    attached: BTreeMap<String, Arc<str>>,
 }
 
 /// A part of a line that fits on a screen.
@@ -152,11 +156,22 @@ impl Sources {
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
-    /// Name and text of every file, in the order read.
+    /// Name and text of every file: the configuration in the order read, then the files it names.
     pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
+        let own = self
+            .files
             .iter()
-            .map(|file| (file.name.as_str(), file.text.as_str()))
+            .map(|file| (file.name.as_str(), file.text.as_str()));
+        own.chain(
+            self.attached
+                .iter()
+                .map(|(path, text)| (path.as_str(), &**text)),
+        )
+    }
+
+    /// Keeps a file that the configuration names.
+    pub(crate) fn attach(&mut self, path: &str, text: &Arc<str>) {
+        self.attached.insert(path.to_owned(), Arc::clone(text));
     }
 
     /// The name of a file; empty if there is no such file.
@@ -208,6 +223,26 @@ impl Sources {
             line: cap(line),
             column: cap(column + 1),
         }
+    }
+
+    /// What is written at a place, to the end of the word.
+    pub(crate) fn word_at(&self, place: Place) -> Span {
+        let Some(source) = self.file(place.file) else {
+            return Span::default();
+        };
+        let line = source.line(place.line as usize);
+        let text = source.text.get(line.clone()).unwrap_or_default();
+        let column = (place.column as usize).saturating_sub(1);
+        let at = text
+            .char_indices()
+            .nth(column)
+            .map_or(text.len(), |(at, _)| at);
+        let rest = text.get(at..).unwrap_or_default();
+        let end = rest
+            .find([':', ',', '{', '}', '[', ']'])
+            .unwrap_or(rest.len());
+        let word = rest.get(..end).unwrap_or_default().trim_end();
+        Span::new(place.file, line.start + at..line.start + at + word.len())
     }
 
     /// The text of the line of a place, without its line break, with credentials starred out.
@@ -272,9 +307,44 @@ impl Sources {
     }
 }
 
+/// A path relative to the folder of a file, with `.` and `..` worked in as far as they go.
+pub(super) fn beside(file: &str, path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let rooted = file.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if rooted => {}
+            part => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    if rooted { format!("/{joined}") } else { joined }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_file_that_names_them() {
+        for (file, path, is) in [
+            ("countersign.yaml", "a/b.pem", "a/b.pem"),
+            ("/etc/c/c.yaml", "conf.d/x.yaml", "/etc/c/conf.d/x.yaml"),
+            ("/etc/c/c.yaml", "../x.yaml", "/etc/x.yaml"),
+            ("/c.yaml", "../../x.yaml", "/x.yaml"),
+            ("a/c.yaml", "../../x.yaml", "../x.yaml"),
+            ("c.yaml", "/x.yaml", "/x.yaml"),
+            ("./c.yaml", "./x/./y", "x/y"),
+        ] {
+            assert_eq!(beside(file, path), is, "{file} {path}");
+        }
+    }
 
     #[test]
     fn places_count_characters() {

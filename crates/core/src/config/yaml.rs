@@ -67,6 +67,27 @@ impl Node {
         matches!(&self.value, Value::Scalar(it) if it.plain && matches!(it.text.as_str(), "" | "~" | "null"))
     }
 
+    /// As JSON: plain scalars are what the core schema of YAML 1.2 says, all others are text. None
+    /// for what is broken, and for numbers that JSON can't hold.
+    pub(super) fn json(&self) -> Option<serde_json::Value> {
+        match &self.value {
+            _ if self.is_nothing() => Some(serde_json::Value::Null),
+            Value::Scalar(scalar) if scalar.plain => plain(&scalar.text),
+            Value::Scalar(scalar) => Some(scalar.text.as_str().into()),
+            Value::Seq(items) => items.iter().map(Self::json).collect(),
+            Value::Map(entries) => {
+                let member =
+                    |(key, value): &(Self, Self)| Some((key.text()?.to_owned(), value.json()?));
+                let members = entries
+                    .iter()
+                    .map(member)
+                    .collect::<Option<serde_json::Map<_, _>>>();
+                members.map(serde_json::Value::Object)
+            }
+            Value::Broken => None,
+        }
+    }
+
     /// What it is, for people.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
@@ -76,6 +97,26 @@ impl Node {
             Value::Seq(_) => "a list",
             Value::Broken => "something broken",
         }
+    }
+}
+
+/// YAML 1.2, section 10.3.2, without the octal, hexadecimal and non-finite numbers, which stay text.
+fn plain(text: &str) -> Option<serde_json::Value> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    match text {
+        "true" | "True" | "TRUE" => Some(true.into()),
+        "false" | "False" | "FALSE" => Some(false.into()),
+        _ if number => match (text.parse::<i64>(), text.parse::<f64>()) {
+            (Ok(whole), _) => Some(whole.into()),
+            (_, Ok(float)) => serde_json::Number::from_f64(float).map(Into::into),
+            // A version such as 1.2.3.
+            _ => Some(text.into()),
+        },
+        _ => Some(text.into()),
     }
 }
 

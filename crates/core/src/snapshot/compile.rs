@@ -41,6 +41,9 @@ pub enum CompileError {
     /// The configuration in it has errors.
     #[error("the configuration has {0} errors; `countersign check` shows them")]
     Configuration(usize),
+    /// The configuration asks for what this build does not enforce.
+    #[error("{0} is not in this build")]
+    NotInBuild(&'static str),
     /// `ZT_OFF` outside development.
     #[error("`ZT_OFF` decides in development only")]
     OpenOutsideDevelopment,
@@ -60,6 +63,7 @@ pub enum DoorKind {
 /// Built-in doors and services: these names belong to us.
 const CONTROL: &str = "control";
 const ADMIN: &str = "admin";
+pub(crate) const JOIN: &str = "join";
 pub(crate) const ISSUER: &str = "issuer";
 pub(crate) const VAULT: &str = "vault";
 pub(crate) const AUDIT: &str = "audit";
@@ -109,6 +113,9 @@ impl Snapshot {
         let loaded = crate::config::load(&bundle, &bundle.entry, &options);
         let count = loaded.errors().count();
         let config = loaded.config.ok_or(CompileError::Configuration(count))?;
+        if let Some(part) = config.beyond().first() {
+            return Err(CompileError::NotInBuild(part.what));
+        }
         Ok(Self::new(bundle, config))
     }
 
@@ -146,7 +153,7 @@ impl Snapshot {
     #[must_use]
     pub fn door(&self, door: &str) -> Option<DoorKind> {
         match door {
-            CONTROL => Some(DoorKind::Mesh),
+            CONTROL | JOIN => Some(DoorKind::Mesh),
             ADMIN => Some(DoorKind::Local),
             name => self
                 .config
@@ -289,7 +296,7 @@ impl Snapshot {
 fn local_users(bundle: &Bundle, config: &Config) -> HashMap<String, Name> {
     let configured = config.identities.iter();
     let mut users: HashMap<_, _> = configured
-        .filter_map(|(name, identity)| Some((identity.unix_user.clone()?, name.clone())))
+        .filter_map(|(name, identity)| Some((identity.unix_user()?.to_owned(), name.clone())))
         .collect();
     let operator = bundle
         .dev_operator
@@ -309,5 +316,13 @@ impl crate::config::Files for Bundle {
             path: path.to_owned(),
             reason: "not in this bundle".to_owned(),
         })
+    }
+
+    fn list(&self, pattern: &str) -> Result<Vec<String>, crate::config::FileError> {
+        let matching = self
+            .files
+            .keys()
+            .filter(|path| crate::config::is_listed(pattern, path));
+        Ok(matching.cloned().collect())
     }
 }

@@ -139,6 +139,8 @@ codes! {
     BODY_UNREADABLE = 510, Unprocessable, "body can't be read as the rules need it";
     /// The request carries what must not reach this upstream (a credential-like query key). `CSD511`
     REQUEST_CREDENTIAL = 511, Forbidden, "request carries a credential";
+    /// The operation asks for something that this build can't judge. `CSD512`
+    UNDECIDABLE = 512, Forbidden, "a rule that this build can't judge";
     /// The ledger did not take the record. `CSD601`
     LEDGER_REFUSED = 601, Unavailable, "the ledger can't take the record";
 }

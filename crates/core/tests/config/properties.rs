@@ -98,8 +98,9 @@ fn within(limit: Duration, text: &str) -> Loaded {
     loaded
 }
 
-/// Debug builds are about twenty times slower than what is shipped.
-const LIMIT: Duration = Duration::from_secs(10);
+/// What is not refused at once takes hours. Debug builds are about twenty times slower than what is
+/// shipped, and machines that run tests have other things to do.
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn bombs_are_refused() {

@@ -6,6 +6,7 @@ use countersign_core::hop::Evidence;
 use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;
 use countersign_core::hop::Token;
+use countersign_core::proving::Judgement;
 use countersign_core::proving::prove_all;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::CompileError;
@@ -23,7 +24,13 @@ fn the_sentences_of_the_file_hold() {
     let proved = prove_all(&state);
     assert_eq!(proved.len(), 3);
     for (test, proved) in proved {
-        assert!(proved.holds, "{}: {}", test.name, proved.reason);
+        assert_eq!(
+            proved.outcome,
+            Judgement::Holds,
+            "{}: {}",
+            test.name,
+            proved.reason
+        );
     }
 }
 
@@ -42,7 +49,7 @@ fn a_sentence_that_does_not_hold_says_so() {
         .iter()
         .find(|(test, _)| test.name.starts_with("the worker"))
         .unwrap();
-    assert!(!worker.holds);
+    assert_eq!(worker.outcome, Judgement::Fails);
     assert_eq!(worker.reason, "no edge `stats-worker -> vault`");
 }
 

@@ -3,6 +3,7 @@ use countersign_core::config::Environment;
 use countersign_core::config::FileError;
 use countersign_core::config::Files;
 use countersign_core::config::Sources;
+use countersign_core::config::is_listed;
 pub use countersign_core::snapshot::Bundle;
 use std::io;
 use std::path::Path;
@@ -75,6 +76,32 @@ impl Files for DiskFiles {
         let mut limited = io::Read::take(file, MAX_FILE);
         io::Read::read_to_string(&mut limited, &mut text).map_err(|error| wrong(reason(&error)))?;
         Ok(text)
+    }
+
+    fn list(&self, pattern: &str) -> Result<Vec<String>, FileError> {
+        let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        if folder.contains('*') {
+            return Err(FileError {
+                path: pattern.to_owned(),
+                reason: "`*` stands in the name of a file only, not of a folder".to_owned(),
+            });
+        }
+        let opened = if folder.is_empty() { "." } else { folder };
+        let wrong = |error: &io::Error| FileError {
+            path: opened.to_owned(),
+            reason: reason(error),
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(opened).map_err(|error| wrong(&error))? {
+            let entry = entry.map_err(|error| wrong(&error))?;
+            let found = entry.file_name().to_string_lossy().into_owned();
+            let path = pattern
+                .strip_suffix(name)
+                .map(|before| format!("{before}{found}"));
+            paths.extend(path.filter(|path| is_listed(pattern, path)));
+        }
+        paths.sort();
+        Ok(paths)
     }
 }
 

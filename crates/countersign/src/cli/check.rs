@@ -25,6 +25,7 @@ use countersign_core::config::codes;
 use countersign_core::config::load;
 use countersign_core::config::render_all;
 use countersign_core::config::to_json;
+use countersign_core::proving::Judgement;
 use countersign_core::proving::Proved;
 use countersign_core::proving::prove_all;
 use countersign_core::snapshot::Revocations;
@@ -79,7 +80,9 @@ pub(crate) fn check(mut loaded: Loaded) -> Checked {
         snapshot,
     };
     let proved = prove_all(&state);
-    let failed = proved.iter().filter(|(_, proved)| !proved.holds);
+    let failed = proved
+        .iter()
+        .filter(|(_, proved)| proved.outcome != Judgement::Holds);
     let failed: Vec<_> = failed
         .map(|(test, proved)| broken(test, proved, &loaded.sources))
         .collect();
@@ -186,19 +189,23 @@ fn broken(test: &Test, proved: &Proved, sources: &Sources) -> Diagnostic {
     let expected = match test.expect {
         Expectation::Allow => "allow".to_owned(),
         Expectation::Deny(pillar) => format!("deny {pillar}"),
+        Expectation::NeedsApproval => "needs-approval".to_owned(),
     };
+    let place = span(test.expect_place, sources);
+    if proved.outcome == Judgement::Undecided {
+        let message = format!("test undecided: {}", test.name);
+        return Diagnostic::warning(codes::TEST_UNDECIDED, place, message)
+            .label(proved.reason.clone())
+            .help("it is not counted as passed; use a build that has this part");
+    }
     let got = match proved.got {
         None => "allow".to_owned(),
         Some(code) => format!("deny {} ({code})", Code::pillar(code)),
     };
     let message = format!("test failed: {}", test.name);
-    Diagnostic::error(
-        codes::TEST_FAILED,
-        span(test.expect_place, sources),
-        message,
-    )
-    .label(format!("expected {expected}, got {got}"))
-    .help(proved.reason.clone())
+    Diagnostic::error(codes::TEST_FAILED, place, message)
+        .label(format!("expected {expected}, got {got}"))
+        .help(proved.reason.clone())
 }
 
 /// The word at a place.

@@ -164,15 +164,15 @@ impl Upstreams {
     }
 
     fn pool(&self, service: &Service, admission: &Admission) -> Result<Option<Pool>, ConnectError> {
-        let (host, port, network) = match &service.url {
-            ServiceUrl::Https { host, port, .. } if service.private_network => {
+        let (host, port, network) = match service.url() {
+            Some(ServiceUrl::Https { host, port, .. }) if service.private_network => {
                 (host, *port, Network::Private)
             }
-            ServiceUrl::Https { host, port, .. } => (host, *port, Network::Public),
-            ServiceUrl::Http { host, port, .. } => (host, *port, Network::Loopback),
-            ServiceUrl::BuiltIn => return Ok(None),
+            Some(ServiceUrl::Https { host, port, .. }) => (host, *port, Network::Public),
+            Some(ServiceUrl::Http { host, port, .. }) => (host, *port, Network::Loopback),
+            _ => return Ok(None),
         };
-        let plain = matches!(service.url, ServiceUrl::Http { .. });
+        let plain = matches!(service.url(), Some(ServiceUrl::Http { .. }));
         let connector = || match service.peer {
             PeerKind::Service => {
                 let domain = &admission.snapshot().config().trust_domain;
@@ -298,9 +298,9 @@ async fn dress(upstream: &Upstream, mut call: Call<'_>) -> Result<Ready, Failure
             .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     let operation = &call.admitted.admission().hop().operation;
-    let mut target = match &service.url {
-        ServiceUrl::Https { base, .. } | ServiceUrl::Http { base, .. } => base.clone(),
-        ServiceUrl::BuiltIn => String::new(),
+    let mut target = match service.url() {
+        Some(ServiceUrl::Https { base, .. } | ServiceUrl::Http { base, .. }) => base.clone(),
+        _ => String::new(),
     };
     target.push_str(&operation.object);
     if let Some(query) = &call.query {

@@ -125,7 +125,7 @@ impl Operator {
                 certificates,
                 name: name.to_string(),
                 spiffe_id: id.to_string(),
-                unix_user: identity.unix_user.clone(),
+                unix_user: identity.unix_user().map(str::to_owned),
             });
         }
         Ok(entries)

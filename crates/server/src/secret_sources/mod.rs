@@ -54,6 +54,9 @@ pub enum SourceError {
         /// Why.
         source: io::Error,
     },
+    /// A kind of source that is not in this build.
+    #[error("secrets of another store are not in this build")]
+    NotInBuild,
     /// The file is not text, or too long.
     #[error("`{0}` is not a text of at most 64 KiB")]
     Text(String),
@@ -89,12 +92,12 @@ impl SecretSources {
         source: &SecretSource,
         version: Option<u64>,
     ) -> Result<Sourced, SourceError> {
-        let source = self.of(source);
+        let source = self.of(source)?;
         source.read(version).await
     }
 
-    fn of(&self, source: &SecretSource) -> Box<dyn Source> {
-        match source {
+    fn of(&self, source: &SecretSource) -> Result<Box<dyn Source>, SourceError> {
+        Ok(match source {
             SecretSource::Store(path) => Box::new(store::Stored {
                 vault: self.vault.clone(),
                 path: path.clone(),
@@ -103,7 +106,10 @@ impl SecretSources {
                 name: variable.clone(),
             }),
             SecretSource::File(path) => Box::new(file::TextFile { path: path.clone() }),
-        }
+            SecretSource::Vault(_) | SecretSource::Aws(_) | SecretSource::K8s(_) => {
+                return Err(SourceError::NotInBuild);
+            }
+        })
     }
 }
 

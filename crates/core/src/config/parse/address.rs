@@ -85,15 +85,10 @@ fn is_host(text: &str) -> bool {
 pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let wrong = |message: &str, help: &str| Wrong::all(codes::URL, text, message, help);
-    if text.starts_with("unix:") {
-        return Err(Wrong::all(
-            codes::NOT_YET,
-            text,
-            "`unix:` is not in this build yet",
-            "use `http://127.0.0.1:<port>`",
-        ));
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(text, path);
     }
-    if !matches!(scheme, "https" | "http") {
+    if !matches!(scheme, "https" | "http" | "postgres" | "nats") {
         let help = format!("write `https://{}`", shortened(rest));
         return Err(wrong("the url of a service starts with `https://`", &help));
     }
@@ -122,6 +117,17 @@ pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
             base,
         });
     }
+    match scheme {
+        "postgres" => return database(text, host, port, base.trim_start_matches('/')),
+        "nats" if base.is_empty() => {
+            return Ok(ServiceUrl::Nats {
+                host,
+                port: port.unwrap_or(4222),
+            });
+        }
+        "nats" => return Err(wrong("a broker has no path", "write `nats://host:4222`")),
+        _ => {}
+    }
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
     if !loopback {
         let message = "plain http leads out of this machine";
@@ -134,6 +140,95 @@ pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
         port: port.unwrap_or(80),
         base,
     })
+}
+
+fn unix(text: &str, path: &str) -> Parsed<ServiceUrl> {
+    let fine = path.starts_with('/') && path.len() <= 107 && !path.chars().any(char::is_control);
+    if fine && !path.ends_with('/') {
+        return Ok(ServiceUrl::Unix {
+            path: path.to_owned(),
+        });
+    }
+    let message = format!("`{}` is not a socket", shortened(text));
+    let help = "write the absolute path of a socket, such as `unix:/run/hms/api.sock`";
+    Err(Wrong::all(codes::URL, text, message, help))
+}
+
+fn database(text: &str, host: String, port: Option<u16>, name: &str) -> Parsed<ServiceUrl> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(fine) {
+        let help = "write `postgres://host:5432/database`";
+        return Err(Wrong::all(
+            codes::URL,
+            text,
+            "the url names no database",
+            help,
+        ));
+    }
+    Ok(ServiceUrl::Postgres {
+        host,
+        port: port.unwrap_or(5432),
+        database: name.to_owned(),
+    })
+}
+
+/// `https://host/path`, without query or fragment.
+pub(super) fn web_url(text: &str) -> Parsed<String> {
+    match url(text)? {
+        ServiceUrl::Https { .. } | ServiceUrl::Http { .. } => Ok(text.to_owned()),
+        _ => Err(Wrong::all(
+            codes::URL,
+            text,
+            "not a web address",
+            "write `https://host/path`",
+        )),
+    }
+}
+
+/// `https://host[:port]`.
+pub(super) fn origin(text: &str) -> Parsed<String> {
+    let given = match url(text)? {
+        ServiceUrl::Https { base, .. } | ServiceUrl::Http { base, .. } => Some(base),
+        _ => None,
+    };
+    if given.is_some_and(|base| base.is_empty()) && !text.ends_with('/') && !text.ends_with(":443")
+    {
+        return Ok(text.to_owned());
+    }
+    let help = "write scheme, host and a port other than 443, such as `https://app.acme.example`";
+    Err(Wrong::all(codes::URL, text, "not an origin", help))
+}
+
+/// `s3://bucket/prefix`.
+pub(super) fn bucket(text: &str) -> Parsed<String> {
+    let name = text
+        .strip_prefix("s3://")
+        .map(|rest| rest.split('/').next().unwrap_or_default());
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    if name.is_some_and(|name| (3..=63).contains(&name.len()) && name.bytes().all(fine)) {
+        return Ok(text.to_owned());
+    }
+    let message = format!("`{}` is not a bucket", shortened(text));
+    Err(Wrong::all(
+        codes::URL,
+        text,
+        message,
+        "write `s3://bucket/prefix`",
+    ))
+}
+
+/// A DNS name, lower case.
+pub(super) fn dns_name(text: &str) -> Parsed<String> {
+    if text.parse::<IpAddr>().is_ok() {
+        let message = "an address is no dns name";
+        return Err(Wrong::all(
+            codes::HOST,
+            text,
+            message,
+            "write a name such as `api.globex.example`",
+        ));
+    }
+    host(text)
 }
 
 fn base_path(path: &str) -> Parsed<String> {

@@ -1,120 +1,138 @@
-//! `listeners` and `identities`.
+//! `listeners` and `login`.
 
-use super::Identity;
+use super::Cors;
 use super::Listener;
+use super::Login;
 use super::Route;
+use super::Signature;
 use super::address;
 use super::grammar;
 use super::reader::Reader;
 use super::reader::Wrong;
 use super::reader::shortened;
+use crate::config::DoorTls;
 use crate::config::Limits;
-use crate::config::Login;
 use crate::config::PeerKind;
+use crate::config::SignatureScheme;
 use crate::config::codes;
 use crate::config::schema;
 use crate::config::sources::Span;
 use crate::config::yaml::Node;
+use crate::config::yaml::Value;
 use crate::vocabulary::OperationPattern;
+use std::time::Duration;
+
+const CLAIMS_MAX_AGE: Duration = Duration::from_secs(15 * 60);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(10 * 60);
+const SIGNATURE_WINDOW: Duration = Duration::from_secs(5 * 60);
 
 pub(super) fn listener(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Listener> {
     let fields = reader.fields(node, &schema::LISTENER, name)?;
-    fields.read(reader, "tls", tls);
     Some(Listener {
         name,
         bind: fields.text(reader, "bind", address::socket),
         peer: fields.read(reader, "peer", peer),
         hosts: fields.texts(reader, "hosts", address::host),
-        login: fields.read(reader, "login", login),
+        login: fields.text(reader, "login", grammar::name),
+        client_ca: fields.attached(reader, "client_ca"),
+        signature: fields.read(reader, "signature", signature),
+        tls: fields.read(reader, "tls", tls),
         routes: fields.read(reader, "routes", routes),
         tls12: fields.read(reader, "min_tls", min_tls),
         limits: fields.read(reader, "limits", limits).or(Limits::default()),
+        rate: fields.text(reader, "rate", grammar::rate),
+        cors: fields.read(reader, "cors", cors),
     })
 }
 
-pub(super) fn identity(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Identity> {
-    let fields = reader.fields(node, &schema::IDENTITY, name)?;
-    let user = fields.read(reader, "attest", |reader, node| {
-        let attest = reader.fields(node, &schema::ATTEST, node.span)?;
-        let unix = attest.node("unix")?;
-        let unix_fields = reader.fields(unix, &schema::UNIX, unix.span)?;
-        unix_fields
-            .text(reader, "user", grammar::unix_user)
-            .value()
-            .cloned()
-    });
-    Some(Identity {
+/// An entry of `login`.
+pub(super) fn login(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Login> {
+    let fields = reader.fields(node, &schema::LOGIN, name)?;
+    Some(Login {
         name,
-        unix_user: user.value().cloned(),
+        issuer: fields.text(reader, "oidc", address::web_url),
+        client_id: fields.text(reader, "client_id", grammar::word),
+        client_secret: fields.text(reader, "client_secret", grammar::name),
+        audience: fields.text(reader, "audience", grammar::word),
+        roles_from: fields.text(reader, "roles_from", grammar::word),
+        team_from: fields.text(reader, "team_from", grammar::word),
+        claims_max_age: fields
+            .text(reader, "claims_max_age", grammar::duration)
+            .or(CLAIMS_MAX_AGE),
     })
 }
 
 fn peer(reader: &mut Reader<'_>, node: &Node) -> Option<PeerKind> {
-    if matches!(
-        node.text(),
-        Some("third-party" | "database" | "broker" | "provisioner")
-    ) {
-        let message = format!(
-            "a listener can't be `peer: {}`",
-            node.text().unwrap_or_default()
-        );
-        reader.error(
-            codes::WRONG_PEER,
-            node.span,
-            message,
-            "use `service` or `browser`",
-        );
+    if let Some(word @ ("database" | "broker" | "provisioner")) = node.text() {
+        let message = format!("a listener can't be `peer: {word}`");
+        let help = "use `service`, `browser`, `partner` or `third-party`";
+        reader.error(codes::WRONG_PEER, node.span, message, help);
         return None;
     }
-    reader.choice(
-        node,
-        &[
-            ("service", PeerKind::Service),
-            ("browser", PeerKind::Browser),
-        ],
-        &["partner", "local"],
-    )
+    let words = [
+        ("service", PeerKind::Service),
+        ("browser", PeerKind::Browser),
+        ("partner", PeerKind::Partner),
+        ("third-party", PeerKind::ThirdParty),
+    ];
+    reader.choice(node, &words)
 }
 
-fn login(reader: &mut Reader<'_>, node: &Node) -> Option<Login> {
-    reader.grammar(node, |text| match text {
-        "dev" => Ok(Login::Dev),
-        other => {
-            let message = format!("the login `{}` is not in this build yet", shortened(other));
-            Err(Wrong::all(
-                codes::NOT_YET,
-                other,
-                message,
-                "use `login: dev` with `environment: dev`",
-            ))
-        }
+fn signature(reader: &mut Reader<'_>, node: &Node) -> Option<Signature> {
+    let fields = reader.fields(node, &schema::SIGNATURE, node.span)?;
+    let schemes = [
+        ("standard-webhooks", SignatureScheme::StandardWebhooks),
+        ("github", SignatureScheme::Github),
+        ("stripe", SignatureScheme::Stripe),
+        ("slack", SignatureScheme::Slack),
+    ];
+    Some(Signature {
+        secret: fields.text(reader, "secret", grammar::name),
+        scheme: fields.choice(reader, "scheme", &schemes),
+        window: fields
+            .text(reader, "window", grammar::duration)
+            .or(SIGNATURE_WINDOW),
     })
 }
 
-fn tls(reader: &mut Reader<'_>, node: &Node) -> Option<()> {
-    match node.text() {
-        Some("internal") => Some(()),
-        Some("off" | "none" | "false" | "no") => {
-            reader.error(
-                codes::TLS_OFF,
-                node.span,
-                "a door without tls",
-                "write `tls: internal`, or remove the key",
-            );
-            None
-        }
-        None if !node.is_nothing() => {
-            let help = "write `tls: internal`, or remove the key";
-            reader.error(
-                codes::NOT_YET,
-                node.span,
-                "a certificate of your own is not in this build yet",
-                help,
-            );
-            None
-        }
-        _ => reader.choice(node, &[("internal", ())], &["acme"]),
+fn cors(reader: &mut Reader<'_>, node: &Node) -> Option<Cors> {
+    let fields = reader.fields(node, &schema::CORS, node.span)?;
+    let switch = [("true", true), ("false", false)];
+    Some(Cors {
+        origins: fields.texts(reader, "origins", address::origin),
+        methods: fields.texts(reader, "methods", grammar::method),
+        headers: fields.texts(reader, "headers", grammar::header),
+        credentials: fields.choice(reader, "credentials", &switch).or(false),
+        max_age: fields
+            .text(reader, "max_age", grammar::duration)
+            .or(PREFLIGHT_MAX_AGE),
+    })
+}
+
+fn tls(reader: &mut Reader<'_>, node: &Node) -> Option<DoorTls> {
+    if matches!(node.value, Value::Map(_)) {
+        let fields = reader.fields(node, &schema::DOOR_TLS, node.span)?;
+        let certificate = fields.read(reader, "certificate", |reader, node| reader.path(node));
+        let key = fields.read(reader, "key", |reader, node| reader.path(node));
+        return Some(DoorTls::Files {
+            certificate: certificate.value()?.clone(),
+            key: key.value()?.clone(),
+        });
     }
+    if let Some("off" | "none" | "false" | "no") = node.text() {
+        let help = "write `tls: internal`, or remove the key";
+        reader.error(codes::TLS_OFF, node.span, "a door without tls", help);
+        return None;
+    }
+    reader
+        .choice(node, &[("internal", false), ("acme", true)])
+        .map(|acme| {
+            if acme {
+                DoorTls::Acme
+            } else {
+                DoorTls::Internal
+            }
+        })
 }
 
 fn min_tls(reader: &mut Reader<'_>, node: &Node) -> Option<String> {

@@ -4,11 +4,18 @@ use super::reader::Wrong;
 use super::reader::listed;
 use super::reader::shortened;
 use crate::config::CredentialForm;
+use crate::config::Grant;
 use crate::config::Hours;
 use crate::config::Needs;
+use crate::config::Owner;
+use crate::config::Rate;
+use crate::config::Screen;
+use crate::config::ServiceAccount;
 use crate::config::Window;
 use crate::config::codes;
 use crate::config::suggest::closest;
+use crate::vocabulary::CanonicalPath;
+use crate::vocabulary::Digest;
 use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
 use crate::vocabulary::PatternError;
@@ -153,11 +160,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
 
 /// A positive whole number.
 pub(super) fn count(text: &str) -> Parsed<u32> {
-    let number = number_and_unit(text).filter(|(_, unit)| unit.is_empty());
-    let number = number
-        .and_then(|(number, _)| u32::try_from(number).ok())
-        .filter(|number| *number > 0);
-    number.ok_or_else(|| {
+    count_of(text).ok_or_else(|| {
         let message = format!("`{}` is not a count", shortened(text));
         Wrong::all(
             codes::QUANTITY,
@@ -166,6 +169,11 @@ pub(super) fn count(text: &str) -> Parsed<u32> {
             "write a whole number above 0, such as `100`",
         )
     })
+}
+
+fn count_of(text: &str) -> Option<u32> {
+    let (number, _) = number_and_unit(text).filter(|(_, unit)| unit.is_empty())?;
+    u32::try_from(number).ok().filter(|number| *number > 0)
 }
 
 pub(super) fn number_and_unit(text: &str) -> Option<(u64, &str)> {
@@ -451,6 +459,234 @@ pub(super) fn unix_user(text: &str) -> Parsed<String> {
         message,
         "write the name of a system user, such as `hms`",
     ))
+}
+
+/// `100/min burst 150`.
+pub(super) fn rate(text: &str) -> Parsed<Rate> {
+    rate_parts(text).ok_or_else(|| {
+        let message = format!("`{}` is not a rate", shortened(text));
+        let help = match number_and_unit(text) {
+            Some((number, "")) if number > 0 => {
+                format!("say per what time, such as `{number}/min`")
+            }
+            _ => "write a count and `/s`, `/min`, `/h` or `/day`, such as `100/min burst 150`"
+                .to_owned(),
+        };
+        Wrong::all(codes::QUANTITY, text, message, help)
+    })
+}
+
+fn rate_parts(text: &str) -> Option<Rate> {
+    let (average, burst) = match text.split_once(' ') {
+        Some((average, rest)) => (average, Some(rest.trim_start().strip_prefix("burst ")?)),
+        None => (text, None),
+    };
+    let (count, per) = average.split_once('/')?;
+    let seconds = match per {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        "day" => 86_400,
+        _ => return None,
+    };
+    let count = count_of(count)?;
+    let burst = burst.map_or(Some(count), |text| count_of(text.trim_start()))?;
+    Some(Rate {
+        count,
+        per: Duration::from_secs(seconds),
+        burst,
+    })
+}
+
+/// `80%`.
+pub(super) fn percent(text: &str) -> Parsed<u8> {
+    let number =
+        number_and_unit(text).filter(|(number, unit)| *unit == "%" && (1..=100).contains(number));
+    number
+        .and_then(|(number, _)| u8::try_from(number).ok())
+        .ok_or_else(|| {
+            let message = format!("`{}` is not a share", shortened(text));
+            Wrong::all(
+                codes::QUANTITY,
+                text,
+                message,
+                "write a share from `1%` to `100%`, such as `80%`",
+            )
+        })
+}
+
+/// `SELECT on reports`.
+pub(super) fn grant(text: &str) -> Parsed<Grant> {
+    const PRIVILEGES: [&str; 8] = [
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "TRUNCATE",
+        "REFERENCES",
+        "USAGE",
+        "EXECUTE",
+    ];
+    let words: Vec<_> = text.split_whitespace().collect();
+    let table = |it: &str| {
+        let part = |it: &str| {
+            let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            !it.is_empty() && it.len() <= 63 && it.bytes().all(fine)
+        };
+        it.split('.').count() <= 2 && it.split('.').all(part)
+    };
+    if let [privilege, "on", object] = words.as_slice()
+        && PRIVILEGES.contains(privilege)
+        && table(object)
+    {
+        return Ok(Grant {
+            privilege: (*privilege).to_owned(),
+            object: (*object).to_owned(),
+        });
+    }
+    let message = format!("`{}` is not a grant", shortened(text));
+    let upper = words
+        .first()
+        .map(|it| it.to_ascii_uppercase())
+        .unwrap_or_default();
+    let help = match (closest(&upper, PRIVILEGES), words.last()) {
+        (Some(privilege), Some(object)) if words.len() == 3 && table(object) => {
+            format!("write `{privilege} on {object}`")
+        }
+        _ => "write a privilege and a table, such as `SELECT on reports`".to_owned(),
+    };
+    Err(Wrong::all(codes::CHOICE, text, message, help))
+}
+
+/// What a body is searched for.
+pub(super) fn screen(text: &str) -> Parsed<Screen> {
+    const WORDS: [(&str, Screen); 4] = [
+        ("prompt-injection", Screen::PromptInjection),
+        ("secrets", Screen::Secrets),
+        ("pii", Screen::Pii),
+        ("html", Screen::Html),
+    ];
+    let known = WORDS.iter().map(|(word, _)| *word);
+    let found = WORDS.iter().find(|(word, _)| *word == text);
+    found.map(|(_, screen)| *screen).ok_or_else(|| {
+        let help = match closest(text, known.clone()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("use {}", listed(known)),
+        };
+        let message = format!("`{}` is not a screen", shortened(text));
+        Wrong::all(codes::CHOICE, text, message, help)
+    })
+}
+
+/// `corp:alice@acme.example`.
+pub(super) fn owner(text: &str) -> Parsed<Owner> {
+    let fine = |c: char| !c.is_control() && !c.is_whitespace();
+    if let Some((login, person)) = text.split_once(':')
+        && Name::new(login).is_ok()
+        && !person.is_empty()
+        && person.len() <= 255
+        && person.chars().all(fine)
+    {
+        return Ok(Owner {
+            login: login.to_owned(),
+            person: person.to_owned(),
+        });
+    }
+    let message = format!("`{}` is not a person", shortened(text));
+    let help = "write the login and the person there, such as `corp:alice@acme.example`";
+    Err(Wrong::all(codes::MEMBER, text, message, help))
+}
+
+/// `cluster/namespace/service-account`.
+pub(super) fn service_account(text: &str) -> Parsed<ServiceAccount> {
+    let part = |it: &str| {
+        let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+        !it.is_empty() && it.len() <= 253 && it.bytes().all(fine)
+    };
+    let parts: Vec<_> = text.split('/').collect();
+    if let [cluster, namespace, name] = parts.as_slice()
+        && parts.iter().all(|it| part(it))
+    {
+        return Ok(ServiceAccount {
+            cluster: (*cluster).to_owned(),
+            namespace: (*namespace).to_owned(),
+            name: (*name).to_owned(),
+        });
+    }
+    let message = format!("`{}` is not a service account", shortened(text));
+    let help = match parts.as_slice() {
+        [namespace, name] => format!("put the cluster first: `main/{namespace}/{name}`"),
+        _ => "write cluster, namespace and service account, such as `main/hms/api`".to_owned(),
+    };
+    Err(Wrong::all(codes::NAME, text, message, help))
+}
+
+/// The name of a node.
+pub(super) fn node(text: &str) -> Parsed<String> {
+    name(text).map(|name| name.to_string())
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(super) fn sha256(text: &str) -> Parsed<Digest> {
+    Digest::from_hex(text).map_err(|_| {
+        let message = format!("`{}` is not a hash", shortened(text));
+        let help = "write the 64 lower-case hexadecimal digits that `sha256sum` prints";
+        Wrong::all(codes::QUANTITY, text, message, help)
+    })
+}
+
+/// A text on one line.
+pub(super) fn word(text: &str) -> Parsed<String> {
+    let fine = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
+    if fine && text.trim() == text {
+        return Ok(text.to_owned());
+    }
+    let message = "this is empty, too long, or has blanks around it";
+    Err(Wrong::all(
+        codes::SHAPE,
+        text,
+        message,
+        "write a text of at most 255 characters on one line",
+    ))
+}
+
+/// A path of a file or folder.
+pub(super) fn path(text: &str) -> Parsed<String> {
+    let fine = !text.is_empty() && text.len() <= 1_024 && !text.chars().any(char::is_control);
+    if fine && !text.contains(['\\', '*']) && !text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    let message = format!("`{}` is not a path", shortened(text));
+    let help = "write a path relative to this file, with `/` between its parts";
+    Err(Wrong::all(codes::SOURCE, text, message, help))
+}
+
+/// The path of a request.
+pub(super) fn path_of_request(text: &str) -> Parsed<String> {
+    let canonical = CanonicalPath::new(text)
+        .ok()
+        .filter(|path| path.as_str() == text);
+    canonical
+        .map(|path| path.as_str().to_owned())
+        .ok_or_else(|| {
+            let message = format!("`{}` is not a path", shortened(text));
+            Wrong::all(codes::OPERATION, text, message, path_help(text))
+        })
+}
+
+/// A method that another origin may use.
+pub(super) fn method(text: &str) -> Parsed<String> {
+    operation(&format!("{text} /"))
+        .map(|_| text.to_owned())
+        .map_err(|wrong| Wrong {
+            at: 0..text.len(),
+            ..wrong
+        })
+}
+
+/// A request header that another origin may send.
+pub(super) fn header(text: &str) -> Parsed<String> {
+    header_name(text).ok_or_else(|| not_a_header(text))
 }
 
 #[cfg(test)]

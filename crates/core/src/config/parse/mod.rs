@@ -8,6 +8,8 @@ mod address;
 mod credentials;
 mod doors;
 mod grammar;
+mod identities;
+mod limits;
 mod reach;
 mod reader;
 mod roles;
@@ -20,6 +22,7 @@ pub(super) use reader::Spanned;
 pub(super) use reader::listed;
 
 use super::Environment;
+use super::Files;
 use super::Staleness;
 use super::diagnostic::Report;
 use super::schema;
@@ -41,16 +44,20 @@ pub(super) struct Document {
     pub(super) trust_domain: Given<TrustDomain>,
     pub(super) environment: Given<Environment>,
     pub(super) staleness: Staleness,
+    pub(super) change: Given<Vec<Spanned<Name>>>,
     pub(super) listeners: Section<Listener>,
+    pub(super) logins: Section<Login>,
     pub(super) identities: Section<Identity>,
     pub(super) roles: Section<Role>,
+    pub(super) tiers: Section<Tier>,
     pub(super) services: Section<Service>,
     pub(super) edges: Vec<Edge>,
     /// Some edge could not be read, so that what is reachable is not known.
     pub(super) edges_trouble: bool,
     pub(super) secrets: Section<Secret>,
     pub(super) budgets: Section<Budget>,
-    pub(super) audit: super::Audit,
+    pub(super) policies: Section<Policy>,
+    pub(super) audit: Audit,
     pub(super) tests: Vec<Test>,
 }
 
@@ -60,10 +67,43 @@ pub(super) struct Listener {
     pub(super) bind: Given<std::net::SocketAddr>,
     pub(super) peer: Given<super::PeerKind>,
     pub(super) hosts: Given<Vec<Spanned<String>>>,
-    pub(super) login: Given<super::Login>,
+    pub(super) login: Given<Name>,
+    pub(super) client_ca: Given<super::Attached>,
+    pub(super) signature: Given<Signature>,
+    pub(super) tls: Given<super::DoorTls>,
     pub(super) routes: Given<Vec<Route>>,
     pub(super) tls12: Given<String>,
     pub(super) limits: super::Limits,
+    pub(super) rate: Given<super::Rate>,
+    pub(super) cors: Given<Cors>,
+}
+
+#[derive(Debug)]
+pub(super) struct Signature {
+    pub(super) secret: Given<Name>,
+    pub(super) scheme: Given<super::SignatureScheme>,
+    pub(super) window: std::time::Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Cors {
+    pub(super) origins: Given<Vec<Spanned<String>>>,
+    pub(super) methods: Given<Vec<Spanned<String>>>,
+    pub(super) headers: Given<Vec<Spanned<String>>>,
+    pub(super) credentials: bool,
+    pub(super) max_age: std::time::Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) name: Span,
+    pub(super) issuer: Given<String>,
+    pub(super) client_id: Given<String>,
+    pub(super) client_secret: Given<Name>,
+    pub(super) audience: Given<String>,
+    pub(super) roles_from: Given<String>,
+    pub(super) team_from: Given<String>,
+    pub(super) claims_max_age: std::time::Duration,
 }
 
 #[derive(Debug)]
@@ -77,7 +117,41 @@ pub(super) struct Route {
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) name: Span,
-    pub(super) unix_user: Option<String>,
+    pub(super) kind: Given<Kind>,
+    pub(super) owner: Given<super::Owner>,
+    pub(super) attest: Given<Attest>,
+    pub(super) login: Given<Name>,
+    pub(super) claims: Given<IndexMap<String, String>>,
+    pub(super) certificate: Given<PartnerCertificate>,
+    pub(super) team: Given<String>,
+    pub(super) fronts: Given<Vec<Spanned<Name>>>,
+}
+
+/// What an identity says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Workload,
+    AiAgent,
+    Partner,
+}
+
+#[derive(Debug)]
+pub(super) struct Attest {
+    pub(super) k8s: Given<super::ServiceAccount>,
+    pub(super) unix: Given<UnixProcess>,
+}
+
+#[derive(Debug)]
+pub(super) struct UnixProcess {
+    pub(super) user: Given<String>,
+    pub(super) nodes: Given<Vec<Spanned<String>>>,
+    pub(super) sha256: Given<crate::vocabulary::Digest>,
+}
+
+#[derive(Debug)]
+pub(super) struct PartnerCertificate {
+    pub(super) ca: Given<super::Attached>,
+    pub(super) dns: Given<String>,
 }
 
 #[derive(Debug)]
@@ -86,6 +160,13 @@ pub(super) struct Role {
     pub(super) members: Given<Vec<Spanned<Member>>>,
     pub(super) includes: Given<Vec<Spanned<Name>>>,
     pub(super) may: Given<Vec<Spanned<Permission>>>,
+    pub(super) tier: Given<Name>,
+}
+
+#[derive(Debug)]
+pub(super) struct Tier {
+    pub(super) name: Span,
+    pub(super) rate: super::Rate,
 }
 
 /// A member whose login may be left to be understood.
@@ -101,7 +182,16 @@ pub(super) struct Service {
     pub(super) name: Span,
     pub(super) peer: Given<super::PeerKind>,
     pub(super) url: Given<super::ServiceUrl>,
+    pub(super) urls: Given<Vec<Spanned<super::ServiceUrl>>>,
     pub(super) identity: Given<Name>,
+    pub(super) balance: Given<super::Balance>,
+    pub(super) health: Given<super::Health>,
+    pub(super) retry: Given<super::Retry>,
+    pub(super) lease: Given<Lease>,
+    pub(super) through: Given<()>,
+    pub(super) engine: Given<super::Engine>,
+    pub(super) certificate: Given<ClientCertificate>,
+    pub(super) server_ca: Given<super::Attached>,
     pub(super) credential: Given<Credential>,
     pub(super) headers: Given<Vec<Spanned<String>>>,
     pub(super) timeout: std::time::Duration,
@@ -121,6 +211,18 @@ pub(super) struct Credential {
 }
 
 #[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) ttl: Given<std::time::Duration>,
+    pub(super) grants: Given<Vec<Spanned<super::Grant>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct ClientCertificate {
+    pub(super) chain: Given<super::Attached>,
+    pub(super) key: Given<Name>,
+}
+
+#[derive(Debug)]
 pub(super) struct OperationRule {
     pub(super) span: Span,
     pub(super) pattern: OperationPattern,
@@ -128,9 +230,16 @@ pub(super) struct OperationRule {
     pub(super) except: Vec<Spanned<OperationPattern>>,
     pub(super) person: bool,
     pub(super) body_max: Option<u64>,
-    pub(super) models: Vec<String>,
+    pub(super) body_schema: Given<super::Attached>,
+    pub(super) screens: Given<Vec<Spanned<super::Screen>>>,
+    pub(super) models: Given<Vec<Spanned<String>>>,
     pub(super) budget: Given<Name>,
     pub(super) hours: Option<super::Hours>,
+    pub(super) rate: Given<super::Rate>,
+    pub(super) policy: Given<Name>,
+    pub(super) approve: Given<Vec<Spanned<Name>>>,
+    pub(super) input: Given<super::Attached>,
+    pub(super) token: Given<std::time::Duration>,
 }
 
 #[derive(Debug)]
@@ -147,6 +256,7 @@ pub(super) struct Secret {
     pub(super) from: Given<super::SecretSource>,
     pub(super) needs: Given<Permission>,
     pub(super) readers: Given<Vec<Spanned<Member>>>,
+    pub(super) rotate: Given<std::time::Duration>,
 }
 
 #[derive(Debug)]
@@ -155,6 +265,27 @@ pub(super) struct Budget {
     pub(super) limit: Given<(u64, super::Window)>,
     pub(super) per: super::BudgetScope,
     pub(super) prices: IndexMap<String, super::Price>,
+    pub(super) warn: Given<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) name: Span,
+    pub(super) modules: Given<Vec<super::Attached>>,
+    pub(super) data: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    pub(super) commit: Option<countersign_ledger::spool::Commit>,
+    pub(super) keep: Option<std::time::Duration>,
+    pub(super) sinks: Vec<(Name, Sink)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Sink {
+    pub(super) name: Span,
+    pub(super) kind: Given<super::SinkKind>,
 }
 
 #[derive(Debug)]
@@ -164,7 +295,7 @@ pub(super) struct Test {
     pub(super) subject: Given<Member>,
     pub(super) via: Given<Vec<Spanned<Name>>>,
     pub(super) call: Given<Call>,
-    pub(super) model: Option<String>,
+    pub(super) with: Given<serde_json::Map<String, serde_json::Value>>,
     pub(super) expect: Given<super::Expectation>,
 }
 
@@ -178,11 +309,13 @@ pub(super) struct Call {
 /// Reads what a file says; there is none if it is not a map.
 pub(super) fn document(
     root: &Node,
+    files: &dyn Files,
     sources: &mut Sources,
     report: &mut Report,
 ) -> Option<Document> {
     let root = &credentials::refuse_literals(root, sources, report);
     let reader = &mut Reader {
+        files,
         sources,
         report,
         passed_over: 0,
@@ -198,23 +331,32 @@ pub(super) fn document(
             ..root.span
         },
         trust_domain: fields.text(reader, "trust_domain", grammar::trust_domain),
-        environment: fields.read(reader, "environment", |it, node| {
-            it.choice(node, &words, &[])
-        }),
+        environment: fields.read(reader, "environment", |it, node| it.choice(node, &words)),
         staleness: fields
             .read(reader, "staleness", staleness)
             .or(Staleness::default()),
+        change: fields.read(reader, "change", |reader, node| {
+            let fields = reader.fields(node, &schema::CHANGE, node.span)?;
+            Some(
+                fields
+                    .texts(reader, "approve", grammar::name)
+                    .or(Vec::new()),
+            )
+        }),
         listeners: reader.section(fields, "listeners", doors::listener),
-        identities: reader.section(fields, "identities", doors::identity),
+        logins: reader.section(fields, "login", doors::login),
+        identities: reader.section(fields, "identities", identities::identity),
         roles: reader.section(fields, "roles", roles::role),
+        tiers: reader.section(fields, "tiers", roles::tier),
         services: reader.section(fields, "services", services::service),
         edges: edges.or(Vec::new()),
         edges_trouble,
         secrets: reader.section(fields, "secrets", reach::secret),
-        budgets: reader.section(fields, "budgets", reach::budget),
+        budgets: reader.section(fields, "budgets", limits::budget),
+        policies: reader.section(fields, "policies", limits::policy),
         audit: fields
-            .read(reader, "audit", reach::audit)
-            .or(reach::DEFAULT_AUDIT),
+            .read(reader, "audit", limits::audit)
+            .or(Audit::default()),
         tests: fields
             .read(reader, "tests", sentences::tests)
             .or(Vec::new()),

@@ -1,6 +1,5 @@
-//! `edges`, `secrets`, `budgets` and `audit`.
+//! `edges` and `secrets`.
 
-use super::Budget;
 use super::Edge;
 use super::Secret;
 use super::Spanned;
@@ -10,9 +9,6 @@ use super::reader::Reader;
 use super::reader::Wrong;
 use super::reader::shortened;
 use super::roles;
-use crate::config::Audit;
-use crate::config::BudgetScope;
-use crate::config::Price;
 use crate::config::SecretSource;
 use crate::config::codes;
 use crate::config::schema;
@@ -21,14 +17,6 @@ use crate::config::yaml::Node;
 use crate::config::yaml::Value;
 use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
-use countersign_ledger::spool::Commit;
-use indexmap::IndexMap;
-use std::time::Duration;
-
-pub(super) const DEFAULT_AUDIT: Audit = Audit {
-    commit: Commit::Fsync,
-    keep: Duration::from_secs(7 * 366 * 86_400),
-};
 
 pub(super) fn edges(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Edge>> {
     let mut edges = Vec::new();
@@ -117,6 +105,7 @@ pub(super) fn secret(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option
         from: fields.read(reader, "from", |reader, node| source(reader, node, name)),
         needs: fields.text(reader, "needs", grammar::permission),
         readers: fields.texts(reader, "readers", roles::member),
+        rotate: fields.text(reader, "rotate", grammar::duration),
     })
 }
 
@@ -136,7 +125,7 @@ fn source(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<SecretSour
             .slice(name)
             .trim_matches(['"', '\''])
             .to_owned();
-        let label = "not `store:`, `env:` or `file:`, so this would be the secret itself";
+        let label = "names no source, so this would be the secret itself";
         reader
             .report
             .push(credentials::literal(node.span, Some(&secret), label));
@@ -150,6 +139,10 @@ fn secret_source(text: &str) -> Result<SecretSource, Wrong> {
     let at = kind.len() + 1..text.len();
     let word =
         |fine: fn(u8) -> bool| !rest.is_empty() && rest.len() <= 255 && rest.bytes().all(fine);
+    let field = rest
+        .split_once('#')
+        .filter(|(path, field)| !field.is_empty() && path.split('/').all(|part| !part.is_empty()));
+    let plain: fn(u8) -> bool = |b| b.is_ascii_graphic();
     match kind {
         "store" if word(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) => {
             Ok(SecretSource::Store(rest.to_owned()))
@@ -176,74 +169,30 @@ fn secret_source(text: &str) -> Result<SecretSource, Wrong> {
             "not a path",
             "write a path such as `file:/run/secrets/openai`",
         )),
-        other => {
-            let message = format!("secrets from `{other}:` are not in this build yet");
-            Err(Wrong::all(
-                codes::NOT_YET,
-                text,
-                message,
-                "use `store:`, `env:` or `file:`",
-            ))
+        "vault" if field.is_some_and(|(path, _)| path.contains('/')) && word(plain) => {
+            Ok(SecretSource::Vault(rest.to_owned()))
         }
-    }
-}
-
-pub(super) fn budget(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Budget> {
-    let fields = reader.fields(node, &schema::BUDGET, name)?;
-    let scopes = [("all", BudgetScope::All), ("subject", BudgetScope::Subject)];
-    Some(Budget {
-        name,
-        limit: fields.text(reader, "limit", grammar::spending),
-        per: fields
-            .read(reader, "per", |it, node| {
-                it.choice(node, &scopes, &["team"])
-            })
-            .or(BudgetScope::All),
-        prices: fields.read(reader, "prices", prices).or(IndexMap::new()),
-    })
-}
-
-fn prices(reader: &mut Reader<'_>, node: &Node) -> Option<IndexMap<String, Price>> {
-    let entries = reader.entries(node)?;
-    if entries.is_empty() {
-        let help = "add what a model costs: `\"gpt-*\": { input: $2.50, output: $10 }`";
-        reader.error(
-            codes::SHAPE,
-            node.span,
-            "a budget without prices never runs out",
-            help,
-        );
-    }
-    let mut prices = IndexMap::new();
-    for (key, value) in entries {
-        let model = reader.grammar(key, grammar::model);
-        let Some(fields) = reader.fields(value, &schema::PRICE, key.span) else {
-            continue;
-        };
-        let input = fields.text(reader, "input", grammar::dollars);
-        let output = fields.text(reader, "output", grammar::dollars);
-        if let (Some(model), Some(input), Some(output)) = (model, input.value(), output.value()) {
-            prices.insert(
-                model,
-                Price {
-                    input: *input,
-                    output: *output,
-                },
-            );
+        "vault" => Err(Wrong::at(
+            codes::SOURCE,
+            at,
+            "not a field of a vault secret",
+            "write `vault:<mount>/<path>#<field>`",
+        )),
+        "aws" if word(plain) => Ok(SecretSource::Aws(rest.to_owned())),
+        "aws" => Err(Wrong::at(
+            codes::SOURCE,
+            at,
+            "not the name of a secret",
+            "write a name or arn, such as `aws:prod/openai`",
+        )),
+        _ if field.is_some_and(|(path, _)| path.split('/').count() == 2) && word(plain) => {
+            Ok(SecretSource::K8s(rest.to_owned()))
         }
+        _ => Err(Wrong::at(
+            codes::SOURCE,
+            at,
+            "not a key of a kubernetes secret",
+            "write `k8s:<namespace>/<name>#<key>`",
+        )),
     }
-    Some(prices)
-}
-
-pub(super) fn audit(reader: &mut Reader<'_>, node: &Node) -> Option<Audit> {
-    let fields = reader.fields(node, &schema::AUDIT, node.span)?;
-    let words = [("fsync", Commit::Fsync), ("os", Commit::Os)];
-    Some(Audit {
-        commit: fields
-            .read(reader, "commit", |it, node| it.choice(node, &words, &[]))
-            .or(DEFAULT_AUDIT.commit),
-        keep: fields
-            .text(reader, "keep", grammar::duration)
-            .or(DEFAULT_AUDIT.keep),
-    })
 }

@@ -1,5 +1,7 @@
 //! The means by which sections read their keys: each reader reports what is wrong and goes on.
 
+use crate::config::Attached;
+use crate::config::Files;
 use crate::config::codes;
 use crate::config::codes::ConfigCode;
 use crate::config::diagnostic::Diagnostic;
@@ -193,6 +195,21 @@ impl<'n> Fields<'n> {
         self.read(reader, key, |reader, node| reader.grammar(node, grammar))
     }
 
+    /// Reads a key that names a file, with the file, if it is there.
+    pub(super) fn attached(&self, reader: &mut Reader<'_>, key: &str) -> Given<Attached> {
+        self.read(reader, key, |reader, node| reader.attached(node))
+    }
+
+    /// Reads a key that is one of a few words if it is there.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        reader: &mut Reader<'_>,
+        key: &str,
+        words: &[(&str, T)],
+    ) -> Given<T> {
+        self.read(reader, key, |reader, node| reader.choice(node, words))
+    }
+
     /// Reads a key that holds a list of texts with a small grammar if it is there.
     pub(super) fn texts<T>(
         &self,
@@ -206,6 +223,8 @@ impl<'n> Fields<'n> {
 
 /// Reads nodes of one file.
 pub(super) struct Reader<'a> {
+    /// Where the files come from that the configuration names.
+    pub(super) files: &'a dyn Files,
     pub(super) sources: &'a mut Sources,
     pub(super) report: &'a mut Report,
     /// How often something already reported was passed over.
@@ -239,15 +258,6 @@ impl Reader<'_> {
         for (key, value) in entries {
             let text = key.text().unwrap_or_default();
             match shape.key(text) {
-                Some(known) if known.presence == Presence::Later => {
-                    let message = format!("`{text}` of {} is not in this build yet", shape.name);
-                    self.error(
-                        codes::NOT_YET,
-                        key.span,
-                        message,
-                        format!("remove `{text}`: it would not be enforced"),
-                    );
-                }
                 Some(known) => fields.entries.push((known.name, value)),
                 None => fields
                     .misspelt
@@ -260,7 +270,64 @@ impl Reader<'_> {
                 self.missing(owner, shape.name, key.name, key.form.example());
             }
         }
+        self.check_one_of(&fields, shape, owner);
         Some(fields)
+    }
+
+    /// Of some maps exactly one key says what they are.
+    fn check_one_of(&mut self, fields: &Fields<'_>, shape: &'static Shape, owner: Span) {
+        let there = |key: &&str| fields.node(key).is_some() || fields.misspelt.contains(key);
+        let mut given = shape.one_of.iter().filter(|key| there(key));
+        match (given.next(), given.next()) {
+            (None, _) if !shape.one_of.is_empty() => {
+                let words = listed(shape.one_of.iter().copied());
+                let it = Diagnostic::error(
+                    codes::MISSING_KEY,
+                    owner,
+                    format!("{} is empty", shape.name),
+                );
+                self.report
+                    .push(it.label("says nothing").help(format!("add one of {words}")));
+            }
+            (Some(first), Some(second)) => {
+                let span = fields.node(second).map_or(owner, |node| node.span);
+                let message = format!("{} is `{first}` and `{second}` at once", shape.name);
+                self.error(
+                    codes::KEY_NOT_HERE,
+                    span,
+                    message,
+                    format!("remove one of `{first}` and `{second}`"),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// The text of a file that the configuration names.
+    pub(super) fn attached(&mut self, node: &Node) -> Option<Attached> {
+        let path = self.path(node)?;
+        match self.files.read(&path) {
+            Ok(text) => {
+                let text: std::sync::Arc<str> = text.into();
+                self.sources.attach(&path, &text);
+                Some(Attached { path, text })
+            }
+            Err(error) => {
+                let message = format!("`{}` can't be read: {}", shortened(&path), error.reason);
+                let help = "write a path relative to this file, to a text file that is there";
+                self.error(codes::NO_FILE, node.span, message, help);
+                None
+            }
+        }
+    }
+
+    /// A path, as it is from where the paths of the files themselves start.
+    pub(super) fn path(&mut self, node: &Node) -> Option<String> {
+        let text = self.grammar(node, super::grammar::path)?;
+        Some(super::super::sources::beside(
+            self.sources.name(node.span.file),
+            &text,
+        ))
     }
 
     /// Says that a key must be there.
@@ -301,6 +368,23 @@ impl Reader<'_> {
         };
         self.shape(node, "a map", help);
         None
+    }
+
+    /// A map of any keys and values, as JSON; plain scalars are what YAML 1.2's core schema says.
+    pub(super) fn object(
+        &mut self,
+        node: &Node,
+    ) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let entries = self.entries(node)?;
+        let mut object = serde_json::Map::with_capacity(entries.len());
+        for (key, value) in entries {
+            let (Some(key), Some(value)) = (self.text(key), value.json()) else {
+                self.passed_over += 1;
+                return None;
+            };
+            object.insert(key.to_owned(), value);
+        }
+        Some(object)
     }
 
     /// A section of named entries, each read on its own.
@@ -391,26 +475,13 @@ impl Reader<'_> {
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(
-        &mut self,
-        node: &Node,
-        words: &[(&str, T)],
-        later: &[&str],
-    ) -> Option<T> {
+    pub(super) fn choice<T: Copy>(&mut self, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
         let known = words.iter().map(|(word, _)| *word);
-        if later.contains(&text) {
-            let help = format!("use {}", listed(known));
-            self.error(
-                codes::NOT_YET,
-                node.span,
-                format!("`{text}` is not in this build yet"),
-                help,
-            );
-        } else {
+        {
             let help = match closest(text, known.clone()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("use {}", listed(known)),

@@ -1,7 +1,8 @@
-//! `roles`, and who can be a member of one.
+//! `roles`, `tiers`, and who can be a member of one.
 
 use super::Member;
 use super::Role;
+use super::Tier;
 use super::grammar;
 use super::reader::Reader;
 use super::reader::Wrong;
@@ -18,7 +19,14 @@ pub(super) fn role(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<R
         members: fields.texts(reader, "members", member),
         includes: fields.texts(reader, "includes", grammar::name),
         may: fields.texts(reader, "may", grammar::permission),
+        tier: fields.text(reader, "tier", grammar::name),
     })
+}
+
+/// An entry of `tiers`.
+pub(super) fn tier(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Tier> {
+    let rate = reader.grammar(node, grammar::rate)?;
+    Some(Tier { name, rate })
 }
 
 /// A name, `group:<login>/<name>`, `user:<login>/<sub>`, or the short forms without a login.

@@ -30,17 +30,13 @@ pub(super) fn tests(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Test>> {
         let Some(fields) = reader.fields(value, &schema::TEST, key.span) else {
             continue;
         };
-        let model = fields.read(reader, "with", |reader, node| {
-            let with = reader.fields(node, &schema::WITH, node.span)?;
-            with.text(reader, "model", grammar::model).value().cloned()
-        });
         tests.push(Test {
             span: key.span,
             name,
             subject: fields.text(reader, "as", roles::member),
             via: fields.read(reader, "via", via),
             call: fields.read(reader, "call", call),
-            model: model.value().cloned(),
+            with: fields.read(reader, "with", |reader, node| reader.object(node)),
             expect: fields.text(reader, "expect", expectation),
         });
     }
@@ -141,14 +137,8 @@ fn expectation(text: &str) -> Result<Expectation, Wrong> {
     if text == "allow" {
         return Ok(Expectation::Allow);
     }
-    if matches!(text, "needs-approval" | "undecided") {
-        let message = format!("`{text}` is not in this build yet");
-        return Err(Wrong::all(
-            codes::NOT_YET,
-            text,
-            message,
-            "write `allow` or `deny <pillar>`",
-        ));
+    if text == "needs-approval" {
+        return Ok(Expectation::NeedsApproval);
     }
     let Some(pillar) = text.strip_prefix("deny").map(str::trim_start) else {
         let message = format!("`{}` is nothing a test can expect", shortened(text));

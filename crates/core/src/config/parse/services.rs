@@ -1,13 +1,25 @@
 //! `services` and their operations.
 
+use super::ClientCertificate;
 use super::Credential;
+use super::Given;
+use super::Lease;
 use super::OperationRule;
 use super::Service;
+use super::Spanned;
 use super::address;
 use super::grammar;
+use super::reader::Fields;
 use super::reader::Reader;
 use super::reader::Wrong;
+use crate::config::Attached;
+use crate::config::Balance;
+use crate::config::Engine;
+use crate::config::Health;
+use crate::config::Needs;
 use crate::config::PeerKind;
+use crate::config::Retry;
+use crate::config::Screen;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema;
@@ -19,16 +31,33 @@ use std::time::Duration;
 /// More operations than this in one service can't be reviewed by anybody.
 const MAX_OPERATIONS: usize = 4_000;
 
+const HEALTH_EVERY: Duration = Duration::from_secs(10);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
 pub(super) fn service(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<Service> {
     let before = reader.said();
     let fields = reader.fields(node, &schema::SERVICE, name)?;
     let network = [("public", false), ("private", true)];
     let case = [("sensitive", false), ("insensitive", true)];
+    let balance = [
+        ("least-pending", Balance::LeastPending),
+        ("round-robin", Balance::RoundRobin),
+    ];
+    let retry = [("idempotent", Retry::Idempotent), ("never", Retry::Never)];
     let service = Service {
         name,
         peer: fields.read(reader, "peer", peer),
         url: fields.text(reader, "url", address::url),
+        urls: fields.texts(reader, "urls", address::url),
         identity: fields.text(reader, "identity", grammar::name),
+        balance: fields.choice(reader, "balance", &balance),
+        health: fields.read(reader, "health", health),
+        retry: fields.choice(reader, "retry", &retry),
+        lease: fields.read(reader, "lease", lease),
+        through: fields.choice(reader, "through", &[("agent", ())]),
+        engine: fields.read(reader, "engine", engine),
+        certificate: fields.read(reader, "certificate", certificate),
+        server_ca: fields.attached(reader, "server_ca"),
         credential: fields.read(reader, "credential", credential),
         headers: fields.texts(reader, "headers", grammar::forwarded_header),
         timeout: fields
@@ -37,10 +66,8 @@ pub(super) fn service(reader: &mut Reader<'_>, node: &Node, name: Span) -> Optio
         max_stream: fields
             .text(reader, "max_stream", grammar::duration)
             .or(Duration::from_secs(3600)),
-        private_network: fields.read(reader, "network", |it, node| it.choice(node, &network, &[])),
-        fold_case: fields
-            .read(reader, "case", |it, node| it.choice(node, &case, &[]))
-            .or(false),
+        private_network: fields.choice(reader, "network", &network),
+        fold_case: fields.choice(reader, "case", &case).or(false),
         needs: fields.text(reader, "needs", grammar::needs),
         operations: fields.read(reader, "operations", operations),
         trouble: false,
@@ -65,12 +92,54 @@ fn peer(reader: &mut Reader<'_>, node: &Node) -> Option<PeerKind> {
     let words = [
         ("service", PeerKind::Service),
         ("third-party", PeerKind::ThirdParty),
+        ("partner", PeerKind::Partner),
+        ("database", PeerKind::Database),
+        ("broker", PeerKind::Broker),
+        ("provisioner", PeerKind::Provisioner),
     ];
-    reader.choice(
-        node,
-        &words,
-        &["partner", "database", "broker", "provisioner"],
-    )
+    reader.choice(node, &words)
+}
+
+fn health(reader: &mut Reader<'_>, node: &Node) -> Option<Health> {
+    let fields = reader.fields(node, &schema::HEALTH, node.span)?;
+    let path = fields.text(reader, "path", grammar::path_of_request);
+    let every = fields.text(reader, "every", grammar::duration);
+    let timeout = fields.text(reader, "timeout", grammar::duration);
+    Some(Health {
+        place: reader.sources.place(node.span),
+        path: path.value()?.clone(),
+        every: every.or(HEALTH_EVERY),
+        timeout: timeout.or(HEALTH_TIMEOUT),
+    })
+}
+
+fn lease(reader: &mut Reader<'_>, node: &Node) -> Option<Lease> {
+    let fields = reader.fields(node, &schema::LEASE, node.span)?;
+    Some(Lease {
+        ttl: fields.text(reader, "ttl", grammar::duration),
+        grants: fields.texts(reader, "grants", grammar::grant),
+    })
+}
+
+fn engine(reader: &mut Reader<'_>, node: &Node) -> Option<Engine> {
+    let fields = reader.fields(node, &schema::ENGINE, node.span)?;
+    let terraform = fields.read(reader, "terraform", |reader, node| reader.path(node));
+    let opentofu = fields.read(reader, "opentofu", |reader, node| reader.path(node));
+    let calm = fields.text(reader, "calm", grammar::word);
+    let infoblox = fields.text(reader, "infoblox", grammar::word);
+    let of = |given: &Given<String>, kind: fn(String) -> Engine| given.value().cloned().map(kind);
+    of(&terraform, Engine::Terraform)
+        .or_else(|| of(&opentofu, Engine::Opentofu))
+        .or_else(|| of(&calm, Engine::Calm))
+        .or_else(|| of(&infoblox, Engine::Infoblox))
+}
+
+fn certificate(reader: &mut Reader<'_>, node: &Node) -> Option<ClientCertificate> {
+    let fields = reader.fields(node, &schema::CLIENT_CERTIFICATE, node.span)?;
+    Some(ClientCertificate {
+        chain: fields.attached(reader, "chain"),
+        key: fields.text(reader, "key", grammar::name),
+    })
 }
 
 fn credential(reader: &mut Reader<'_>, node: &Node) -> Option<Credential> {
@@ -99,52 +168,78 @@ fn operations(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<OperationRule>
 
 fn operation(reader: &mut Reader<'_>, key: &Node, node: &Node) -> Option<OperationRule> {
     let pattern = reader.grammar(key, grammar::operation);
-    let fields = reader.fields(node, &schema::OPERATION, key.span)?;
-    let needs = fields.text(reader, "needs", grammar::needs);
-    if needs.is_absent() {
-        let it = Diagnostic::error(codes::NO_NEEDS, key.span, "an operation that needs nothing")
-            .label("has no `needs`");
-        let help = "add a permission, such as `needs: \"report:read\"`, or say that the edge is enough: `needs: edge`";
-        reader.report.push(it.help(help));
-    }
+    let fields = &reader.fields(node, &schema::OPERATION, key.span)?;
     let verb = pattern.as_ref().map_or("GET", |it| it.verb()).to_owned();
-    let except = fields.texts(reader, "except", |text| exception(text, &verb));
-    let person = fields.read(reader, "subject", |it, node| {
-        it.choice(node, &[("person", true)], &[])
-    });
-    let body = fields.read(reader, "body", |reader, node| {
-        let body = reader.fields(node, &schema::BODY, node.span)?;
-        body.text(reader, "max", grammar::size).value().copied()
-    });
-    let models = fields.texts(reader, "models", grammar::model);
-    if let Some(node) = fields
-        .node("models")
-        .filter(|_| models.value().is_some_and(Vec::is_empty))
-    {
-        reader.error(
-            codes::SHAPE,
-            node.span,
-            "an empty list of models",
-            "list the models that are allowed, or remove `models` to allow any",
-        );
-    }
+    let body = fields.read(reader, "body", body).or(Body::default());
     Some(OperationRule {
         span: key.span,
-        needs,
-        except: except.or(Vec::new()),
-        person: person.or(false),
-        body_max: body.value().copied(),
-        models: models
-            .or(Vec::new())
-            .into_iter()
-            .map(|it| it.value)
-            .collect(),
+        needs: needs(reader, fields, key.span),
+        except: fields
+            .texts(reader, "except", |text| exception(text, &verb))
+            .or(Vec::new()),
+        person: fields
+            .choice(reader, "subject", &[("person", true)])
+            .or(false),
+        body_max: body.max.value().copied(),
+        body_schema: body.schema,
+        screens: body.screens,
+        models: models(reader, fields),
         budget: fields.text(reader, "budget", grammar::name),
         hours: fields
             .text(reader, "hours", grammar::hours)
             .value()
             .copied(),
+        rate: fields.text(reader, "rate", grammar::rate),
+        policy: fields.text(reader, "policy", grammar::name),
+        approve: fields.texts(reader, "approve", grammar::name),
+        input: fields.attached(reader, "input"),
+        token: fields.text(reader, "token", grammar::duration),
         pattern: pattern?,
+    })
+}
+
+fn needs(reader: &mut Reader<'_>, fields: &Fields<'_>, owner: Span) -> Given<Needs> {
+    let needs = fields.text(reader, "needs", grammar::needs);
+    if needs.is_absent() {
+        let it = Diagnostic::error(codes::NO_NEEDS, owner, "an operation that needs nothing")
+            .label("has no `needs`");
+        let help = "add a permission, such as `needs: \"report:read\"`, or say that the edge is enough: `needs: edge`";
+        reader.report.push(it.help(help));
+    }
+    needs
+}
+
+fn models(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Given<Vec<Spanned<String>>> {
+    let models = fields.texts(reader, "models", grammar::model);
+    if let Some(list) = models.spanned().filter(|list| list.value.is_empty()) {
+        let help = "list the models that are allowed, or remove `models` to allow any";
+        reader.error(codes::SHAPE, list.span, "an empty list of models", help);
+    }
+    models
+}
+
+struct Body {
+    max: Given<u64>,
+    schema: Given<Attached>,
+    screens: Given<Vec<Spanned<Screen>>>,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self {
+            max: Given::Absent,
+            schema: Given::Absent,
+            screens: Given::Absent,
+        }
+    }
+}
+
+fn body(reader: &mut Reader<'_>, node: &Node) -> Option<Body> {
+    let fields = reader.fields(node, &schema::BODY, node.span)?;
+    Some(Body {
+        max: fields.text(reader, "max", grammar::size),
+        schema: fields.attached(reader, "schema"),
+        screens: fields.texts(reader, "screen", grammar::screen),
     })
 }
 

@@ -3,14 +3,11 @@
 
 use crate::config::Needs;
 use crate::config::OperationRule;
-use crate::config::PeerKind;
 use crate::config::Place;
 use crate::config::Service;
-use crate::config::ServiceUrl;
 use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
 use crate::vocabulary::Permission;
-use std::time::Duration;
 
 pub(super) const VAULT: &str = "vault";
 /// Names that no entry of `services` may have.
@@ -81,32 +78,14 @@ fn fixed(service: &str) -> Vec<OperationRule> {
 }
 
 fn service(identity: Name, operations: Vec<OperationRule>) -> Service {
-    Service {
-        place: Place::default(),
-        peer: PeerKind::Service,
-        url: ServiceUrl::BuiltIn,
-        identity,
-        credential: None,
-        headers: Vec::new(),
-        timeout: Duration::from_secs(30),
-        max_stream: Duration::from_secs(3600),
-        private_network: false,
-        fold_case: false,
-        operations,
-    }
+    Service::built_in(identity, operations)
 }
 
 fn rule(pattern: &str, needs: Needs, except: &str, place: Place) -> Option<OperationRule> {
+    let pattern = OperationPattern::parse(pattern).ok()?;
     Some(OperationRule {
-        place,
-        pattern: Some(OperationPattern::parse(pattern).ok()?),
-        needs,
         except: OperationPattern::parse(except).ok().into_iter().collect(),
-        person: false,
-        body_max: None,
-        models: Vec::new(),
-        budget: None,
-        hours: None,
+        ..OperationRule::plain(place, Some(pattern), needs)
     })
 }
 

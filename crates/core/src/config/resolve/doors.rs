@@ -2,12 +2,17 @@
 
 use super::Resolver;
 use super::built_in;
+use crate::config::Cors;
 use crate::config::Listener;
+use crate::config::Login;
 use crate::config::PeerKind;
 use crate::config::Route;
+use crate::config::Signature;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::parse;
+use crate::config::parse::Given;
+use crate::config::parse::Spanned;
 use crate::config::sources::Span;
 use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
@@ -115,15 +120,45 @@ impl Resolver<'_> {
                         .iter()
                         .map(|it| it.value.clone())
                         .collect(),
-                    login: listener.login.value().cloned(),
+                    login: listener.login.value().map(login),
+                    client_ca: listener.client_ca.value().cloned(),
+                    signature: self.signature(listener),
+                    tls: listener.tls.value().cloned().unwrap_or_default(),
                     routes: self.routes(listener),
                     tls12: listener.tls12.value().cloned(),
                     limits: listener.limits,
+                    rate: listener.rate.value().copied(),
+                    cors: self.cors(listener),
                 };
                 resolved.insert(name.clone(), listener);
             }
         }
         resolved
+    }
+
+    fn signature(&self, listener: &parse::Listener) -> Option<Signature> {
+        let signature = listener.signature.spanned()?;
+        Some(Signature {
+            place: self.place(signature.span),
+            secret: signature.value.secret.value()?.clone(),
+            scheme: *signature.value.scheme.value()?,
+            window: signature.value.window,
+        })
+    }
+
+    fn cors(&self, listener: &parse::Listener) -> Option<Cors> {
+        let cors = listener.cors.spanned()?;
+        let texts = |given: &Given<Vec<Spanned<String>>>| {
+            given.items().iter().map(|it| it.value.clone()).collect()
+        };
+        Some(Cors {
+            place: self.place(cors.span),
+            origins: texts(&cors.value.origins),
+            methods: texts(&cors.value.methods),
+            headers: texts(&cors.value.headers),
+            credentials: cors.value.credentials,
+            max_age: cors.value.max_age,
+        })
     }
 
     fn check_bind(
@@ -327,5 +362,14 @@ impl Resolver<'_> {
                 format!("add `{}` to `hosts`", route.host),
             );
         }
+    }
+}
+
+/// `dev` is built in.
+fn login(name: &Name) -> Login {
+    if name.as_str() == "dev" {
+        Login::Dev
+    } else {
+        Login::Oidc(name.clone())
     }
 }

@@ -1,12 +1,15 @@
 //! Who is meant: members of roles, readers of secrets, speakers of tests.
 
 use super::Resolver;
+use crate::config::Attest;
 use crate::config::Identity;
-use crate::config::Login;
+use crate::config::IdentityKind;
 use crate::config::Member;
 use crate::config::PeerKind;
+use crate::config::Pipeline;
 use crate::config::Role;
 use crate::config::Secret;
+use crate::config::UnixProcess;
 use crate::config::codes;
 use crate::config::parse;
 use crate::config::parse::Document;
@@ -33,10 +36,7 @@ pub(super) struct Logins {
 impl Logins {
     pub(super) fn of(document: &Document) -> Self {
         let given = || document.listeners.values().map(|listener| &listener.login);
-        let names = given()
-            .filter_map(Given::value)
-            .map(Login::name)
-            .map(str::to_owned);
+        let names = given().filter_map(Given::value).map(ToString::to_string);
         // A login that is missing where it must be is reported there.
         let unclear = |listener: &parse::Listener| {
             listener.login.value().is_none()
@@ -53,16 +53,58 @@ impl Logins {
 
 impl<'a> Resolver<'a> {
     pub(super) fn identities(&self) -> IndexMap<Name, Identity> {
-        let entry = |(name, it): (&Name, &parse::Identity)| {
-            (
-                name.clone(),
-                Identity {
-                    place: self.place(it.name),
-                    unix_user: it.unix_user.clone(),
-                },
-            )
-        };
+        let entry = |(name, it): (&Name, &parse::Identity)| (name.clone(), self.identity(it));
         self.document.identities.iter().map(entry).collect()
+    }
+
+    fn identity(&self, it: &parse::Identity) -> Identity {
+        let partner = it.certificate.value().and_then(|it| {
+            Some(IdentityKind::Partner {
+                ca: it.ca.value()?.clone(),
+                dns: it.dns.value()?.clone(),
+            })
+        });
+        let agent = it.owner.value().cloned();
+        let kind = match it.kind.value() {
+            Some(parse::Kind::AiAgent) => agent.map(|owner| IdentityKind::AiAgent { owner }),
+            Some(parse::Kind::Partner) => partner,
+            _ => None,
+        };
+        let attest = it.attest.value();
+        let unix = attest
+            .and_then(|attest| attest.unix.value())
+            .and_then(|unix| {
+                Some(UnixProcess {
+                    user: unix.user.value()?.clone(),
+                    nodes: unix
+                        .nodes
+                        .items()
+                        .iter()
+                        .map(|it| it.value.clone())
+                        .collect(),
+                    sha256: unix.sha256.value().copied(),
+                })
+            });
+        let pipeline = it.login.value().map(|login| Pipeline {
+            login: login.clone(),
+            claims: it.claims.value().cloned().unwrap_or_default(),
+        });
+        Identity {
+            place: self.place(it.name),
+            kind: kind.unwrap_or_default(),
+            attest: Attest {
+                k8s: attest.and_then(|attest| attest.k8s.value()).cloned(),
+                unix,
+            },
+            pipeline,
+            team: it.team.value().cloned(),
+            fronts: it
+                .fronts
+                .items()
+                .iter()
+                .map(|it| it.value.clone())
+                .collect(),
+        }
     }
 
     pub(super) fn roles(&mut self) -> IndexMap<Name, Role> {
@@ -92,6 +134,7 @@ impl<'a> Resolver<'a> {
                     .map(|it| it.value.clone())
                     .collect(),
                 may: role.may.items().iter().map(|it| it.value.clone()).collect(),
+                tier: role.tier.value().cloned(),
             };
             resolved.insert(name.clone(), role);
         }
@@ -181,6 +224,7 @@ impl<'a> Resolver<'a> {
                         from,
                         needs,
                         readers,
+                        rotate: secret.rotate.value().copied(),
                     },
                 );
             }

@@ -7,6 +7,8 @@
 mod built_in;
 mod doors;
 mod edges;
+mod limits;
+mod logins;
 mod members;
 mod permissions;
 mod sentences;
@@ -51,9 +53,12 @@ pub(super) fn resolve(
     it.environment = it.environment(options);
     let trust_domain = it.trust_domain();
     it.check_namespaces();
+    let change = it.change();
     let listeners = it.listeners();
+    let logins = it.logins();
     let identities = it.identities();
     let roles = it.roles();
+    let tiers = it.tiers();
     let services = it.services();
     let edges = it.edges();
     let secrets = it.secrets();
@@ -65,14 +70,18 @@ pub(super) fn resolve(
         trust_domain: trust_domain?,
         environment: it.environment?,
         staleness: document.staleness,
+        change,
         listeners,
+        logins,
         identities,
         roles,
+        tiers,
         services,
         edges,
         secrets,
         budgets: it.budgets(),
-        audit: document.audit,
+        policies: it.policies(),
+        audit: it.audit(),
         tests,
     })
 }

@@ -39,7 +39,7 @@ impl<'a> Resolver<'a> {
                 via: stops.iter().map(|it| it.value.clone()).collect(),
                 service: call.service.value.clone(),
                 operation: call.operation.clone(),
-                model: test.model.clone(),
+                with: test.with.value().cloned().unwrap_or_default(),
                 expect: expect.value,
             });
         }

@@ -2,8 +2,9 @@
 
 use super::Resolver;
 use super::built_in;
-use crate::config::Budget;
+use crate::config::ClientCertificate;
 use crate::config::Credential;
+use crate::config::Lease;
 use crate::config::Needs;
 use crate::config::OperationRule;
 use crate::config::PeerKind;
@@ -254,8 +255,16 @@ impl Resolver<'_> {
         Some(Service {
             place: self.place(service.name),
             peer: *service.peer.value()?,
-            url: service.url.value()?.clone(),
+            urls: urls(service)?,
             identity: service.identity.value().unwrap_or(name).clone(),
+            balance: service.balance.value().copied().unwrap_or_default(),
+            health: service.health.value().cloned(),
+            retry: service.retry.value().copied().unwrap_or_default(),
+            lease: self.lease(service),
+            through_agent: service.through.value().is_some(),
+            engine: service.engine.value().cloned(),
+            certificate: self.client_certificate(service),
+            server_ca: service.server_ca.value().cloned(),
             credential,
             headers: service
                 .headers
@@ -279,40 +288,66 @@ impl Resolver<'_> {
             except: rule.except.iter().map(|it| it.value.clone()).collect(),
             person: rule.person,
             body_max: rule.body_max,
-            models: rule.models.clone(),
+            body_schema: rule.body_schema.value().cloned(),
+            screens: rule.screens.items().iter().map(|it| it.value).collect(),
+            models: rule
+                .models
+                .items()
+                .iter()
+                .map(|it| it.value.clone())
+                .collect(),
             budget: rule.budget.value().cloned(),
             hours: rule.hours,
+            rate: rule.rate.value().copied(),
+            policy: rule.policy.value().cloned(),
+            approve: rule
+                .approve
+                .items()
+                .iter()
+                .map(|it| it.value.clone())
+                .collect(),
+            input: rule.input.value().cloned(),
+            token: rule.token.value().copied(),
         })
     }
 
-    pub(super) fn budgets(&self) -> IndexMap<Name, Budget> {
-        let entry = |(name, budget): (&Name, &parse::Budget)| {
-            let (limit_microusd, window) = *budget.limit.value()?;
-            let place = self.place(budget.name);
-            let budget = Budget {
-                place,
-                limit_microusd,
-                window,
-                per: budget.per,
-                prices: budget.prices.clone(),
-            };
-            Some((name.clone(), budget))
-        };
-        self.document.budgets.iter().filter_map(entry).collect()
+    fn lease(&self, service: &parse::Service) -> Option<Lease> {
+        let lease = service.lease.spanned()?;
+        Some(Lease {
+            place: self.place(lease.span),
+            ttl: *lease.value.ttl.value()?,
+            grants: lease
+                .value
+                .grants
+                .items()
+                .iter()
+                .map(|it| it.value.clone())
+                .collect(),
+        })
     }
+
+    fn client_certificate(&self, service: &parse::Service) -> Option<ClientCertificate> {
+        let certificate = service.certificate.spanned()?;
+        Some(ClientCertificate {
+            place: self.place(certificate.span),
+            chain: certificate.value.chain.value()?.clone(),
+            key: certificate.value.key.value()?.clone(),
+        })
+    }
+}
+
+/// One address or several; a provisioner has none.
+fn urls(service: &parse::Service) -> Option<Vec<ServiceUrl>> {
+    if let Some(url) = service.url.value() {
+        return Some(vec![url.clone()]);
+    }
+    let several = service.urls.items().iter().map(|it| it.value.clone());
+    let several: Vec<_> = several.collect();
+    let none = service.peer.value() == Some(&PeerKind::Provisioner);
+    (none || !several.is_empty()).then_some(several)
 }
 
 /// A service-wide `needs`: one rule that matches all.
 fn whole(needs: &Needs, place: crate::config::Place) -> OperationRule {
-    OperationRule {
-        place,
-        pattern: None,
-        needs: needs.clone(),
-        except: Vec::new(),
-        person: false,
-        body_max: None,
-        models: Vec::new(),
-        budget: None,
-        hours: None,
-    }
+    OperationRule::plain(place, None, needs.clone())
 }

@@ -109,6 +109,14 @@ pub(super) fn hours(hop: &Hop, rule: &OperationRule) -> Result<(), Refusal> {
     }
 }
 
+/// The last word: what no part of this build can judge is refused, when all else agreed.
+pub(super) fn judged(rule: &OperationRule) -> Result<(), Refusal> {
+    match rule.undecidable() {
+        None => Ok(()),
+        Some(what) => Err((Code::UNDECIDABLE, format!("{what} is not in this build"))),
+    }
+}
+
 pub(super) fn demand(
     hop: &Hop,
     subject: &Subject,
@@ -131,7 +139,7 @@ pub(super) fn demand(
         budget: name.clone(),
         key: match budget.per {
             BudgetScope::All => String::new(),
-            BudgetScope::Subject => subject.to_string(),
+            BudgetScope::Subject | BudgetScope::Team => subject.to_string(),
         },
         limit: budget.limit_microusd,
         window: budget.window,

@@ -179,6 +179,8 @@ fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
             format!("the body is over {} bytes", found.body_max),
         ));
     }
+    let mut rules = snapshot.rules(service, &hop.operation);
+    rules.try_for_each(|(_, rule)| limits::judged(rule))?;
     Ok(found)
 }
 
