@@ -109,3 +109,6 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), SvidError> {
         Err(SvidError::KeyUsage)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,7 +225,7 @@ impl Connector {
             Some((mutual, built)) => {
                 let peer = mutual
                     .peer(&stream, &built.bundle, verdict, &tls)
-                    .map_err(refused)?;
+                    .map_err(ConnectError::Handshake)?;
                 (Some(peer), Some(built.svid.leaf()))
             }
         };
@@ -290,7 +290,7 @@ impl Mutual {
         bundle: &TrustBundle,
         verdict: Option<Verdict>,
         tls: &Tls,
-    ) -> Result<Arc<Certificate>, Refused> {
+    ) -> Result<Arc<Certificate>, Box<Refused>> {
         if let Some(Verdict {
             outcome: Ok(certificate),
             ..
@@ -303,7 +303,7 @@ impl Mutual {
         let leaf = chain.first().map(|leaf| sha256(leaf));
         certificate::check(chain, bundle, now, Role::Server)
             .and_then(|facts| is_expected(&facts, &self.expected).map(|()| Arc::new(facts)))
-            .map_err(|fault| Refused::certificate(&fault, leaf, tls.clone()))
+            .map_err(|fault| Box::new(Refused::certificate(&fault, leaf, tls.clone())))
     }
 }
 

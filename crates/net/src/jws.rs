@@ -101,6 +101,9 @@ pub enum KeySetError {
     /// A key of a kind we use is malformed or not on its curve.
     #[error("key `{0}` of the set is malformed")]
     Key(String),
+    /// A key of a kind we use has no id, or one of more than 128 bytes: no token could name it.
+    #[error("a key of the set has no id")]
+    Unnamed,
     /// Two keys with one id.
     #[error("key id `{0}` appears twice in the set")]
     Duplicate(String),
@@ -319,15 +322,15 @@ impl KeySet {
         let mut keys = HashMap::new();
         for jwk in list {
             let member = |name: &str| jwk.get(name).and_then(Value::as_str);
-            let Some(kid) = member("kid").filter(|kid| kid.len() <= 128) else {
-                continue;
-            };
+            let kid = member("kid").filter(|kid| kid.len() <= 128);
             if jwk.get("d").is_some() {
-                return Err(KeySetError::Private(kid.to_owned()));
+                let kid = kid.unwrap_or_default().to_owned();
+                return Err(KeySetError::Private(kid));
             }
             let Some(algorithm) = algorithm_of(jwk) else {
                 continue;
             };
+            let kid = kid.ok_or(KeySetError::Unnamed)?;
             let key =
                 read_public(jwk, algorithm).ok_or_else(|| KeySetError::Key(kid.to_owned()))?;
             if keys.insert(kid.to_owned(), key).is_some() {

@@ -59,6 +59,10 @@ fn refuses_sets_that_would_need_guessing() {
         set(&good.replace("11qY", "11q")),
         Err(KeySetError::Key("a".to_owned()))
     );
+    let unnamed = good.replace(r#""kid":"a","#, "");
+    assert_eq!(set(&unnamed), Err(KeySetError::Unnamed));
+    let private = unnamed.replace("\"crv\"", "\"d\":\"AA\",\"crv\"");
+    assert_eq!(set(&private), Err(KeySetError::Private(String::new())));
     let off_curve = format!(
         r#"{{"kty":"EC","crv":"P-256","kid":"a","x":"{0}","y":"{0}"}}"#,
         BASE64.encode([7; 32])
@@ -124,41 +128,126 @@ fn signature_holds(keys: &KeySet, token: &str) -> bool {
     })
 }
 
-#[test]
-fn wycheproof_signatures() {
+/// What became of the cases of one file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// Signatures by a key that we would use, which hold.
+    verified: usize,
+    /// Such signatures, which don't.
+    refused: usize,
+    /// Tokens for keys that we don't even import.
+    foreign: usize,
+    /// Sets that are refused whole: a doubled id, a point off its curve.
+    sets: usize,
+}
+
+/// The public part of a group's key or keys.
+fn public_keys(group: &Value) -> Value {
+    let keys = group
+        .get("public")
+        .or_else(|| group.get("private"))
+        .unwrap();
+    let mut keys = match keys.get("keys") {
+        Some(several) => several.as_array().unwrap().clone(),
+        None => vec![keys.clone()],
+    };
+    for key in &mut keys {
+        key.as_object_mut().unwrap().remove("d");
+    }
+    serde_json::json!({ "keys": keys })
+}
+
+fn tally(file: &str) -> Tally {
     let _ = provider::install_crypto();
-    let (mut verified, mut refused, mut foreign) = (0, 0, 0);
-    for group in vectors("wycheproof_json_web_signature.json")["testGroups"]
-        .as_array()
-        .unwrap()
-    {
-        let public = group.get("public").unwrap_or(&Value::Null);
-        let set = serde_json::json!({ "keys": [public] });
-        let keys = KeySet::from_jwks(set.to_string().as_bytes(), 1).unwrap();
+    let mut tally = Tally::default();
+    for group in vectors(file)["testGroups"].as_array().unwrap() {
+        let set = public_keys(group).to_string();
+        let keys = KeySet::from_jwks(set.as_bytes(), 1).unwrap_or_else(|_| {
+            tally.sets += 1;
+            KeySet::empty(1)
+        });
         for test in group["tests"].as_array().unwrap() {
-            let token = test["jws"].as_str().unwrap_or_default();
-            let id = &test["tcId"];
-            assert!(
-                open(&KIND, &keys, token).is_err(),
-                "{id}: not a token of ours"
-            );
+            let token = test["jws"].as_str().or_else(|| test["jwe"].as_str());
+            let token = token.unwrap_or_default();
+            let id = format!("{file} {}: {}", test["tcId"], test["comment"]);
+            assert!(open(&KIND, &keys, token).is_err(), "{id}: no token of ours");
             let holds = signature_holds(&keys, token);
             match (keys.keys.is_empty(), test["result"] == "valid") {
-                (true, _) => foreign += 1,
-                (false, true) => {
-                    assert!(holds, "{id}: {}", test["comment"]);
-                    verified += 1;
-                }
-                (false, false) => {
-                    assert!(!holds, "{id}: {}", test["comment"]);
-                    refused += 1;
-                }
+                (true, _) => tally.foreign += 1,
+                (false, true) if holds => tally.verified += 1,
+                (false, false) if !holds => tally.refused += 1,
+                _ => panic!("{id}: {holds}"),
             }
         }
     }
+    tally
+}
+
+#[test]
+fn wycheproof() {
     // ES256 only; everything else is a key that we don't import.
-    assert_eq!((verified, refused + foreign), (2, 399));
-    assert!(refused >= 37, "{refused}");
+    let expected = [
+        ("signature", 2, 37, 362, 0),
+        ("key", 0, 1, 25, 1),
+        ("crypto", 1, 15, 67, 0),
+        ("encryption", 0, 0, 139, 0),
+    ];
+    for (suite, verified, refused, foreign, sets) in expected {
+        let found = tally(&format!("wycheproof_json_web_{suite}.json"));
+        let expected = Tally {
+            verified,
+            refused,
+            foreign,
+            sets,
+        };
+        assert_eq!(found, expected, "{suite}");
+    }
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(members) => members.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn rfc_7520_uses_nothing_of_ours() {
+    let folder = format!(
+        "{}/../../conformance/jose/data/rfc7520",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let (mut keys, mut tokens) = (0, 0);
+    for kind in ["jwk", "jws", "jwe", "."] {
+        for entry in std::fs::read_dir(format!("{folder}/{kind}")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let vector: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            if kind == "jwk" {
+                // P-521, RSA and symmetric: left out, or refused because it is a private key.
+                let set = serde_json::json!({ "keys": [vector] }).to_string();
+                match KeySet::from_jwks(set.as_bytes(), 1) {
+                    Ok(set) => assert!(set.keys.is_empty(), "{}", path.display()),
+                    Err(error) => assert!(matches!(error, KeySetError::Private(_)), "{error}"),
+                }
+                keys += 1;
+            }
+            // Compact, flattened and general, signed and encrypted: none is a token here, whatever
+            // keys we have.
+            let mut set = KeySet::empty(1);
+            set.add(&SigningKey::generate(KeyAlgorithm::Es256).unwrap());
+            for text in texts(&vector) {
+                assert!(open(&KIND, &set, text).is_err(), "{}", path.display());
+                tokens += usize::from(text.starts_with("eyJ") && text.contains('.'));
+            }
+        }
+    }
+    assert_eq!(keys, 6);
+    assert!(tokens >= 15, "{tokens} compact tokens");
 }
 
 #[test]
