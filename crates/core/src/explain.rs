@@ -198,11 +198,11 @@ fn freshness(hop: &Hop) -> String {
 fn privilege(pending: &Pending) -> String {
     let snapshot = pending.snapshot();
     let hop = pending.hop();
-    let Some(service) = snapshot.service(&hop.service) else {
+    if snapshot.service(&hop.service).is_none() {
         return "built-in".to_owned();
-    };
+    }
     let needs = snapshot
-        .rules(service, &hop.operation)
+        .rules(&hop.service, &hop.operation)
         .filter_map(|(_, rule)| match &rule.needs {
             crate::config::Needs::Permission(permission) => Some(permission.as_str()),
             crate::config::Needs::Edge => None,
@@ -286,10 +286,7 @@ fn roles(denial: &Denial) -> (Vec<Near>, Option<String>) {
     let snapshot = &denial.state().snapshot;
     let hop = denial.hop();
     let asked = hop.facts.requested_scope.iter().map(String::as_str);
-    let service = snapshot.service(&hop.service);
-    let rules = service
-        .into_iter()
-        .flat_map(|it| snapshot.rules(it, &hop.operation));
+    let rules = snapshot.rules(&hop.service, &hop.operation);
     let needs = rules.filter_map(|(_, rule)| match &rule.needs {
         crate::config::Needs::Permission(permission) => Some(permission.as_str()),
         crate::config::Needs::Edge => None,

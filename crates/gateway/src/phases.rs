@@ -245,11 +245,10 @@ impl Exchange<'_> {
             limit: limits.body,
             model: false,
         };
-        if let Some(service) = self.snapshot.service(&self.wanted.service) {
-            for (_, rule) in self.snapshot.rules(service, &self.wanted.operation) {
-                rules.limit = rules.limit.min(rule.body_max.unwrap_or(u64::MAX));
-                rules.model |= !rule.models.is_empty() || rule.budget.is_some();
-            }
+        let wanted = &self.wanted;
+        for (_, rule) in self.snapshot.rules(&wanted.service, &wanted.operation) {
+            rules.limit = rules.limit.min(rule.body_max.unwrap_or(u64::MAX));
+            rules.model |= !rule.models.is_empty() || rule.budget.is_some();
         }
         rules
     }

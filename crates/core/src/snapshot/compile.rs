@@ -1,5 +1,6 @@
 use super::Bundle;
 use super::Grants;
+use super::index::PatternIndex;
 use crate::config::Config;
 use crate::config::Edge;
 use crate::config::Login;
@@ -26,13 +27,25 @@ pub struct Snapshot {
     config: Config,
     revision: Digest,
     grants: Grants,
-    /// Edges by caller, then by service; indices into `config.edges`.
-    edges: HashMap<Name, HashMap<Name, Vec<usize>>>,
+    /// Edges by caller, then by service.
+    edges: HashMap<Name, HashMap<Name, Between>>,
+    /// By service, in the order of the configuration.
+    rules: Vec<PatternIndex>,
+    logins: HashSet<String>,
     roots: HashSet<Digest>,
     injected: HashSet<Name>,
     local_users: HashMap<String, Name>,
     /// By service, filled when first asked for; a pure function of the rest.
     pub(super) reach: Vec<OnceLock<BTreeSet<Permission>>>,
+}
+
+/// The edges from one caller to one service.
+#[derive(Debug, Default)]
+struct Between {
+    /// Indices into `config.edges`.
+    edges: Vec<usize>,
+    /// Their operations; a place is an index into `edges`.
+    operations: PatternIndex,
 }
 
 /// Why a bundle does not become a snapshot.
@@ -73,11 +86,6 @@ impl Snapshot {
     /// Compiles a checked configuration.
     #[must_use]
     pub fn new(bundle: Bundle, config: Config) -> Self {
-        let mut edges: HashMap<Name, HashMap<Name, Vec<usize>>> = HashMap::new();
-        for (index, edge) in config.edges.iter().enumerate() {
-            let by_service = edges.entry(edge.from.clone()).or_default();
-            by_service.entry(edge.to.clone()).or_default().push(index);
-        }
         let injected = config
             .services
             .values()
@@ -91,7 +99,9 @@ impl Snapshot {
                 .collect(),
             local_users: local_users(&bundle, &config),
             reach: config.services.iter().map(|_| OnceLock::new()).collect(),
-            edges,
+            edges: edges(&config),
+            rules: config.services.values().map(rules).collect(),
+            logins: logins(&config),
             bundle,
             config,
         }
@@ -201,21 +211,31 @@ impl Snapshot {
     /// them apply together.
     pub fn rules<'a>(
         &'a self,
-        service: &'a Service,
+        service: &str,
         operation: &'a Operation,
     ) -> impl Iterator<Item = (usize, &'a OperationRule)> {
-        let fold = service.fold_case;
-        service
-            .operations
-            .iter()
-            .enumerate()
-            .filter(move |(_, rule)| {
-                let within = rule
-                    .pattern
-                    .as_ref()
-                    .is_none_or(|it| it.matches(operation, fold));
-                within && !rule.except.iter().any(|it| it.matches(operation, fold))
+        let found = self.config.services.get_full(service);
+        let found = found.and_then(|(at, _, service)| {
+            let places = self.rules.get(at)?.matches(operation);
+            Some((service, places))
+        });
+        found.into_iter().flat_map(move |(service, places)| {
+            places.into_iter().filter_map(move |place| {
+                let rule = service.operations.get(place as usize)?;
+                let fold = service.fold_case;
+                let excepted = rule.except.iter().any(|it| it.matches(operation, fold));
+                (!excepted).then_some((place as usize, rule))
             })
+        })
+    }
+
+    /// The first edge from a caller to a service that an operation may take, by its place in the
+    /// configuration.
+    #[must_use]
+    pub fn edge(&self, from: &str, to: &str, operation: &Operation) -> Option<usize> {
+        let between = self.edges.get(from)?.get(to)?;
+        let first = *between.operations.matches(operation).first()?;
+        between.edges.get(first as usize).copied()
     }
 
     /// The edges from a caller to a service, with their place in the configuration.
@@ -224,7 +244,7 @@ impl Snapshot {
             .edges
             .get(from)
             .and_then(|by_service| by_service.get(to));
-        let indices = indices.map(Vec::as_slice).unwrap_or_default();
+        let indices = indices.map(|it| it.edges.as_slice()).unwrap_or_default();
         indices
             .iter()
             .filter_map(|index| Some((*index, self.config.edges.get(*index)?)))
@@ -236,11 +256,9 @@ impl Snapshot {
         from: &str,
     ) -> impl Iterator<Item = (&Name, impl Iterator<Item = &Edge>)> {
         let by_service = self.edges.get(from).into_iter().flatten();
-        by_service.map(|(to, indices)| {
-            (
-                to,
-                indices.iter().filter_map(|it| self.config.edges.get(*it)),
-            )
+        by_service.map(|(to, between)| {
+            let edges = between.edges.iter();
+            (to, edges.filter_map(|it| self.config.edges.get(*it)))
         })
     }
 
@@ -286,11 +304,51 @@ impl Snapshot {
         logins.map(|login| (login.name(), login)).collect()
     }
 
+    /// Whether some door signs people in by this login.
+    #[must_use]
+    pub fn knows_login(&self, login: &str) -> bool {
+        self.logins.contains(login)
+    }
+
     /// Who holds what.
     #[must_use]
     pub const fn grants(&self) -> &Grants {
         &self.grants
     }
+}
+
+fn edges(config: &Config) -> HashMap<Name, HashMap<Name, Between>> {
+    let mut edges: HashMap<Name, HashMap<Name, Between>> = HashMap::new();
+    for (index, edge) in config.edges.iter().enumerate() {
+        let by_service = edges.entry(edge.from.clone()).or_default();
+        by_service
+            .entry(edge.to.clone())
+            .or_default()
+            .edges
+            .push(index);
+    }
+    for (to, between) in edges.values_mut().flatten() {
+        let fold = config.services.get(to).is_some_and(|it| it.fold_case);
+        let of = |(place, index): (u32, &usize)| {
+            let operations = config.edges.get(*index).map(|edge| &edge.operations);
+            operations
+                .into_iter()
+                .flatten()
+                .map(move |it| (place, Some(it)))
+        };
+        between.operations = PatternIndex::new((0..).zip(&between.edges).flat_map(of), fold);
+    }
+    edges
+}
+
+fn rules(service: &Service) -> PatternIndex {
+    let patterns = service.operations.iter().map(|rule| rule.pattern.as_ref());
+    PatternIndex::new((0..).zip(patterns), service.fold_case)
+}
+
+fn logins(config: &Config) -> HashSet<String> {
+    let logins = config.listeners.values().filter_map(|it| it.login.as_ref());
+    logins.map(|login| login.name().to_owned()).collect()
 }
 
 fn local_users(bundle: &Bundle, config: &Config) -> HashMap<String, Name> {

@@ -5,6 +5,7 @@ use crate::vocabulary::Permission;
 use hashbrown::HashMap;
 use hashbrown::HashSet;
 use indexmap::IndexMap;
+use std::collections::BTreeSet;
 
 /// Who holds which permission by which role, with `includes` followed.
 ///
@@ -13,6 +14,8 @@ use indexmap::IndexMap;
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     permissions: HashMap<Permission, u32>,
+    /// The other way round.
+    names: Vec<Permission>,
     identities: HashMap<Name, Held>,
     /// By `<login>/<name>`, as tokens carry them.
     groups: HashMap<String, Held>,
@@ -74,11 +77,10 @@ impl Grants {
 
     /// Every permission the holder has, sorted by name.
     pub(crate) fn permissions(&self, holder: Holder<'_>) -> Vec<Permission> {
-        let held: HashSet<u32> = self.lists(holder).flatten().map(|(id, _)| *id).collect();
-        let named = self.permissions.iter().filter(|(_, id)| held.contains(*id));
-        let mut all: Vec<_> = named.map(|(permission, _)| permission.clone()).collect();
-        all.sort();
-        all
+        let held = self.lists(holder).flatten();
+        let named = held.filter_map(|(id, _)| self.names.get(*id as usize));
+        let all: BTreeSet<_> = named.cloned().collect();
+        all.into_iter().collect()
     }
 
     /// Every role the holder has, by its place in the configuration.
@@ -116,8 +118,13 @@ impl Grants {
     }
 
     fn intern(&mut self, permission: &Permission) -> u32 {
-        let next = u32::try_from(self.permissions.len()).unwrap_or(u32::MAX);
-        *self.permissions.entry(permission.clone()).or_insert(next)
+        if let Some(id) = self.permissions.get(permission) {
+            return *id;
+        }
+        let id = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(permission.clone());
+        self.permissions.insert(permission.clone(), id);
+        id
     }
 }
 

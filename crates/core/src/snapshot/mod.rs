@@ -8,6 +8,7 @@
 mod bundle;
 mod compile;
 mod grants;
+mod index;
 mod reach;
 mod revocations;
 
@@ -18,6 +19,7 @@ pub(crate) use compile::CONSOLE;
 pub use compile::CompileError;
 pub use compile::DoorKind;
 pub(crate) use compile::ISSUER;
+pub(crate) use compile::JOIN;
 pub use compile::Snapshot;
 pub(crate) use compile::VAULT;
 pub use grants::Grants;

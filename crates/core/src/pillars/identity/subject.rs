@@ -96,7 +96,7 @@ impl Subject {
     /// A person, if one of the doors has the login that vouches for them.
     pub(super) fn of_person(snapshot: &Snapshot, sub: &str, groups: &[String]) -> Option<Self> {
         let (login, _) = sub.split_once(':')?;
-        let known = snapshot.logins().contains_key(login);
+        let known = snapshot.knows_login(login);
         known.then(|| Self::Person {
             user: sub.to_owned(),
             groups: groups.to_vec(),

@@ -143,15 +143,15 @@ impl Pending {
 fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
     let snapshot = &case.state.snapshot;
     let hop = &case.hop;
-    let Some(service) = snapshot.service(&hop.service) else {
+    if snapshot.service(&hop.service).is_none() {
         return Err((Code::NO_EDGE, "no such service".to_owned()));
-    };
+    }
     let listener = snapshot.config().listeners.get(hop.door.as_str());
     let mut found = Found {
         body_max: listener.map_or(u64::MAX, |it| it.limits.body),
         ..Found::default()
     };
-    for (_, rule) in snapshot.rules(service, &hop.operation) {
+    for (_, rule) in snapshot.rules(&hop.service, &hop.operation) {
         if let Needs::Permission(permission) = &rule.needs {
             role_and_scope(case, subject, permission.as_str())?;
         }
@@ -179,7 +179,7 @@ fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
             format!("the body is over {} bytes", found.body_max),
         ));
     }
-    let mut rules = snapshot.rules(service, &hop.operation);
+    let mut rules = snapshot.rules(&hop.service, &hop.operation);
     rules.try_for_each(|(_, rule)| limits::judged(rule))?;
     Ok(found)
 }

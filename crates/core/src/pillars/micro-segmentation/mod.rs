@@ -63,13 +63,17 @@ fn way(case: &Case, caller: &Caller) -> Result<Way, String> {
     let hop = &case.hop;
     let built_in = BuiltIn::of(&hop.service, &hop.operation);
     if built_in.is_none() {
-        let Some(service) = snapshot.service(&hop.service) else {
+        if snapshot.service(&hop.service).is_none() {
             return Err(format!(
                 "no service `{}`",
                 crate::vocabulary::clip(&hop.service, 64)
             ));
-        };
-        if snapshot.rules(service, &hop.operation).next().is_none() {
+        }
+        if snapshot
+            .rules(&hop.service, &hop.operation)
+            .next()
+            .is_none()
+        {
             return Err(format!(
                 "service `{}` has no operation `{}`",
                 hop.service, hop.operation
@@ -86,17 +90,8 @@ fn way(case: &Case, caller: &Caller) -> Result<Way, String> {
         }
     }
     let name = caller.name().unwrap_or_default();
-    let fold = snapshot
-        .service(&hop.service)
-        .is_some_and(|service| service.fold_case);
-    let mut edges = snapshot.edges(name, &hop.service);
-    let leads = |(_, edge): &(usize, &crate::config::Edge)| {
-        edge.operations
-            .iter()
-            .any(|pattern| pattern.matches(&hop.operation, fold))
-    };
-    match edges.find(leads) {
-        Some((index, _)) => Ok(Way::Edge(index)),
+    match snapshot.edge(name, &hop.service, &hop.operation) {
+        Some(index) => Ok(Way::Edge(index)),
         None if snapshot.edges(name, &hop.service).next().is_some() => Err(format!(
             "no edge `{caller} -> {}` for `{}`",
             hop.service, hop.operation
