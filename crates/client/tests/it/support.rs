@@ -132,7 +132,7 @@ pub(crate) async fn setup_with(server: &str, gateway: &str) -> Setup {
     }
     let client = Client::from_dir(folder.path())
         .unwrap()
-        .with_timeout(Duration::from_secs(5));
+        .with_timeout(Duration::from_secs(60));
     Setup {
         client,
         mesh,
@@ -161,7 +161,7 @@ async fn play(pki: &Pki, identity: &str) -> (Arc<Played>, u16) {
     let shared = played.clone();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let deadline = Instant::now() + Duration::from_secs(5);
+            let deadline = Instant::now() + Duration::from_secs(60);
             let Ok((stream, _)) = acceptor.accept(socket, deadline).await else {
                 continue;
             };

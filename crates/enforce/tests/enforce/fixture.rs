@@ -227,7 +227,7 @@ impl Setup {
     }
 
     pub(crate) async fn wait_for(&self, wanted: impl Fn(&Record<'_>) -> bool) -> Record<'static> {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             if let Some((_, record)) = self.records().into_iter().find(|(_, it)| wanted(it)) {
                 return record;
             }

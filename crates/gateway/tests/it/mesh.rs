@@ -2,6 +2,7 @@
 
 use crate::support::Answer;
 use crate::support::Cast;
+use crate::support::PATIENCE;
 use crate::support::payload;
 use crate::support::request;
 use bytes::Bytes;
@@ -255,7 +256,7 @@ async fn bodies_stream_both_ways() {
             .unwrap()
             .to_owned();
         for _ in 0..3 {
-            let frame = tokio::time::timeout(Duration::from_secs(5), response.frame()).await;
+            let frame = tokio::time::timeout(PATIENCE, response.frame()).await;
             let data = frame.unwrap().unwrap().unwrap().into_data().unwrap();
             assert_eq!(data, "ping");
             sender.send(first()).await.unwrap();

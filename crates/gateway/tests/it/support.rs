@@ -50,6 +50,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Ends what hangs; no measure of how fast anything is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The credential that is put in at the edge; nobody may ever see it but its upstream.
 pub(crate) const CANARY: &str = "sk-canary-0123456789abcdef";
 pub(crate) type TestBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -89,7 +91,7 @@ services:
     peer: service
     url: "https://127.0.0.1:{api}"
     network: private
-    timeout: 2s
+    timeout: 5s
     operations:
       GET /v1/**: {{ needs: "report:read" }}
       POST /v1/**: {{ needs: "report:write", body: {{ max: 64KiB }} }}
@@ -256,7 +258,7 @@ impl Cast {
 
     /// Waits for a record that `matches`.
     pub(crate) async fn record(&self, matches: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = self.records().into_iter().find(|record| matches(record)) {
                 return found;
@@ -327,7 +329,7 @@ impl Client {
         http2: bool,
     ) -> Result<Self, countersign_net::ConnectError> {
         let connector = connector.with_alpn(&[if http2 { "h2" } else { "http/1.1" }])?;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         let target = Target {
             host: address.ip().to_string(),
             network: Network::Loopback,
@@ -380,7 +382,7 @@ impl Client {
 impl Answer {
     pub(crate) async fn read(response: Response<Incoming>) -> Self {
         let (parts, body) = response.into_parts();
-        let body = tokio::time::timeout(Duration::from_secs(10), body.collect())
+        let body = tokio::time::timeout(PATIENCE, body.collect())
             .await
             .unwrap();
         let body = body

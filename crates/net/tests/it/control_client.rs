@@ -33,10 +33,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
 
 const LIMITS: Limits = Limits {
     body: 1000,
-    time: Duration::from_secs(10),
+    time: Duration::from_secs(50),
 };
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -187,19 +188,28 @@ async fn a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let listener = UnixListener::bind(&path).unwrap();
+    let gone = Arc::new(Notify::new());
+    let told = gone.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // Gone after a while: the client must notice.
+            let told = told.clone();
             tokio::spawn(async move {
                 let io = TokioIo::new(stream);
                 let served = http1::Builder::new().serve_connection(io, service_fn(answer));
-                let _ = tokio::time::timeout(Duration::from_millis(300), served).await;
+                tokio::select! {
+                    _ = served => {}
+                    () = told.notified() => {}
+                }
             });
         }
     });
     let client = Client::unix(Dialer, path);
-    for wait in [0, 400, 0] {
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+    for restarted in [false, true, false] {
+        if restarted {
+            // The connection of before is gone: the client must notice.
+            gone.notify_waiters();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let response = client.request(get("/x"), LIMITS).await.unwrap();
         assert_eq!(response.body(), "HTTP/1.1 /x localhost 4");
     }

@@ -100,7 +100,7 @@ async fn who_says_nothing_is_let_go() {
             fault: TlsFault::Handshake
         }
     );
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ impl Server {
     }
 
     pub(crate) async fn outcome(&mut self) -> Outcome {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.outcomes.recv());
+        let next = tokio::time::timeout(Duration::from_secs(60), self.outcomes.recv());
         next.await.unwrap().unwrap()
     }
 }
@@ -90,7 +90,7 @@ pub(crate) fn mutual(pki: &Pki) -> Acceptor {
 }
 
 pub(crate) fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+    Instant::now() + Duration::from_secs(60)
 }
 
 pub(crate) fn local(port: u16) -> Target {

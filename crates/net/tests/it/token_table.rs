@@ -454,12 +454,12 @@ fn doubled_deep_and_huge() {
     let padded = payload().replacen('{', &format!(r#"{{"pad":"{}","#, "x".repeat(1 << 20)), 1);
     let token = issuer.forged(&issuer.header(""), &padded);
     let start = std::time::Instant::now();
-    for _ in 0..1000 {
+    for _ in 0..10_000 {
         assert_eq!(issuer.fault(&token), TokenFault::Malformed);
     }
     let spent = start.elapsed();
-    let whole = token.len() as f64 * 1000.0 / spent.as_secs_f64();
-    assert!(spent.as_secs() < 10, "1 MB is not read: {whole} B/s");
+    let whole = token.len() as f64 * 10_000.0 / spent.as_secs_f64();
+    assert!(spent.as_secs() < 60, "1 MB is not read: {whole} B/s");
 }
 
 #[test]

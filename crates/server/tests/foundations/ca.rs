@@ -358,7 +358,7 @@ async fn handshake(ca: &Ca, server: Svid, client: Svid) -> Result<(Peer, Peer), 
     let acceptor = Acceptor::new(listener).unwrap();
     let connector = Connector::mutual(client, roots, expected).unwrap();
     let (here, there) = tokio::io::duplex(64 * 1024);
-    let soon = || Instant::now() + Duration::from_secs(5);
+    let soon = || Instant::now() + Duration::from_secs(60);
     let (accepted, connected) = tokio::join!(
         acceptor.accept(here, soon()),
         connector.connect(there, "x", soon())

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const LIMITS: Limits = Limits {
     body: 1 << 22,
-    time: Duration::from_secs(20),
+    time: Duration::from_secs(60),
 };
 
 async fn call(world: &World, method: &str, path: &str, body: &Value) -> Response<Bytes> {

@@ -48,7 +48,7 @@ async fn next(updates: &mut BoxStream<'static, Update>, wanted: fn(&Update) -> b
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wanted)
+    tokio::time::timeout(Duration::from_secs(60), wanted)
         .await
         .unwrap()
 }

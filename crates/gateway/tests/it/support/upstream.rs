@@ -1,5 +1,6 @@
 //! What stands behind the gateway.
 
+use super::PATIENCE;
 use super::TestBody;
 use bytes::Bytes;
 use countersign_ledger::spool::Spool;
@@ -72,7 +73,7 @@ impl Upstream {
                         let _ = serving.with_upgrades().await;
                         return;
                     };
-                    let deadline = Instant::now() + Duration::from_secs(5);
+                    let deadline = Instant::now() + PATIENCE;
                     let Ok((stream, established)) = acceptor.accept(stream, deadline).await else {
                         return;
                     };
