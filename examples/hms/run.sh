@@ -47,11 +47,11 @@ start() { # name, command...
 # 1. a fake model API with a certificate authority of its own
 head -c 24 /dev/urandom | base64 >"$data/model.key"
 start model "$countersign" demo serve model --listen 127.0.0.1:7102 --folder "$data/model" --key-file "$data/model.key"
-until_true 10 "the fake model" test -s "$data/model/ca.pem"
+until_true 60 "the fake model" test -s "$data/model/ca.pem"
 
 # 2. server and gateway in one process; the gateway believes the fake's authority for third parties
 start up env SSL_CERT_FILE="$data/model/ca.pem" "$countersign" up --dev
-until_true 20 "countersign" "$countersign" status
+until_true 60 "countersign" "$countersign" status
 
 # 3. two secrets: one is put into calls at the gateway, one is read by the API itself
 "$countersign" secret put model --file "$data/model.key" >/dev/null
@@ -65,7 +65,7 @@ done
 # 5. the API
 start hms-api "$countersign" demo serve hms-api --listen 127.0.0.1:7101 --identity "$data/hms-api"
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-until_true 10 "hms-api" listens 7101
+until_true 60 "hms-api" listens 7101
 
 door=https://localhost:8443
 roots=$data/hms-api/bundle.pem
@@ -113,7 +113,7 @@ say "allowed  alice's summary ($allowed)"
 
 if openssl s_client -connect localhost:9443 -tls1_2 </dev/null >"$data/s_client.log" 2>&1; then fail "TLS 1.2 went through"; fi
 grep -qi 'protocol version' "$data/s_client.log" || fail "TLS 1.2 was refused otherwise: $(cat "$data/s_client.log")"
-until_true 5 "the record of the TLS 1.2 handshake" sh -c "'$countersign' audit tail -o json | grep -q CSD101"
+until_true 60 "the record of the TLS 1.2 handshake" sh -c "'$countersign' audit tail -o json | grep -q CSD101"
 say "refused  encryption: a TLS 1.2 handshake"
 
 token=$("$countersign" token --for hms-api --scope ai:invoke-summary --identity "$data/research-bot" -o short)

@@ -1,5 +1,6 @@
 //! Somebody at a browser, as far as the tour needs one: signs in, keeps the cookie, asks.
 
+use super::world::PATIENCE;
 use anyhow::Context as _;
 use bytes::Bytes;
 use countersign_net::Connector;
@@ -13,7 +14,6 @@ use http::Request;
 use http::Response;
 use http::header;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// A browser with one cookie.
 pub(super) struct Browser {
@@ -23,7 +23,7 @@ pub(super) struct Browser {
 
 const LIMITS: Limits = Limits {
     body: 1 << 20,
-    time: Duration::from_secs(20),
+    time: PATIENCE,
 };
 const LOGIN: &str = "/.countersign/login";
 

@@ -1,4 +1,5 @@
 use super::browser::Browser;
+use super::world::PATIENCE;
 use super::world::World;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -168,7 +169,8 @@ async fn old_tls(world: &World) -> anyhow::Result<Outcome> {
     let refused = connector.connect(name, socket).await;
     anyhow::ensure!(refused.is_err(), "a TLS 1.2 handshake went through");
     let query = format!("/v1/admin/records?code={}&limit=1", Code::TLS_VERSION);
-    for _ in 0..100 {
+    let end = deadline();
+    while tokio::time::Instant::now() < end {
         let found: Vec<RecordEntry> = world.admin.get(&query).await?;
         if let Some(entry) = found.into_iter().next() {
             return Ok(Outcome {
@@ -242,7 +244,7 @@ async fn report(world: &World) -> anyhow::Result<Outcome> {
 
 const LIMITS: Limits = Limits {
     body: 1 << 20,
-    time: Duration::from_secs(20),
+    time: PATIENCE,
 };
 
 /// stats-worker's own connection to the mesh, with its own good certificate.
@@ -266,7 +268,7 @@ fn as_worker(world: &World) -> anyhow::Result<countersign_net::http::Client> {
 }
 
 fn deadline() -> tokio::time::Instant {
-    tokio::time::Instant::now() + Duration::from_secs(10)
+    tokio::time::Instant::now() + PATIENCE
 }
 
 fn seen(response: &Response<Bytes>) -> anyhow::Result<Outcome> {
@@ -288,10 +290,8 @@ fn seen(response: &Response<Bytes>) -> anyhow::Result<Outcome> {
 async fn record(world: &World, receipt: &str) -> anyhow::Result<RecordEntry> {
     let path = format!("/v1/admin/records/{receipt}");
     let mut found = world.admin.get(&path).await;
-    for _ in 0..100 {
-        if found.is_ok() {
-            break;
-        }
+    let end = deadline();
+    while found.is_err() && tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;
         found = world.admin.get(&path).await;
     }
