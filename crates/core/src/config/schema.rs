@@ -1,17 +1,24 @@
 //! The one declaration of the language: every section and key with its form, default and meaning.
 //!
 //! The parser takes its unknown-key and missing-key checks and its suggestions from here; the JSON
-//! Schema and the reference pages have nothing else to be made from.
+//! Schema, the reference pages and the help about a key have nothing else to be made from.
 
 mod doors;
+mod find;
 mod grammars;
+mod json;
 mod limits;
 mod proof;
 mod services;
 mod who;
 
 pub use doors::*;
+pub use find::Found;
+pub use find::NoSuchKey;
+pub use find::find;
 pub use grammars::*;
+pub use json::ID;
+pub use json::json;
 pub use limits::*;
 pub use proof::*;
 pub use services::*;
@@ -55,6 +62,21 @@ pub struct Grammar {
     /// A regular expression that all right texts match whole (ECMA-262, without look-around). The
     /// parser may refuse some that match.
     pub pattern: &'static str,
+    /// What YAML may take such a text for when it is not quoted.
+    pub plain: Plain,
+}
+
+/// What other programs that read YAML may take an unquoted text for (YAML 1.2, section 10.3.2).
+///
+/// Here it is text whatever it looks like; a JSON Schema has to let through what they make of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Never for anything but text.
+    Text,
+    /// For a whole number above 0.
+    Count,
+    /// For a number or a truth value, such as a name `100` or `true`.
+    Any,
 }
 
 /// What a value looks like.

@@ -1,13 +1,51 @@
 //! The small grammars: one each for durations, rates, operations and the like.
 
 use super::Grammar;
+use super::Plain;
+
+/// Parts that several patterns have in common.
+macro_rules! parts {
+    ($($name:ident: $pattern:expr;)*) => {
+        $(macro_rules! $name { () => { $pattern } })*
+    };
+}
+
+parts! {
+    name: "[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?";
+    permission: "[a-z0-9._-]+(?::[a-z0-9._-]+)+";
+    above_zero: "0*[1-9][0-9]*";
+    dollars: r"\$[0-9]+(?:\.[0-9]{1,6})?";
+    day: "(?:mon|tue|wed|thu|fri|sat|sun)";
+    time: "(?:[01][0-9]|2[0-3]):[0-5][0-9]";
+    octet: "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+    port: "0*(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+    label: "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?";
+    dns: concat!(label!(), r"(?:\.", label!(), ")*");
+    ipv6: "[0-9a-fA-F:.]*:[0-9a-fA-F:.]*";
+    host: concat!("(?:", dns!(), r"|\[", ipv6!(), r"\])");
+    authority: concat!(host!(), r"(?::\+?", port!(), ")?");
+    loopback: concat!(r"(?:localhost|127(?:\.", octet!(), r"){3}|\[", ipv6!(), r"\])");
+    octets: r#"(?:[!"$&-)+-.0-:<->@-\[\]-~]|%[0-9A-F]{2})+"#;
+    segment: r#"(?:[!"$&-.0-:<->@-\[\]-~]|%[0-9A-F]{2})+"#;
+    base: concat!("(?:/|(?:/", segment!(), ")*)");
+    path_pattern: concat!("/(?:(?:", octets!(), r"|\*)/)*(?:", octets!(), r"|\*{1,2})?");
+    method: "(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)";
+    verb: "(?:read|write|lease|connect|publish|subscribe|create|token|revoke|introspect|issue|admin)";
+    parts_of_name: r"(?:\*|[A-Za-z0-9_-]+)(?:[./](?:\*|[A-Za-z0-9_-]+))*";
+    operation: concat!(
+        r"\s*(?:", method!(), r"\s+", path_pattern!(), "|", verb!(), r"(?:\s+", parts_of_name!(), r")?)\s*"
+    );
+    word: r"[^\s\x00-\x1f\x7f-\x9f](?:[^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?";
+    part: r#"[!"$-.0-~]+"#;
+}
 
 /// A name.
 pub static NAME: Grammar = Grammar {
     name: "a name",
     doc: "1 to 63 lower-case letters, digits, `-`, `_` and `.`, the first and last a letter or a digit.",
     example: "hms-api",
-    pattern: r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$",
+    pattern: concat!("^", name!(), "$"),
+    plain: Plain::Any,
 };
 
 /// A trust domain.
@@ -16,6 +54,7 @@ pub static TRUST_DOMAIN: Grammar = Grammar {
     doc: "Lower-case letters, digits, `-`, `_` and `.`, at most 255.",
     example: "acme.internal",
     pattern: r"^[a-z0-9._-]{1,255}$",
+    plain: Plain::Any,
 };
 
 /// A permission.
@@ -23,7 +62,8 @@ pub static PERMISSION: Grammar = Grammar {
     name: "a permission",
     doc: "Words of lower-case letters, digits, `-`, `_` and `.` joined by `:`.",
     example: "report:read",
-    pattern: r"^[a-z0-9._-]+(?::[a-z0-9._-]+)*$",
+    pattern: concat!("^", permission!(), "$"),
+    plain: Plain::Text,
 };
 
 /// A need.
@@ -31,7 +71,8 @@ pub static NEEDS: Grammar = Grammar {
     name: "a need",
     doc: "A permission, or `edge` where the edge alone suffices.",
     example: "report:read",
-    pattern: r"^[a-z0-9._-]+(?::[a-z0-9._-]+)*$",
+    pattern: concat!("^(?:edge|", permission!(), ")$"),
+    plain: Plain::Text,
 };
 
 /// A member.
@@ -39,7 +80,14 @@ pub static MEMBER: Grammar = Grammar {
     name: "a member",
     doc: "The name of an identity, `group:<login>/<name>`, `user:<login>/<sub>`, or the short forms while one login has people.",
     example: "group:analysts",
-    pattern: r"^(?:(?:group|user):\S+|[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?)$",
+    pattern: concat!(
+        "^(?:",
+        name!(),
+        r"|(?:group|user):(?:[^\s/]+|",
+        name!(),
+        r"/\S+))$"
+    ),
+    plain: Plain::Any,
 };
 
 /// A person.
@@ -47,7 +95,8 @@ pub static OWNER: Grammar = Grammar {
     name: "a person",
     doc: "`<login>:<sub>` or `<login>:<e-mail>`.",
     example: "corp:alice@acme.example",
-    pattern: r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?:\S+$",
+    pattern: concat!("^", name!(), r":\S+$"),
+    plain: Plain::Text,
 };
 
 /// A duration.
@@ -55,7 +104,8 @@ pub static DURATION: Grammar = Grammar {
     name: "a duration",
     doc: "A whole number with `ms`, `s`, `m`, `h`, `d`, `w` or `y` (366 days).",
     example: "15m",
-    pattern: r"^[0-9]+(?:ms|[smhdwy])$",
+    pattern: concat!("^", above_zero!(), "(?:ms|[smhdwy])$"),
+    plain: Plain::Text,
 };
 
 /// A size.
@@ -63,7 +113,8 @@ pub static SIZE: Grammar = Grammar {
     name: "a size",
     doc: "A whole number with `B`, `KiB`, `MiB` or `GiB`.",
     example: "64KiB",
-    pattern: r"^[0-9]+(?:B|KiB|MiB|GiB)$",
+    pattern: concat!("^", above_zero!(), "(?:B|KiB|MiB|GiB)$"),
+    plain: Plain::Text,
 };
 
 /// A count.
@@ -71,7 +122,8 @@ pub static COUNT: Grammar = Grammar {
     name: "a count",
     doc: "A whole number above 0.",
     example: "100",
-    pattern: r"^[0-9]+$",
+    pattern: concat!("^", above_zero!(), "$"),
+    plain: Plain::Count,
 };
 
 /// A share.
@@ -79,7 +131,8 @@ pub static PERCENT: Grammar = Grammar {
     name: "a share",
     doc: "A whole number from 1 to 100 with `%`.",
     example: "80%",
-    pattern: r"^[0-9]{1,3}%$",
+    pattern: "^0*(?:[1-9][0-9]?|100)%$",
+    plain: Plain::Text,
 };
 
 /// A rate.
@@ -87,7 +140,14 @@ pub static RATE: Grammar = Grammar {
     name: "a rate",
     doc: "A count per `s`, `min`, `h` or `day`, and how many at once.",
     example: "100/min burst 150",
-    pattern: r"^[0-9]+/(?:s|min|h|day)(?: +burst +[0-9]+)?$",
+    pattern: concat!(
+        "^",
+        above_zero!(),
+        r"/(?:s|min|h|day)(?: \s*burst \s*",
+        above_zero!(),
+        ")?$"
+    ),
+    plain: Plain::Text,
 };
 
 /// An amount.
@@ -95,7 +155,8 @@ pub static AMOUNT: Grammar = Grammar {
     name: "an amount",
     doc: "Dollars, with at most six digits behind the point.",
     example: "$2.50",
-    pattern: r"^\$[0-9]+(?:\.[0-9]{1,6})?$",
+    pattern: concat!("^", dollars!(), "$"),
+    plain: Plain::Text,
 };
 
 /// A spending limit.
@@ -103,7 +164,8 @@ pub static SPENDING: Grammar = Grammar {
     name: "a spending limit",
     doc: "Dollars per `hour`, `day`, `week` or `month`.",
     example: "$50/day",
-    pattern: r"^\$[0-9]+(?:\.[0-9]{1,6})?/(?:hour|day|week|month)$",
+    pattern: concat!("^", dollars!(), "/(?:hour|day|week|month)$"),
+    plain: Plain::Text,
 };
 
 /// A weekly window.
@@ -111,7 +173,18 @@ pub static HOURS: Grammar = Grammar {
     name: "a weekly window",
     doc: "Days and times in UTC.",
     example: "mon-fri 08:00-18:00",
-    pattern: r"^(?:[a-z]{3}(?:-[a-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
+    pattern: concat!(
+        "^(?:",
+        day!(),
+        "(?:-",
+        day!(),
+        r")? \s*)?",
+        time!(),
+        "-(?:",
+        time!(),
+        "|24:00)$"
+    ),
+    plain: Plain::Text,
 };
 
 /// An address to listen on.
@@ -119,7 +192,16 @@ pub static SOCKET_ADDRESS: Grammar = Grammar {
     name: "an address to listen on",
     doc: "A literal address and a port, or `:port` for all addresses.",
     example: "127.0.0.1:8443",
-    pattern: r"^(?:[0-9.]+|\[[0-9a-fA-F:.%]+\])?:[0-9]{1,5}$",
+    pattern: concat!(
+        "^(?:",
+        octet!(),
+        r"(?:\.",
+        octet!(),
+        r"){3}:|\[[0-9a-fA-F:.]+(?:%[0-9]+)?\]:|:\+?)",
+        port!(),
+        "$"
+    ),
+    plain: Plain::Text,
 };
 
 /// A host name.
@@ -127,7 +209,8 @@ pub static HOST: Grammar = Grammar {
     name: "a host name",
     doc: "A host name or literal address, lower case.",
     example: "app.acme.example",
-    pattern: r"^[a-z0-9._:-]{1,253}$",
+    pattern: concat!("^(?:", dns!(), "|", ipv6!(), ")$"),
+    plain: Plain::Any,
 };
 
 /// A DNS name.
@@ -135,7 +218,8 @@ pub static DNS_NAME: Grammar = Grammar {
     name: "a DNS name",
     doc: "A host name, lower case.",
     example: "api.globex.example",
-    pattern: r"^[a-z0-9._-]{1,253}$",
+    pattern: concat!("^", dns!(), "$"),
+    plain: Plain::Any,
 };
 
 /// An origin.
@@ -143,7 +227,16 @@ pub static ORIGIN: Grammar = Grammar {
     name: "an origin",
     doc: "`https://host` with a port where it is not 443.",
     example: "https://app.acme.example",
-    pattern: r"^https?://[a-z0-9.:\[\]_-]+$",
+    pattern: concat!(
+        "^(?:https://",
+        host!(),
+        "|http://",
+        loopback!(),
+        r")(?::\+?",
+        port!(),
+        ")?$"
+    ),
+    plain: Plain::Text,
 };
 
 /// A method.
@@ -151,7 +244,8 @@ pub static METHOD: Grammar = Grammar {
     name: "a method",
     doc: "An upper-case method of HTTP.",
     example: "PUT",
-    pattern: r"^[A-Z]+$",
+    pattern: concat!(r"^\s*", method!(), r"\s*$"),
+    plain: Plain::Text,
 };
 
 /// A header name.
@@ -159,7 +253,8 @@ pub static HEADER: Grammar = Grammar {
     name: "a header name",
     doc: "Letters, digits, `-` and `_`.",
     example: "x-request-id",
-    pattern: r"^[A-Za-z0-9_-]{1,64}$",
+    pattern: "^[A-Za-z0-9_-]{1,64}$",
+    plain: Plain::Any,
 };
 
 /// A host and path.
@@ -167,7 +262,8 @@ pub static ROUTE: Grammar = Grammar {
     name: "a host and path",
     doc: "A host name and a path pattern.",
     example: "app.acme.example/**",
-    pattern: r"^[a-z0-9._:-]+/.*$",
+    pattern: concat!("^(?:", dns!(), "|", ipv6!(), ")", path_pattern!(), r"\s*$"),
+    plain: Plain::Text,
 };
 
 /// A TLS version.
@@ -176,6 +272,7 @@ pub static TLS_VERSION: Grammar = Grammar {
     doc: "`1.2`.",
     example: "1.2",
     pattern: r"^1\.2$",
+    plain: Plain::Any,
 };
 
 /// A reason.
@@ -183,7 +280,8 @@ pub static REASON: Grammar = Grammar {
     name: "a reason",
     doc: "At least eight characters that say who needs it and until when.",
     example: "a scanner that cannot do 1.3",
-    pattern: r"^.{8,}$",
+    pattern: r"^(?:\s*\S[\s\S]{6,}\S\s*|[\s\S]*[^\x00-\x7f][\s\S]*)$",
+    plain: Plain::Any,
 };
 
 /// A path.
@@ -191,7 +289,8 @@ pub static PATH: Grammar = Grammar {
     name: "a path",
     doc: "A path in canonical form.",
     example: "/healthz",
-    pattern: r"^/.*$",
+    pattern: concat!("^/(?:", segment!(), "/)*(?:", segment!(), ")?$"),
+    plain: Plain::Text,
 };
 
 /// A file.
@@ -199,7 +298,8 @@ pub static FILE_PATH: Grammar = Grammar {
     name: "a file",
     doc: "A path relative to the file that names it.",
     example: "partners/globex.pem",
-    pattern: r"^.+$",
+    pattern: r"^[^\x00-\x1f\x7f-\x9f\\*]{1,1024}$",
+    plain: Plain::Any,
 };
 
 /// A folder.
@@ -207,7 +307,8 @@ pub static FOLDER_PATH: Grammar = Grammar {
     name: "a folder",
     doc: "A path relative to the file that names it.",
     example: "modules/sandbox-vm",
-    pattern: r"^.+$",
+    pattern: r"^[^\x00-\x1f\x7f-\x9f\\*]{1,1024}$",
+    plain: Plain::Any,
 };
 
 /// Files.
@@ -215,7 +316,8 @@ pub static GLOB: Grammar = Grammar {
     name: "files",
     doc: "A path relative to the file that names it; `*` stands for any part of a file name.",
     example: "conf.d/*.yaml",
-    pattern: r"^.+$",
+    pattern: r"^[^\x00-\x1f\x7f-\x9f\\]{1,1024}$",
+    plain: Plain::Any,
 };
 
 /// A text.
@@ -223,7 +325,8 @@ pub static WORD: Grammar = Grammar {
     name: "a text",
     doc: "Any text on one line, at most 255 characters.",
     example: "groups",
-    pattern: r"^.{1,255}$",
+    pattern: concat!("^", word!(), "$"),
+    plain: Plain::Any,
 };
 
 /// A claim.
@@ -231,7 +334,8 @@ pub static CLAIM: Grammar = Grammar {
     name: "a claim",
     doc: "The name of a claim.",
     example: "repository_id",
-    pattern: r"^.{1,255}$",
+    pattern: concat!("^", word!(), "$"),
+    plain: Plain::Any,
 };
 
 /// A node.
@@ -239,7 +343,8 @@ pub static NODE: Grammar = Grammar {
     name: "a node",
     doc: "The name of a node.",
     example: "ops-1",
-    pattern: r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$",
+    pattern: concat!("^", name!(), "$"),
+    plain: Plain::Any,
 };
 
 /// A hash.
@@ -247,7 +352,8 @@ pub static SHA256: Grammar = Grammar {
     name: "a hash",
     doc: "64 hexadecimal digits.",
     example: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    pattern: r"^[0-9a-f]{64}$",
+    pattern: "^[0-9a-fA-F]{64}$",
+    plain: Plain::Any,
 };
 
 /// A system user.
@@ -255,7 +361,8 @@ pub static UNIX_USER: Grammar = Grammar {
     name: "a system user",
     doc: "The name of a system user.",
     example: "hms",
-    pattern: r"^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}$",
+    pattern: "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}$",
+    plain: Plain::Any,
 };
 
 /// A service account.
@@ -263,7 +370,8 @@ pub static SERVICE_ACCOUNT: Grammar = Grammar {
     name: "a service account",
     doc: "`cluster/namespace/name`.",
     example: "main/hms/api",
-    pattern: r"^[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+$",
+    pattern: "^[a-z0-9.-]{1,253}(?:/[a-z0-9.-]{1,253}){2}$",
+    plain: Plain::Text,
 };
 
 /// Where a service is.
@@ -271,7 +379,26 @@ pub static SERVICE_URL: Grammar = Grammar {
     name: "where a service is",
     doc: "`https://host:port/base`, `http://` to loopback, `unix:/path`, `postgres://host:port/database` for a database, `nats://host:port` for a broker.",
     example: "https://api.hms.svc:8443",
-    pattern: r"^(?:https?://|unix:/|postgres://|nats://).+$",
+    pattern: concat!(
+        "^(?:https://",
+        authority!(),
+        base!(),
+        "|http://",
+        loopback!(),
+        "(?::",
+        r"\+?",
+        port!(),
+        ")?",
+        base!(),
+        r"|unix:/(?:[^\x00-\x1f\x7f-\x9f]{0,105}[^\x00-\x1f\x7f-\x9f/])",
+        "|postgres://",
+        authority!(),
+        "/[A-Za-z0-9_-]{1,63}",
+        "|nats://",
+        authority!(),
+        "/?)$",
+    ),
+    plain: Plain::Text,
 };
 
 /// A web address.
@@ -279,7 +406,19 @@ pub static WEB_URL: Grammar = Grammar {
     name: "a web address",
     doc: "`https://host/path`, without query or fragment.",
     example: "https://siem.acme.example/ingest",
-    pattern: r"^https?://.+$",
+    pattern: concat!(
+        "^(?:https://",
+        authority!(),
+        base!(),
+        "|http://",
+        loopback!(),
+        r"(?::\+?",
+        port!(),
+        ")?",
+        base!(),
+        ")$"
+    ),
+    plain: Plain::Text,
 };
 
 /// A bucket.
@@ -287,7 +426,8 @@ pub static S3_URL: Grammar = Grammar {
     name: "a bucket",
     doc: "`s3://bucket/prefix`.",
     example: "s3://acme-audit",
-    pattern: r"^s3://[a-z0-9.-]+(?:/.*)?$",
+    pattern: r"^s3://[a-z0-9.-]{3,63}(?:/[\s\S]*)?$",
+    plain: Plain::Text,
 };
 
 /// Where a secret comes from.
@@ -295,7 +435,20 @@ pub static SECRET_SOURCE: Grammar = Grammar {
     name: "where a secret comes from",
     doc: "`store:<name>`, `env:<VARIABLE>`, `file:<path>`, `vault:<mount>/<path>#<field>`, `aws:<name>`, `k8s:<namespace>/<name>#<key>`.",
     example: "store:openai",
-    pattern: r"^(?:store|env|file|vault|aws|k8s):.+$",
+    pattern: concat!(
+        r"^(?:store:[A-Za-z0-9_./-]{1,255}|env:[A-Za-z0-9_]{1,255}|file:[^\x00-\x1f\x7f]{1,255}",
+        "|vault:",
+        part!(),
+        "(?:/",
+        part!(),
+        ")+#[!-~]+|aws:[!-~]{1,255}",
+        "|k8s:",
+        part!(),
+        "/",
+        part!(),
+        "#[!-~]+)$",
+    ),
+    plain: Plain::Text,
 };
 
 /// A way to put in a credential.
@@ -303,7 +456,8 @@ pub static INJECTION: Grammar = Grammar {
     name: "a way to put in a credential",
     doc: "`bearer` or `header:<name>`.",
     example: "bearer",
-    pattern: r"^(?:bearer|header:[A-Za-z0-9_-]{1,64})$",
+    pattern: "^(?:bearer|header:[A-Za-z0-9_-]{1,64})$",
+    plain: Plain::Text,
 };
 
 /// A grant.
@@ -311,7 +465,8 @@ pub static GRANT: Grammar = Grammar {
     name: "a grant",
     doc: "An SQL privilege, `on`, and a table.",
     example: "SELECT on reports",
-    pattern: r"^[A-Z]+ on [A-Za-z0-9_.]+$",
+    pattern: r"^\s*(?:SELECT|INSERT|UPDATE|DELETE|TRUNCATE|REFERENCES|USAGE|EXECUTE)\s+on\s+[a-z0-9_]{1,63}(?:\.[a-z0-9_]{1,63})?\s*$",
+    plain: Plain::Text,
 };
 
 /// A model.
@@ -319,7 +474,8 @@ pub static MODEL: Grammar = Grammar {
     name: "a model",
     doc: "The name of a model, `*` stands for any part of it.",
     example: "gpt-*",
-    pattern: r"^[A-Za-z0-9_.:/@*+-]{1,128}$",
+    pattern: "^[A-Za-z0-9_.:/@*+-]{1,128}$",
+    plain: Plain::Any,
 };
 
 /// An operation.
@@ -327,7 +483,8 @@ pub static OPERATION_PATTERN: Grammar = Grammar {
     name: "an operation",
     doc: "`VERB /path` with `*` for one segment and `/**` at the end for all below, `verb name`, or `connect`.",
     example: "GET /v1/reports/**",
-    pattern: r"^\s*\S+(?:\s+\S.*)?$",
+    pattern: concat!("^", operation!(), "$"),
+    plain: Plain::Text,
 };
 
 /// An operation or a path.
@@ -335,7 +492,8 @@ pub static OPERATION_OR_PATH: Grammar = Grammar {
     name: "an operation or a path",
     doc: "A path of the same method, or an operation.",
     example: "/health",
-    pattern: r"^\s*\S+(?:\s+\S.*)?$",
+    pattern: concat!("^(?:", path_pattern!(), r"\s*|", operation!(), ")$"),
+    plain: Plain::Text,
 };
 
 /// An arrow.
@@ -343,7 +501,8 @@ pub static ARROW: Grammar = Grammar {
     name: "an arrow",
     doc: "`a -> b`: a listener or identity, an arrow, a service.",
     example: "web -> frontend",
-    pattern: r"^\s*[a-z0-9._-]+\s*->\s*[a-z0-9._-]+\s*$",
+    pattern: concat!(r"^\s*", name!(), r"\s*->\s*", name!(), r"\s*$"),
+    plain: Plain::Text,
 };
 
 /// A sentence.
@@ -351,7 +510,8 @@ pub static SENTENCE: Grammar = Grammar {
     name: "a sentence",
     doc: "What is to hold, in words.",
     example: "an analyst reads a report",
-    pattern: r"^.+$",
+    pattern: r"^[\s\S]*$",
+    plain: Plain::Any,
 };
 
 /// A way.
@@ -359,7 +519,8 @@ pub static VIA: Grammar = Grammar {
     name: "a way",
     doc: "A door and workloads in the order of the call, with `>` between them.",
     example: "web > frontend",
-    pattern: r"^[a-z0-9._>\s-]+$",
+    pattern: concat!(r"^\s*", name!(), r"\s*(?:>\s*", name!(), r"\s*)*$"),
+    plain: Plain::Any,
 };
 
 /// A call.
@@ -367,7 +528,8 @@ pub static CALL: Grammar = Grammar {
     name: "a call",
     doc: "`VERB service/path`, `verb service`, or `read`, `write` or `lease` and a secret.",
     example: "GET hms-api/v1/reports/42",
-    pattern: r"^\S+\s+\S.*$",
+    pattern: concat!("^(?:", method!(), "|", verb!(), r") [\s\S]*\S[\s\S]*$"),
+    plain: Plain::Text,
 };
 
 /// An expectation.
@@ -375,7 +537,8 @@ pub static EXPECTATION: Grammar = Grammar {
     name: "an expectation",
     doc: "`allow`, `deny <pillar>` or `needs-approval`.",
     example: "deny micro-segmentation",
-    pattern: r"^(?:allow|needs-approval|deny\s+(?:encryption|identity|continuous-verification|micro-segmentation|least-privilege|audit))$",
+    pattern: r"^(?:allow|needs-approval|deny\s*(?:encryption|identity|continuous-verification|micro-segmentation|least-privilege|audit))$",
+    plain: Plain::Text,
 };
 
 /// All of them, in the order of the reference.
