@@ -3,10 +3,12 @@
 vault and to the issuer. Usage: attacks.py SETTINGS
 
 What needs a signature of the issuer is a real token, used where or when it may not be; all others
-are written and signed here.
+are written and signed here. A token lives for a minute at most, and a slow machine takes longer than
+that for some dozen requests: each use draws its own, and what it claims is as of that moment.
 """
 
 import hmac
+import itertools
 import json
 import pathlib
 import time
@@ -29,15 +31,19 @@ class Forger:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.rsa = rsa.generate_private_key(65537, 2048)
         self.jwk = clinic.jwks()["keys"][0]
-        now = int(time.time())
         self.header = {"alg": "ES256", "kid": self.jwk["kid"], "typ": "at+jwt"}
         subject = clinic.spiffe(identity)
-        self.claims = {
+        self.lasting = {
             "aud": clinic.audience(service), "ceil": scope, "client_id": subject,
             "cnf": {"x5t#S256": b64(bytes.fromhex(clinic.leaf_hash(identity)))},
-            "exp": now + 50, "iat": now, "iss": f"https://{clinic.domain}", "jti": "forged",
-            "scope": scope, "sub": subject,
+            "iss": f"https://{clinic.domain}", "jti": "forged", "scope": scope, "sub": subject,
         }
+
+    @property
+    def claims(self):
+        """What the issuer would say now."""
+        now = int(time.time())
+        return self.lasting | {"exp": now + 50, "iat": now}
 
     def sign_with(self, signer, header=(), claims=()):
         header = {k: v for k, v in (self.header | dict(header)).items() if v is not None}
@@ -76,7 +82,6 @@ class Forger:
 
 def forged(forger):
     """Name, token, code. Whatever is wrong with the claims, the signature is looked at first."""
-    now = forger.claims["iat"]
     yield "malformed", "eyJhbGciOiJFUzI1NiJ9.e30.", "CSD212"
     for alg in ("none", "None", "nOnE"):
         yield f"alg {alg}", forger.sign_with(lambda _: b"", {"alg": alg}), "CSD212"
@@ -104,28 +109,38 @@ def forged(forger):
     yield "no signature", forger.sign_with(lambda _: b""), "CSD213"
     yield "wrong aud", forger.es256({}, {"aud": "https://elsewhere.invalid/svc/x"}), "CSD213"
     yield "wrong iss", forger.es256({}, {"iss": "https://elsewhere.invalid"}), "CSD213"
-    yield "expired, forged", forger.es256({}, {"exp": now - 1}), "CSD213"
-    yield "not yet valid", forger.es256({}, {"nbf": now + 30}), "CSD213"
-    yield "exp as string", forger.es256({}, {"exp": str(now + 50)}), "CSD213"
+    yield "expired, forged", forger.es256({}, {"exp": int(time.time()) - 1}), "CSD213"
+    yield "not yet valid", forger.es256({}, {"nbf": int(time.time()) + 30}), "CSD213"
+    yield "exp as string", forger.es256({}, {"exp": str(int(time.time()) + 50)}), "CSD213"
     yield "no cnf", forger.es256({}, {"cnf": None}), "CSD213"
 
 
-def changed(token):
-    """Name, token, code: a real token, changed."""
+def with_more_scope(token):
     header, claims, signature = token.split(".")
     more = json.loads(unb64(claims)) | {"scope": "report:write"}
     with_more = b64(json.dumps(more, sort_keys=True, separators=(",", ":")).encode())
-    yield "real, with more scope", f"{header}.{with_more}.{signature}", "CSD213"
+    return f"{header}.{with_more}.{signature}"
+
+
+def with_a_bit_flipped(token):
+    header, claims, signature = token.split(".")
     flipped = bytearray(unb64(signature))
     flipped[40] ^= 1
-    yield "real, another signature", f"{header}.{claims}.{b64(bytes(flipped))}", "CSD213"
-    yield "real, four parts", f"{token}.x", "CSD212"
-    yield "real, padded", f"{token}==", "CSD212"
-    yield "real, alg none", f"{b64(NO_ALG)}.{claims}.", "CSD212"
+    return f"{header}.{claims}.{b64(bytes(flipped))}"
 
 
-def headers_only(token):
-    """Name, values of `Authorization`, code: what is not a matter of the token."""
+def changed(draw):
+    """Name, token, code: a real token, changed. Each is drawn when it is asked for."""
+    yield "real, with more scope", with_more_scope(draw()), "CSD213"
+    yield "real, another signature", with_a_bit_flipped(draw()), "CSD213"
+    yield "real, four parts", f"{draw()}.x", "CSD212"
+    yield "real, padded", f"{draw()}==", "CSD212"
+    yield "real, alg none", f"{b64(NO_ALG)}.{draw().split('.')[1]}.", "CSD212"
+
+
+def headers_only(draw):
+    """Name, values of `Authorization`, code: what is not a matter of the token. Each token is drawn
+    when it is asked for."""
     yield "none", [], "CSD211"
     yield "garbage", ["Bearer garbage"], "CSD220"
     yield "bytes", [b"Bearer \xff\xfe"], "CSD212"
@@ -133,9 +148,10 @@ def headers_only(token):
     yield "static API key", ["Bearer sk-proj-abcdefghijklmnopqrstuvwxyz012345"], "CSD220"
     yield "static API key, bare", ["sk-proj-abcdefghijklmnopqrstuvwxyz012345"], "CSD220"
     yield "Basic", ["Basic cmVzZWFyY2gtYm90OnNlY3JldA=="], "CSD220"
-    yield "DPoP", [f"DPoP {token}"], "CSD212"
-    yield "two Authorization headers", [f"Bearer {token}", "Bearer garbage"], "CSD212"
-    yield "the same token twice", [f"Bearer {token}", f"Bearer {token}"], "CSD212"
+    yield "DPoP", [f"DPoP {draw()}"], "CSD212"
+    yield "two Authorization headers", [f"Bearer {draw()}", "Bearer garbage"], "CSD212"
+    yield "the same token twice", [f"Bearer {draw()}"] * 2, "CSD212"
+    token = draw()
     yield "two tokens in one header", [f"Bearer {token}, Bearer {token}"], "CSD212"
 
 
@@ -167,14 +183,14 @@ class Doors:
 
 
 def shown_at(doors, door):
-    token = doors.token(door)
-    for name, values, code in headers_only(token):
+    def draw():
+        return doors.token(door)
+
+    for name, values, code in headers_only(draw):
         record = doors.refused(door, name, values, code)
         check(record["principal"]["id"] == doors.clinic.spiffe(
             "research-bot" if door == "mesh" else "hms-api"), f"{name}: {record['principal']}")
-    for name, forgery, code in forged(doors.forgers[door]):
-        doors.refused(door, name, [f"Bearer {forgery}"], code)
-    for name, forgery, code in changed(doors.token(door)):
+    for name, forgery, code in itertools.chain(forged(doors.forgers[door]), changed(draw)):
         doors.refused(door, name, [f"Bearer {forgery}"], code)
 
 
@@ -198,20 +214,21 @@ def large(doors):
 def real_ones(doors):
     """Real tokens where they may not be used."""
     clinic = doors.clinic
-    bot = clinic.token("research-bot", "hms-api", "ai:invoke-summary")
-    own = clinic.token("hms-api", "vault", "ai:key:read")
-    doors.refused("mesh", "wrong aud, real", [f"Bearer {own}"], "CSD214", identity="hms-api")
-    doors.refused("vault", "wrong aud, real", [f"Bearer {bot}"], "CSD214", identity="research-bot")
-    doors.refused("mesh", "bound to another certificate", [f"Bearer {bot}"], "CSD216",
-                  identity="stats-worker")
-    doors.refused("vault", "bound to another certificate", [f"Bearer {own}"], "CSD216",
-                  identity="research-bot")
+
+    def refused(door, name, of, code, identity):
+        values = [f"Bearer {doors.token(of)}"]
+        doors.refused(door, name, values, code, identity)
+
+    refused("mesh", "wrong aud, real", "vault", "CSD214", "hms-api")
+    refused("vault", "wrong aud, real", "mesh", "CSD214", "research-bot")
+    refused("mesh", "bound to another certificate", "mesh", "CSD216", "stats-worker")
+    refused("vault", "bound to another certificate", "vault", "CSD216", "research-bot")
     clinic.issue("research-bot", "renewed")
-    doors.refused("mesh", "bound to an earlier certificate", [f"Bearer {bot}"], "CSD216",
-                  identity="renewed")
-    path = f"{SUMMARY[1]}?access_token={bot}"
+    refused("mesh", "bound to an earlier certificate", "mesh", "CSD216", "renewed")
+    path = f"{SUMMARY[1]}?access_token={doors.token('mesh')}"
     answer = clinic.request("mesh", "POST", path, [], SUMMARY[2], "research-bot")
     clinic.refused("mesh: token in the query", answer, "CSD211")
+    own = doors.token("vault")
     both = [("Authorization", f"Bearer {own}"), ("X-Vault-Token", own)]
     answer = clinic.request("control", "GET", SECRET, both, identity="hms-api")
     clinic.refused("vault: two kinds of header", answer, "CSD212", "vault")
@@ -230,32 +247,38 @@ def revoked(doors):
         answer = clinic.ask_token(name, "hms-api" if door == "mesh" else "vault")
         clinic.refused(f"issuer: revoked peer {name}", answer, "CSD303", "oauth", 401)
         clinic.lift("subject", clinic.spiffe(name))
+        token = doors.token(door)
         clinic.revoke("token", claims_of(token)["jti"])
         doors.refused(door, "revoked token", [f"Bearer {token}"], "CSD301")
     # Others speak for it: the API, with tokens drawn from the bot's.
-    parent = clinic.token("research-bot", "hms-api", "ai:invoke-summary")
-    drawn = clinic.token("hms-api", "model", "llm:chat", parent)
+    bot = clinic.spiffe("research-bot")
+    drawn = clinic.token("hms-api", "model", "llm:chat", doors.token("mesh"))
     shown = [("Authorization", f"Bearer {drawn}"), ("Content-Type", "application/json")]
-    clinic.revoke("subject", clinic.spiffe("research-bot"))
+    clinic.revoke("subject", bot)
     answer = clinic.request("mesh", "POST", "/~/model/v1/chat/completions", shown,
                             b'{"model":"gpt-4o","messages":[]}', "hms-api")
     clinic.refused("mesh: revoked subject", answer, "CSD302")
+    clinic.lift("subject", bot)
+    parent = doors.token("mesh")
+    clinic.revoke("subject", bot)
     answer = clinic.ask_token("hms-api", "model", "llm:chat", parent)
     clinic.refused("issuer: revoked subject", answer, "CSD302", "oauth", 400)
-    clinic.lift("subject", clinic.spiffe("research-bot"))
+    clinic.lift("subject", bot)
 
 
 def exchanged(doors):
     """What the issuer makes no token of."""
     clinic = doors.clinic
-    token = clinic.token("research-bot", "hms-api", "ai:invoke-summary")
 
-    def refused(name, identity, code, status, service="model", scope="", subject=token):
-        answer = clinic.ask_token(identity, service, scope, subject)
+    def draw():
+        return doors.token("mesh")
+
+    def refused(name, identity, code, status, service="model", scope="", subject=None):
+        answer = clinic.ask_token(identity, service, scope, subject or draw())
         clinic.refused(f"issuer: {name}", answer, code, "oauth", status)
 
     forger = Forger(clinic, "research-bot", "hms-api", "ai:invoke-summary")
-    for name, forgery, code in list(forged(forger)) + list(changed(token)):
+    for name, forgery, code in itertools.chain(forged(forger), changed(draw)):
         refused(name, "hms-api", code, 400, subject=forgery)
     refused("static API key", "hms-api", "CSD220", 400, subject="sk-proj-abcdefghijklmnop")
     refused("exchange by a workload the aud does not name", "stats-worker", "CSD219", 403)
@@ -272,8 +295,10 @@ def exchanged(doors):
     check(line in text, "the configuration has no such role")
     more = line.replace('"llm:chat"]', '"llm:chat", "ai:key:read"]')
     config.write_text(text.replace(line, more))
+    older = draw()
     clinic.run("reload")
-    refused("exchange above ceil", "hms-api", "CSD508", 403, service="vault", scope="ai:key:read")
+    refused("exchange above ceil", "hms-api", "CSD508", 403, service="vault", scope="ai:key:read",
+            subject=older)
     config.write_text(text)
     clinic.run("reload")
 

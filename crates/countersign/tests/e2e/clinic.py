@@ -28,7 +28,8 @@ UNAUTHENTICATED = {"CSD211", "CSD212", "CSD213", "CSD214", "CSD215", "CSD216", "
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 HOST = "127.0.0.1"
-WAIT = 20
+# For what takes milliseconds: it ends what hangs, and is no measure of how fast anything is.
+WAIT = 60
 
 
 class Wrong(Exception):
@@ -100,7 +101,7 @@ class Clinic:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("COUNTERSIGN_")}
         clean |= {"COUNTERSIGN_DATA": self.settings["data"], **dict(env)}
         done = subprocess.run(self.command(*arguments), input=text, capture_output=True, text=True,
-                              env=clean, cwd=self.folder, timeout=60, check=False,
+                              env=clean, cwd=self.folder, timeout=2 * WAIT, check=False,
                               **self._dropped())
         said = f"{arguments} ended with {done.returncode}: {done.stdout}{done.stderr}"
         check(expect is None or done.returncode == expect, said)
@@ -343,11 +344,8 @@ class Clinic:
 
 
 def main(play):
-    """Runs `play(clinic)`; the last line lists what was seen to be refused."""
+    """Runs `play(clinic)`; the last line lists what was seen to be refused. What goes wrong ends
+    the script with its traceback."""
     clinic = Clinic(sys.argv[1])
-    try:
-        play(clinic)
-    except Wrong as wrong:
-        print(f"WRONG: {wrong}")
-        sys.exit(1)
+    play(clinic)
     print(json.dumps({"passed": clinic.passed}))

@@ -4,6 +4,7 @@
 //! to the model stands a relay that counts what goes there. Run as root, the program is started as
 //! an unprivileged user.
 
+use crate::turn::Turn;
 use countersign_testkit::not_run;
 use serde_json::Value;
 use serde_json::json;
@@ -38,6 +39,8 @@ pub(crate) struct Clinic {
     processes: Vec<(String, Child)>,
     started: Value,
     user: Option<u32>,
+    /// Dropped last, when the processes have ended.
+    _turn: Turn,
 }
 
 /// `nobody`: a user without anything of its own.
@@ -48,6 +51,7 @@ const CONFIGURATION: &str = include_str!("../../../../examples/hms/countersign.y
 impl Clinic {
     /// Starts everything and waits until it serves. `verbose` makes the server log all it can.
     pub(crate) fn start(verbose: bool) -> Self {
+        let turn = Turn::take();
         let folder = tempfile::tempdir().unwrap();
         let user = rustix::process::geteuid().is_root().then_some(NOBODY);
         let binary = reachable(&binary(), folder.path(), user);
@@ -61,6 +65,7 @@ impl Clinic {
             processes: Vec::new(),
             started: Value::Null,
             user,
+            _turn: turn,
         };
         for name in ["id", "logs", "model"] {
             clinic.own(&clinic.path(name), |path| {
@@ -325,10 +330,7 @@ impl Clinic {
         let mut all = String::new();
         for name in ["model.err", "up.err", "hms-api.err"] {
             let text = std::fs::read(self.path("logs").join(name)).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let lines: Vec<_> = text.lines().rev().take(25).collect();
-            let lines: Vec<_> = lines.into_iter().rev().collect();
-            all.push_str(&format!("--- {name}\n{}\n", lines.join("\n")));
+            all.push_str(&format!("--- {name}\n{}\n", last_lines(&text, 25)));
         }
         all
     }
@@ -377,15 +379,27 @@ pub(crate) fn python() -> bool {
     here
 }
 
-/// What a process said and how it ended.
+/// How a process ended and the end of what it said: why it failed stands on standard error and in
+/// the last lines, so they come first and are not cut off by whoever shows a part of this.
 pub(crate) fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!(
-        "{}\n{}\n{}",
+        "{}\n--- standard error\n{}\n--- standard output\n{}",
         output.status,
-        text(&output.stdout),
-        text(&output.stderr)
+        last_lines(&output.stderr, 60),
+        last_lines(&output.stdout, 60)
     )
+}
+
+fn last_lines(text: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<_> = text.lines().collect();
+    let left_out = lines.len().saturating_sub(most);
+    let (before, shown) = lines.split_at(left_out);
+    let mark = match before.len() {
+        0 => String::new(),
+        number => format!("({number} lines before)\n"),
+    };
+    format!("{mark}{}", shown.join("\n"))
 }
 
 /// A path as an argument.

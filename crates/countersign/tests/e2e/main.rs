@@ -10,3 +10,4 @@ mod attacks;
 mod demo;
 mod fixture;
 mod ledger;
+mod turn;

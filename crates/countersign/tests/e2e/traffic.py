@@ -45,12 +45,12 @@ class Traffic:
         return shown
 
     def mesh(self):
-        token = self.token("research-bot", "hms-api", "ai:invoke-summary")
         prompt = self.secret(f"canary-prompt-{secrets.token_hex(12)}")
         body = json.dumps({"prompt": prompt}).encode()
-        shown = [("Authorization", f"Bearer {token}")]
         path = "/~/hms-api/ai/summary"
         for identity, status in (("research-bot", 200), ("stats-worker", "CSD216")):
+            token = self.token("research-bot", "hms-api", "ai:invoke-summary")
+            shown = [("Authorization", f"Bearer {token}")]
             self.saw(self.clinic.request("mesh", "POST", path, shown, body, identity), status)
         typed = [("Authorization", self.secret(f"Bearer sk-canary-{secrets.token_hex(12)}"))]
         self.never[-1] = self.never[-1].removeprefix("Bearer ")
@@ -77,26 +77,29 @@ class Traffic:
     def changes(self):
         """The same request before and after a revocation, its end, and another policy."""
         clinic = self.clinic
-        shown = [("Authorization", f"Bearer {self.token('research-bot', 'hms-api')}")]
         path, body = "/~/hms-api/ai/summary", b'{"prompt":"the same"}'
+        bot = clinic.spiffe("research-bot")
         config = pathlib.Path(clinic.settings["config"])
         text = config.read_text()
         without = text.replace("  research-bot -> hms-api: [POST /ai/summary]\n", "")
         check(text != without, "the configuration has no such edge")
 
-        def ask(status):
+        def put_in_force(policy):
+            config.write_text(policy)
+            clinic.run("reload")
+
+        def ask(status, change=lambda: None):
+            """With a token drawn before the change."""
+            shown = [("Authorization", f"Bearer {self.token('research-bot', 'hms-api')}")]
+            change()
             self.saw(clinic.request("mesh", "POST", path, shown, body, "research-bot"), status)
 
         ask(200)
-        clinic.revoke("subject", clinic.spiffe("research-bot"))
-        ask("CSD303")
-        clinic.lift("subject", clinic.spiffe("research-bot"))
+        ask("CSD303", lambda: clinic.revoke("subject", bot))
+        clinic.lift("subject", bot)
         ask(200)
-        config.write_text(without)
-        clinic.run("reload")
-        ask("CSD401")
-        config.write_text(text)
-        clinic.run("reload")
+        ask("CSD401", lambda: put_in_force(without))
+        put_in_force(text)
         ask(200)
 
 
@@ -118,8 +121,7 @@ def main():
     for thread in threads:
         thread.join()
     if failed:
-        print(f"WRONG: {failed}")
-        sys.exit(1)
+        raise failed[0]
     traffic.changes()
     sources = [clinic.source() for _ in range(3)]
     for source in sources:

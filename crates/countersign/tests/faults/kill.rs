@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -21,7 +22,12 @@ use std::time::Instant;
 /// Connections under load at once.
 const CALLERS: usize = 5;
 /// A start that takes longer did not happen by itself.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
+/// How long a round may take to its share of answers, however slow the machine.
+const ANSWERS: Duration = Duration::from_secs(60);
+/// Answers of each kind for each round, on average. A load of nothing would lose nothing.
+const ALLOWED: usize = 10;
+const REFUSED: usize = 2;
 
 /// An answer that a caller has received to its last byte.
 struct Answered {
@@ -36,6 +42,28 @@ struct Answered {
 struct Round {
     killed: AtomicBool,
     next: AtomicU64,
+    /// Answers that callers have received, over all rounds.
+    allowed: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Round {
+    /// Waits until this many rounds have had their share of answers.
+    async fn have_had_load(&self, rounds: usize) {
+        let begun = Instant::now();
+        loop {
+            let allowed = self.allowed.load(Ordering::SeqCst);
+            let refused = self.refused.load(Ordering::SeqCst);
+            if allowed > ALLOWED * rounds && refused > REFUSED * rounds {
+                return;
+            }
+            assert!(
+                begun.elapsed() < ANSWERS,
+                "only {allowed} allowed and {refused} refused answers in {rounds} rounds"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +125,9 @@ audit: {{ commit: {commit} }}
                 ))
             })
             .collect();
+        // At any moment, from the handshakes on; later where a slow machine has answered little.
         tokio::time::sleep(Duration::from_millis(100 + seeded.below(500))).await;
+        round.have_had_load(number + 1).await;
         round.killed.store(true, Ordering::SeqCst);
         running.kill();
         let mut received = Vec::new();
@@ -130,9 +160,8 @@ audit: {{ commit: {commit} }}
         records.len(),
         slowest.as_secs_f64(),
     );
-    // A load of nothing would lose nothing.
     assert!(
-        allowed > 10 * rounds && refused > 2 * rounds,
+        allowed > ALLOWED * rounds && refused > REFUSED * rounds,
         "{allowed} {refused}"
     );
 }
@@ -160,6 +189,7 @@ async fn load(identity: impl AsRef<Path>, round: Arc<Round>, seed: u64) -> Vec<A
                     receipt: response.receipt().expect("no receipt").to_owned(),
                     resource: asked,
                 });
+                round.allowed.fetch_add(1, Ordering::SeqCst);
             }
             Err(CallError::AccessDenied(denied)) => {
                 assert!(
@@ -171,6 +201,7 @@ async fn load(identity: impl AsRef<Path>, round: Arc<Round>, seed: u64) -> Vec<A
                     receipt: denied.receipt.expect("no receipt"),
                     resource: asked,
                 });
+                round.refused.fetch_add(1, Ordering::SeqCst);
             }
             Err(error) => {
                 assert!(round.killed.load(Ordering::SeqCst), "{asked}: {error:?}");

@@ -13,4 +13,6 @@ mod ledger;
 mod restart;
 mod revocation;
 mod site;
+#[path = "../e2e/turn.rs"]
+mod turn;
 mod upstream;

@@ -1,5 +1,6 @@
 //! An installation in a folder of its own: its ports stay the same however often it is started.
 
+use crate::turn::Turn;
 use serde_json::Value;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -26,6 +27,7 @@ pub(crate) struct Site {
     pub(crate) web: u16,
     /// Port of the mesh door.
     pub(crate) mesh: u16,
+    _turn: Turn,
 }
 
 /// A running `countersign up`, which ends with the test.
@@ -58,6 +60,7 @@ impl Site {
     /// A site whose configuration is these lines behind domain, environment and listeners: `mesh`,
     /// and `web` if an edge leads from there.
     pub(crate) fn new(lines: &str) -> Self {
+        let turn = Turn::take();
         let folder = tempfile::tempdir().unwrap();
         let [control, web, mesh] = ports();
         let web_door = if lines.contains("web ->") {
@@ -77,6 +80,7 @@ impl Site {
             within: OnceLock::new(),
             web,
             mesh,
+            _turn: turn,
         }
     }
 
