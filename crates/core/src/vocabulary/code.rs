@@ -174,10 +174,13 @@ impl Code {
         }
     }
 
-    /// The code with this text, if there is one.
+    /// The code with exactly this text, if there is one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let number: u16 = text.strip_prefix("CSD")?.parse().ok()?;
+        let digits = text.strip_prefix("CSD")?;
+        // A number is also read from `+101` and `0101`, which are no codes.
+        let exact = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+        let number: u16 = exact.then_some(digits)?.parse().ok()?;
         Self::ALL.iter().copied().find(|code| code.0 == number)
     }
 }

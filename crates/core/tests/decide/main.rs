@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod damaged;
 mod fixture;
 mod issuer;
 mod limits;

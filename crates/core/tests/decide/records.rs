@@ -39,7 +39,7 @@ fn context() -> Context<'static> {
     }
 }
 
-fn record_of(hop: Hop, state: &State) -> Vec<u8> {
+pub(crate) fn record_of(hop: Hop, state: &State) -> Vec<u8> {
     match decide(hop, state) {
         Verdict::Deny(denial) => denial.record(&context()).to_bytes(),
         Verdict::Allow(pending) => {
@@ -57,7 +57,7 @@ fn record_of(hop: Hop, state: &State) -> Vec<u8> {
     }
 }
 
-fn samples() -> Vec<(Hop, State)> {
+pub(crate) fn samples() -> Vec<(Hop, State)> {
     let mut stranger = summary();
     stranger.evidence.peer = Peer::Anonymous;
     let mut bad = summary();

@@ -6,6 +6,8 @@ use super::*;
 use crate::PublicRoots;
 use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
+use proptest::prelude::*;
+use proptest::sample::Index;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
@@ -22,6 +24,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 #[derive(Deserialize)]
 struct Limbo {
@@ -192,6 +195,50 @@ fn constrained(names: &[SanType]) -> Result<(), SvidError> {
     let bundle = TrustBundle::new(domain, &[root.der().clone()], 1).unwrap();
     let chain = [leaf.der().clone(), intermediate.der().clone()];
     verify(&chain, &bundle, UnixTime::now(), Role::Client).map(|_| ())
+}
+
+/// A chain of limbo's that holds, its roots and its time.
+static GOOD: LazyLock<(Vec<CertificateDer<'static>>, TrustBundle, UnixTime)> =
+    LazyLock::new(|| {
+        let text = std::fs::read(folder().join("data/limbo.json")).unwrap();
+        let limbo: Limbo = serde_json::from_slice(&text).unwrap();
+        let id = "rfc5280::validity::notbefore-exact";
+        let case = limbo.testcases.iter().find(|case| case.id == id).unwrap();
+        let roots: Vec<_> = case.trusted_certs.iter().map(|pem| der(pem)).collect();
+        let domain = TrustDomain::new("limbo.example").unwrap();
+        let bundle = TrustBundle::new(domain, &roots, 1).unwrap();
+        (case.chain(), bundle, case.time())
+    });
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// A chain that holds, holds only as it is.
+    #[test]
+    fn an_altered_chain_leads_nowhere(which: Index, at: Index, bit in 0_u8..8, cut: bool) {
+        let (chain, bundle, time) = &*GOOD;
+        prop_assert!(verify(chain, bundle, *time, Role::Server).is_ok());
+        let mut chain = chain.clone();
+        let which = which.index(chain.len());
+        let mut bytes = chain[which].to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if cut {
+            bytes.truncate(at);
+        }
+        chain[which] = CertificateDer::from(bytes);
+        prop_assert!(verify(&chain, bundle, *time, Role::Server).is_err());
+    }
+
+    #[test]
+    fn rubbish_is_no_chain(chain in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
+        let (good, bundle, time) = &*GOOD;
+        let rubbish: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        prop_assert!(verify(&rubbish, bundle, *time, Role::Client).is_err());
+        // Beside a good chain it is passed over.
+        let beside = [good.as_slice(), &rubbish].concat();
+        let _ = verify(&beside, bundle, *time, Role::Server);
+    }
 }
 
 #[test]
