@@ -111,6 +111,8 @@ codes! {
     CERTIFICATE_ENDED = 307, Forbidden, "certificate no longer valid on this connection";
     /// A single-use proof was used before. `CSD308`
     REPLAYED = 308, Unauthenticated, "single-use proof used before";
+    /// An approval came too late, or for something that has changed. `CSD309`
+    APPROVAL_ENDED = 309, Forbidden, "approval ended, or what it is for has changed";
     /// No edge, or no such service or operation. `CSD401`
     NO_EDGE = 401, Forbidden, "no edge to this operation";
     /// The path can be read in more than one way. `CSD402`
@@ -141,6 +143,8 @@ codes! {
     REQUEST_CREDENTIAL = 511, Forbidden, "request carries a credential";
     /// The operation asks for something that this build can't judge. `CSD512`
     UNDECIDABLE = 512, Forbidden, "a rule that this build can't judge";
+    /// Whoever asks for a change can't approve it. `CSD513`
+    SELF_APPROVAL = 513, Forbidden, "nobody approves what they asked for";
     /// The ledger did not take the record. `CSD601`
     LEDGER_REFUSED = 601, Unavailable, "the ledger can't take the record";
 }
