@@ -2,7 +2,6 @@
 //! is what would be written.
 #![expect(
     clippy::panic,
-    clippy::unwrap_in_result,
     clippy::unwrap_used,
     reason = "helpers of tests outside test functions"
 )]
@@ -38,14 +37,20 @@ const TIME: &str = "2026-01-02T03:04:05.000006Z";
 
 /// One of each kind, by name.
 fn samples() -> Vec<(&'static str, Value)> {
-    let revocation = json!({ "at": TIME, "epoch": 7, "lifted": false, "what": { "token": "t" } });
-    let endpoints = json!({ "mesh": "127.0.0.1:9443", "server": "h:7443", "trust_domain": "a.b" });
+    [control(), admin()].concat()
+}
+
+fn revocation() -> Value {
+    json!({ "at": TIME, "epoch": 7, "lifted": false, "what": { "token": "t" } })
+}
+
+fn control() -> Vec<(&'static str, Value)> {
     vec![
         (
             "update",
             json!({ "snapshot": { "bundle": "{}", "epoch": 7, "predecessor": DIGEST, "signature": "AA" } }),
         ),
-        ("update", json!({ "revocations": [revocation] })),
+        ("update", json!({ "revocations": [revocation()] })),
         (
             "update",
             json!({ "heartbeat": { "epoch": 7, "revision": DIGEST, "time": TIME } }),
@@ -80,6 +85,12 @@ fn samples() -> Vec<(&'static str, Value)> {
         ),
         ("control-error", json!({ "out-of-order": { "wanted": 9 } })),
         ("control-error", json!("no-session")),
+    ]
+}
+
+fn admin() -> Vec<(&'static str, Value)> {
+    let endpoints = json!({ "mesh": "127.0.0.1:9443", "server": "h:7443", "trust_domain": "a.b" });
+    vec![
         (
             "issue-identity",
             json!({ "csr": "-----BEGIN", "gateway": true, "name": "web" }),
@@ -99,7 +110,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         ),
         (
             "revoked-now",
-            json!({ "ended": 2, "revocation": revocation }),
+            json!({ "ended": 2, "revocation": revocation() }),
         ),
         ("put-secret", json!({ "data": { "value": "hunter2" } })),
         (

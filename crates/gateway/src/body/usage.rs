@@ -43,12 +43,10 @@ impl Meter {
         if self.overflowed {
             return;
         }
+        let searched = self.buffer.len();
         self.buffer.extend_from_slice(chunk);
         if self.stream {
-            while let Some(end) = memchr::memchr2(b'\n', b'\r', &self.buffer) {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                self.line(&line);
-            }
+            self.lines(searched);
         }
         if self.buffer.len() > LONGEST {
             self.overflowed = true;
@@ -68,6 +66,22 @@ impl Meter {
             .iter()
             .filter_map(|it| cost(it, &self.model, input, output))
             .max()
+    }
+
+    /// Takes the whole lines out of the buffer, none of which ends before `searched`. Each byte is
+    /// searched and moved once, however small the chunks or the lines are.
+    fn lines(&mut self, searched: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let (mut start, mut from) = (0, searched);
+        while let Some(found) =
+            memchr::memchr2(b'\n', b'\r', buffer.get(from..).unwrap_or_default())
+        {
+            self.line(buffer.get(start..from + found).unwrap_or_default());
+            from += found + 1;
+            start = from;
+        }
+        buffer.drain(..start);
+        self.buffer = buffer;
     }
 
     fn line(&mut self, line: &[u8]) {
@@ -117,6 +131,7 @@ mod tests {
     use countersign_core::config::Place;
     use countersign_core::config::Price;
     use countersign_core::config::Window;
+    use proptest::prelude::*;
 
     fn meter(stream: bool) -> Meter {
         let budget = Budget {
@@ -124,6 +139,7 @@ mod tests {
             limit_microusd: 1,
             window: Window::Day,
             per: BudgetScope::All,
+            warn: None,
             prices: [(
                 "gpt-*".to_owned(),
                 Price {
@@ -166,6 +182,38 @@ mod tests {
         let mut meter = meter(true);
         meter.next(b"event: response.completed\ndata: {\"response\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n");
         assert_eq!(meter.cost(), Some(5));
+    }
+
+    #[test]
+    fn many_lines_and_many_chunks_cost_no_more_than_their_length() {
+        let begin = std::time::Instant::now();
+        let mut meter = meter(true);
+        // One chunk of empty lines, then one line in chunks of a byte.
+        meter.next(&vec![b'\n'; 2 << 20]);
+        for _ in 0..(2 << 20) {
+            meter.next(b"x");
+        }
+        meter.next(b"\ndata: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n");
+        assert_eq!(meter.cost(), Some(5));
+        assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+    }
+
+    proptest! {
+        /// However an answer is cut into chunks, it says the same.
+        #[test]
+        fn chunks_make_no_difference(text in "((data: ?)?\\{?\"usage\":[{}a-z0-9\":,_]{0,20}|data: \\{\"usage\":\\{\"prompt_tokens\":[0-9]{1,3},\"completion_tokens\":[0-9]{1,25}\\}\\}|[\r\n]{1,3}){0,12}", stream: bool, size in 1_usize..40) {
+            let (mut whole, mut parts) = (meter(stream), meter(stream));
+            whole.next(text.as_bytes());
+            text.as_bytes().chunks(size).for_each(|chunk| parts.next(chunk));
+            prop_assert_eq!(whole.cost(), parts.cost());
+        }
+
+        #[test]
+        fn never_panics(chunks: Vec<Vec<u8>>, stream: bool) {
+            let mut meter = meter(stream);
+            chunks.iter().for_each(|chunk| meter.next(chunk));
+            let _ = meter.cost();
+        }
     }
 
     #[test]

@@ -25,7 +25,10 @@ pub(crate) fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Removes our cookies from a request: they are ours to read.
 pub(crate) fn remove_ours(headers: &mut HeaderMap) {
     let left: Vec<String> = pairs(headers)
-        .filter(|(name, _)| !is_reserved(name))
+        .filter(|(name, value)| {
+            let nameless = name.is_empty() && is_reserved(value);
+            !is_reserved(name) && !nameless
+        })
         .map(|(name, value)| {
             if value.is_empty() {
                 name.to_owned()
@@ -46,12 +49,12 @@ pub(crate) fn drop_reserved(headers: &mut HeaderMap) {
         .get_all(header::SET_COOKIE)
         .iter()
         .filter(|value| {
-            let pair = value
-                .as_bytes()
-                .split(|byte| matches!(byte, b'=' | b';'))
-                .next();
+            // Without a name, the value is all that a browser sends back (RFC 6265bis section
+            // 5.7 forbids it this prefix; not every browser does).
+            let mut parts = value.as_bytes().split(|byte| matches!(byte, b'=' | b';'));
+            let name = parts.find(|part| !part.trim_ascii().is_empty());
             // A value that can't be read is one that a browser might read otherwise.
-            std::str::from_utf8(pair.unwrap_or_default())
+            std::str::from_utf8(name.unwrap_or_default())
                 .is_ok_and(|name| !is_reserved(name.trim()))
         })
         .cloned()
@@ -96,6 +99,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn cookies(lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -129,11 +133,56 @@ mod tests {
             "app=1",
             " __host-cs =evil",
             "__Host-cs-form=x",
+            "=__Host-cs=evil",
+            " = __host-cs",
         ] {
             headers.append(header::SET_COOKIE, line.parse().unwrap());
         }
         drop_reserved(&mut headers);
         let left: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
         assert_eq!(left, ["app=1"]);
+    }
+
+    /// What a browser that takes nameless cookies would send back for a `Set-Cookie`.
+    fn sent_back(set: &HeaderValue) -> String {
+        let text = String::from_utf8_lossy(set.as_bytes()).to_ascii_lowercase();
+        let pair = text.split(';').next().unwrap_or_default();
+        let (name, value) = pair.split_once('=').unwrap_or(("", pair));
+        match name.trim() {
+            "" => value.trim().to_owned(),
+            name => format!("{name}={}", value.trim()),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn none_of_ours_passes(lines in prop::collection::vec("(;| |=|a|__host-cs|__Host-cs|__HOST-CS-FORM|\t|\u{e9}){0,12}", 0..5)) {
+            let (mut request, mut response) = (HeaderMap::new(), HeaderMap::new());
+            for line in lines.iter().filter_map(|it| HeaderValue::from_bytes(it.as_bytes()).ok()) {
+                request.append(header::COOKIE, line.clone());
+                response.append(header::SET_COOKIE, line);
+            }
+            remove_ours(&mut request);
+            prop_assert!(pairs(&request).all(|(name, _)| !is_reserved(name)));
+            prop_assert!(request.get_all(header::COOKIE).iter().count() <= 1);
+            drop_reserved(&mut response);
+            for kept in response.get_all(header::SET_COOKIE) {
+                prop_assert!(!sent_back(kept).starts_with("__host-cs"), "{kept:?}");
+            }
+        }
+
+        #[test]
+        fn headers_never_panic(lines in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
+            let mut headers = HeaderMap::new();
+            for line in lines.iter().filter_map(|it| HeaderValue::from_bytes(it).ok()) {
+                headers.append(header::COOKIE, line.clone());
+                headers.append(header::SET_COOKIE, line);
+            }
+            let _ = value(&headers, SESSION);
+            remove_ours(&mut headers);
+            drop_reserved(&mut headers);
+        }
     }
 }

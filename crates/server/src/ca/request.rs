@@ -70,3 +70,51 @@ pub(super) fn public_key(pem: &str) -> Result<SubjectPublicKeyInfo, CaError> {
         .map_err(|_| CaError::Possession)?;
     SubjectPublicKeyInfo::from_der(key.raw).map_err(|_| CaError::Request)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use rcgen::PublicKeyData as _;
+    use std::sync::LazyLock;
+
+    static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = rcgen::CertificateParams::default().serialize_request(&key);
+        request.unwrap().der().to_vec()
+    });
+
+    fn pem(der: &[u8]) -> String {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n")
+    }
+
+    proptest! {
+        /// Whatever is altered, no other key is certified. (Not every bit is signed: how many bits of
+        /// the signature's last byte are unused is not.)
+        #[test]
+        fn an_altered_request_gives_no_other_key(at: Index, bit in 0_u8..8, cut: bool, more: Vec<u8>) {
+            let der = &*GOOD;
+            let key = public_key(&pem(der)).unwrap().subject_public_key_info();
+            let mut altered = der.clone();
+            let at = at.index(der.len());
+            altered[at] ^= 1 << bit;
+            if cut {
+                altered.truncate(at);
+            }
+            if let Ok(found) = public_key(&pem(&altered)) {
+                prop_assert!(!cut);
+                prop_assert_eq!(found.subject_public_key_info(), key);
+            }
+            prop_assert!(more.is_empty() || public_key(&pem(&[der.as_slice(), &more].concat())).is_err());
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>, text in ".{0,200}") {
+            prop_assert!(public_key(&pem(&bytes)).is_err());
+            prop_assert!(public_key(&text).is_err());
+        }
+    }
+}

@@ -83,6 +83,7 @@ fn well_encoded(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_parameter_counts_once() {
@@ -114,5 +115,25 @@ mod tests {
         }
         let many = "a=1&".repeat(40);
         assert_eq!(Form::read(many.as_bytes()).unwrap_err(), FormError::TooMany);
+    }
+
+    proptest! {
+        #[test]
+        fn fields_read_back(fields in prop::collection::vec(("[a-z_]{1,8}", "[^\u{fffd}]{0,20}"), 0..8)) {
+            let mut form = form_urlencoded::Serializer::new(String::new());
+            form.extend_pairs(&fields);
+            prop_assert_eq!(Form::read(form.finish().as_bytes()).unwrap().0, fields);
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>, text in "([a-c]=|[%&=+]|%[0-9a-fA-F]{2}|[a-z]){0,40}") {
+            for body in [bytes.as_slice(), text.as_bytes()] {
+                if let Ok(form) = Form::read(body) {
+                    prop_assert!(form.0.len() <= MOST);
+                    let once = form.once("a");
+                    prop_assert_eq!(once.is_err(), form.all("a").count() > 1);
+                }
+            }
+        }
     }
 }

@@ -148,6 +148,7 @@ fn scope(text: Option<&str>) -> Result<Vec<String>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(body: &str) -> TokenRequest {
         TokenRequest::read(
@@ -222,6 +223,25 @@ mod tests {
                 .fault
                 .unwrap_or_else(|| panic!("`{body}` has no fault"));
             assert_eq!(fault.error, error, "{body}: {}", fault.detail);
+        }
+    }
+
+    proptest! {
+        /// A request without a fault names one client, one service and a bounded scope.
+        #[test]
+        fn never_panics(bytes: Vec<u8>, text in "((grant_type=client_credentials|client_id=|audience=|resource=|scope=|subject_token=|[a-z]{0,4}|%[0-9a-f]{2}|https%3A%2F%2Facme.internal%2Fsvc%2F|[+=])&?){0,12}") {
+            let domain = TrustDomain::new("acme.internal").unwrap();
+            for body in [bytes.as_slice(), text.as_bytes()] {
+                let request = TokenRequest::read(body, None, &domain);
+                if request.fault.is_none() {
+                    prop_assert!(request.client.is_some() && request.service.is_some());
+                }
+                prop_assert!(request.scope.len() <= SCOPES);
+                prop_assert!(request.scope.iter().all(|word| (1..=256).contains(&word.len())));
+                prop_assert!(request.service.is_none_or(|service| service.len() <= 256));
+                let broken = TokenRequest::read(body, Some("the body is too large"), &domain);
+                prop_assert!(broken.fault.is_some() && broken.client.is_none());
+            }
         }
     }
 }
