@@ -7,6 +7,7 @@
 //!
 //! Start at [`decide::decide`]; then the six folders of [`pillars`], in order.
 
+pub mod change;
 pub mod config;
 pub mod decide;
 pub mod explain;

@@ -10,6 +10,7 @@ mod token;
 
 pub use limits::Reservation;
 pub use limits::cost;
+pub(crate) use limits::wildcard;
 pub use token::TokenGrant;
 
 pub use crate::record::Demand;
