@@ -4,6 +4,7 @@
 //! Schema, the reference pages and the help about a key have nothing else to be made from.
 
 mod doors;
+mod example;
 mod find;
 mod grammars;
 mod json;

@@ -36,7 +36,8 @@ pub struct NoSuchKey {
 pub fn find(path: &str) -> Result<Found, NoSuchKey> {
     let words: Vec<_> = path.split('.').collect();
     let mut places = all();
-    if let Some(at) = places.iter().position(|it| it.is_at(&words)) {
+    let exact = places.iter().position(|it| it.short() == words);
+    if let Some(at) = exact.or_else(|| places.iter().position(|it| it.is_at(&words))) {
         return Ok(places.swap_remove(at).found);
     }
     let same_end = |it: &Place| it.words.len() > words.len() && it.short().ends_with(&words);
@@ -108,13 +109,10 @@ impl Place {
         words.filter(|it| *it != NAME).collect()
     }
 
+    /// Whether these words are the path, with any word for the name of an entry.
     fn is_at(&self, words: &[&str]) -> bool {
-        let (mut given, mut mine) = (words.iter(), self.words.iter());
-        let whole = words.len() == self.words.len()
-            && mine
-                .by_ref()
-                .all(|mine| given.next().is_some_and(|it| it == mine || *mine == NAME));
-        whole || self.short() == words
+        let mut both = words.iter().zip(&self.words);
+        words.len() == self.words.len() && both.all(|(given, mine)| given == mine || *mine == NAME)
     }
 }
 

@@ -316,7 +316,7 @@ pub static GLOB: Grammar = Grammar {
     name: "files",
     doc: "A path relative to the file that names it; `*` stands for any part of a file name.",
     example: "conf.d/*.yaml",
-    pattern: r"^[^\x00-\x1f\x7f-\x9f\\]{1,1024}$",
+    pattern: r"^(?:[^\x00-\x1f\x7f-\x9f\\*]*/)?\*?(?:[^\x00-\x1f\x7f-\x9f\\*/]\*?)*$",
     plain: Plain::Any,
 };
 
