@@ -1,39 +1,43 @@
 //! Each broken file says which errors it has and what the first one's help is; typing what the
 //! help says makes the file clean.
 
+use super::Case;
+use super::ENTRY;
 use super::check;
+use super::directive;
 use super::directives;
 use super::files;
 use super::found;
+use super::found_in_any_build;
 use countersign_core::config::codes;
-use countersign_core::config::load_text;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
-fn directive<'t>(text: &'t str, word: &str) -> Vec<&'t str> {
-    directives(text)
-        .filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '))
-        .collect()
-}
-
-/// Applies `#! fix "from" |> "to"` to what follows the directives.
-fn repaired(text: &str) -> String {
+/// Applies `#! fix "from" |> "to"` to what follows the directives, and
+/// `#! fix conf.d/a.yaml "from" |> "to"` to another file of the case.
+fn repaired(text: &str) -> Case {
     let head = directives(text).map(|line| line.len() + 4).sum::<usize>();
-    let (head, mut body) = (
-        text.get(..head).unwrap(),
-        text.get(head..).unwrap().to_owned(),
-    );
+    let mut case = Case::new(text);
     for fix in directive(text, "fix") {
         let (from, to) = fix.split_once(" |> ").unwrap();
+        let (path, from) = from.split_at(from.find('"').unwrap());
         let from: String = serde_json::from_str(from).unwrap();
         let to: String = serde_json::from_str(to).unwrap();
+        let (path, head) = match path.trim() {
+            "" => (ENTRY, head),
+            path => (path, 0),
+        };
+        let file = case.0.get_mut(path).unwrap();
+        let body = file.split_off(head);
         assert!(body.contains(&from), "there is no {from:?} to replace");
-        body = body.replacen(&from, &to, 1);
+        file.push_str(&body.replacen(&from, &to, 1));
     }
-    format!("{head}{body}")
+    case
 }
 
 #[test]
 fn every_error_has_its_code_place_and_help() {
+    let mut wrong = String::new();
     for (name, text) in files("broken") {
         let loaded = check(&text);
         let expected: Vec<_> = directive(&text, "expect")
@@ -42,31 +46,46 @@ fn every_error_has_its_code_place_and_help() {
             .collect();
         let rendered =
             countersign_core::config::render_all(&loaded.diagnostics, &loaded.sources, false);
-        assert_eq!(found(&loaded), expected, "{name}\n{rendered}");
+        // What else a build lacks is beside the point of a case.
+        let found = if expected.iter().any(|it| it.starts_with("CS0112")) {
+            found(&loaded)
+        } else {
+            found_in_any_build(&loaded)
+        };
         let help: String = serde_json::from_str(directive(&text, "help").first().unwrap()).unwrap();
-        assert_eq!(
-            loaded.diagnostics.first().unwrap().help.as_deref(),
-            Some(help.as_str()),
-            "{name}"
-        );
-        assert!(loaded.config.is_none(), "{name}");
+        let first = loaded
+            .diagnostics
+            .iter()
+            .find(|it| expected.first().is_some_and(|code| code.starts_with(it.code.as_str())));
+        let given = first.and_then(|it| it.help.as_deref());
+        let unusable = loaded.config.is_none() == loaded.errors().next().is_some();
+        if found != expected || given != Some(help.as_str()) || !unusable {
+            writeln!(
+                wrong,
+                "## {name}: {expected:?}, {help:?}\n{found:?}\n{rendered}"
+            )
+            .unwrap();
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]
 fn typing_what_the_help_says_makes_it_go_away() {
+    let mut wrong = String::new();
     for (name, text) in files("broken") {
-        let repaired = repaired(&text);
-        let loaded = load_text(
-            "countersign.yaml",
-            repaired.as_str(),
-            &super::options(&text),
-        );
+        let loaded = repaired(&text).load(&super::options(&text));
         let rendered =
             countersign_core::config::render_all(&loaded.diagnostics, &loaded.sources, false);
-        assert_eq!(loaded.errors().count(), 0, "{name}\n{rendered}");
-        assert!(loaded.config.is_some(), "{name}");
+        let expected = directive(&text, "expect").join(" ");
+        let left = found_in_any_build(&loaded);
+        let errors = loaded.errors().filter(|it| it.code != codes::NOT_YET);
+        let first = expected.split(' ').next().unwrap();
+        if errors.count() > 0 || left.iter().any(|it| it.starts_with(first)) {
+            writeln!(wrong, "## {name}\n{rendered}").unwrap();
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 /// Where the help names what to type, it is what the fix types.

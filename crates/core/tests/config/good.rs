@@ -9,6 +9,7 @@ use countersign_core::config::Environment;
 use countersign_core::config::Expectation;
 use countersign_core::config::FileError;
 use countersign_core::config::Files;
+use countersign_core::config::Loaded;
 use countersign_core::config::Member;
 use countersign_core::config::Needs;
 use countersign_core::config::Options;
@@ -35,20 +36,19 @@ fn realistic_files_are_clean() {
     let files = files("good");
     assert!(files.len() >= 6);
     for (name, text) in files {
-        let loaded = load_text(
-            "countersign.yaml",
-            text.as_str(),
-            &Options {
-                strict: true,
-                ..super::options(&text)
-            },
-        );
-        assert!(
-            loaded.config.is_some(),
-            "{name}\n{}",
-            render_all(&loaded.diagnostics, &loaded.sources, false)
-        );
-        assert!(loaded.diagnostics.is_empty(), "{name}");
+        let strict = Options {
+            strict: true,
+            ..super::options(&text)
+        };
+        let shown = |loaded: &Loaded| render_all(&loaded.diagnostics, &loaded.sources, false);
+        let loaded = super::Case::new(&text).load(&strict);
+        let doubts = super::found_in_any_build(&loaded);
+        assert!(doubts.is_empty(), "{name}\n{}", shown(&loaded));
+        let mut expected = super::directive(&text, "beyond");
+        expected.sort_unstable();
+        assert_eq!(super::beyond(&loaded), expected, "{name}");
+        let loaded = check(&text);
+        assert!(loaded.config.is_some(), "{name}\n{}", shown(&loaded));
     }
 }
 
