@@ -5,6 +5,7 @@ use crate::streams::Streams;
 use crate::view::View;
 use crate::view::Wall;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use countersign_ledger::spool::Spool;
 use std::future::Future;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub(crate) struct Inner {
     pub(crate) wall: Wall,
     pub(crate) flood: Flood,
     pub(crate) spool: Spool,
+    /// Why nothing is admitted although the spool takes records.
+    pub(crate) unsound: ArcSwapOption<String>,
     pub(crate) admitted: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) unrecorded: AtomicU64,

@@ -12,6 +12,7 @@ use crate::view::Heard;
 use crate::view::View;
 use crate::view::Wall;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
 use countersign_core::hop::Evidence;
@@ -106,6 +107,7 @@ impl EnforcementPoint {
                 view: ArcSwap::from_pointee(view),
                 flood: Flood::default(),
                 spool,
+                unsound: ArcSwapOption::empty(),
                 admitted: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
                 unrecorded: AtomicU64::new(0),
@@ -128,6 +130,10 @@ impl EnforcementPoint {
             Err(denial) => return Err(self.refuse(&denial, &context).await),
         };
         let sealed = proof.seal(&context);
+        if let Some(why) = self.inner.unsound.load_full() {
+            let denial = sealed.refused(why.as_str());
+            return Err(self.refuse(&denial, &context).await);
+        }
         let appended = self.inner.spool.append_reserved(sealed.record().to_vec());
         let promise = match appended.await {
             Ok(promise) => promise,
@@ -306,6 +312,13 @@ impl EnforcementPoint {
             refused: self.inner.refused.load(Ordering::Relaxed),
             unrecorded: self.inner.unrecorded.load(Ordering::Relaxed),
         }
+    }
+
+    /// Says that records written here may never count (the log they go to is not the one it was, or
+    /// they have not reached it for too long), or that they do again. Until then whoever would be
+    /// admitted is refused by the audit pillar.
+    pub fn distrust_ledger(&self, why: Option<String>) {
+        self.inner.unsound.store(why.map(Arc::new));
     }
 
     /// Records something that happened without a decision of its own.

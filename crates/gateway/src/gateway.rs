@@ -3,6 +3,7 @@ use crate::error::GatewayError;
 use crate::listeners;
 use crate::listeners::Door;
 use crate::listeners::Drain;
+use crate::memory::Memory;
 use crate::plane::Plane;
 use crate::shared::Shared;
 use crate::updates;
@@ -65,6 +66,19 @@ impl Gateway {
         keys: Arc<Keys>,
         options: GatewayOptions,
     ) -> Result<Self, GatewayError> {
+        Self::remembering(point, control, svid, roots, keys, options, None).await
+    }
+
+    /// The same with a memory of the server, which is in another process.
+    pub(crate) async fn remembering(
+        point: EnforcementPoint,
+        control: Arc<dyn ControlPlane>,
+        svid: Arc<SvidSource>,
+        roots: Arc<Roots>,
+        keys: Arc<Keys>,
+        options: GatewayOptions,
+        memory: Option<Arc<Memory>>,
+    ) -> Result<Self, GatewayError> {
         let snapshot = point.snapshot();
         let doors = listeners::bind(&snapshot, &roots, &svid, &options.bind_override).await?;
         let addresses = doors.iter().map(Door::address).collect();
@@ -96,7 +110,8 @@ impl Gateway {
             keys,
             point,
             roots,
-            replaced: Mutex::default(),
+            memory,
+            serial: Mutex::default(),
             snapshot_key: options.snapshot_key,
         };
         let again = tokio::spawn(updates::decide_again(sinks.point.clone()));

@@ -8,12 +8,15 @@
 //!
 //! Start with [`Gateway::start`].
 
+mod apart;
 mod body;
 mod browser;
 mod connected;
 mod error;
 mod gateway;
+mod home;
 mod listeners;
+mod memory;
 mod mesh;
 mod phases;
 mod place;
@@ -26,6 +29,12 @@ mod upstreams;
 
 pub mod remote;
 
+pub use apart::Apart;
+pub use apart::ApartError;
+pub use apart::ApartOptions;
+pub use apart::is_joined;
+pub use apart::join;
 pub use error::GatewayError;
 pub use gateway::Gateway;
 pub use gateway::GatewayOptions;
+pub use memory::MemoryError;

@@ -1,8 +1,13 @@
 //! The control plane in another process: `/v1/control/*` of a server, over mutual TLS.
 //!
-//! Both ends prove themselves by SVID. What comes is handed on as it is: whoever puts policy in
-//! force verifies the server's signature over it, with the key of the [`Join`] data.
+//! Both ends prove themselves by SVID. Heartbeats and checkpoints are judged here, where the stream
+//! is known that they are of; policy is judged by whoever puts it in force.
 
+use crate::memory::About;
+use crate::memory::Memory;
+use crate::memory::MemoryError;
+use aws_lc_rs::rand::SecureRandom as _;
+use aws_lc_rs::rand::SystemRandom;
 use bytes::Bytes;
 use bytes::BytesMut;
 use countersign_core::vocabulary::Code;
@@ -31,18 +36,22 @@ use countersign_wire::control::InjectedSecret;
 use countersign_wire::control::IssuerRequest;
 use countersign_wire::control::IssuerResponse;
 use countersign_wire::control::Known;
+use countersign_wire::control::Said;
 use countersign_wire::control::SessionToken;
 use countersign_wire::control::SessionTokenRequest;
 use countersign_wire::control::SignIn;
 use countersign_wire::control::SignedIn;
 use countersign_wire::control::Update;
+use countersign_wire::join::Renewed;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use futures_util::stream::BoxStream;
 use http::Request;
 use http::Response;
 use http_body_util::BodyExt as _;
-use http_body_util::Full;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
@@ -56,8 +65,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::json;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Join data can't be used.
@@ -78,6 +89,15 @@ pub enum JoinError {
     /// Our side of TLS.
     #[error(transparent)]
     Connector(#[from] ConnectError),
+    /// Our certificate is no gateway's.
+    #[error("`{0}` is no gateway")]
+    NoGateway(String),
+    /// Not a key of a log.
+    #[error("the log key is not `name+id+key`")]
+    LogKey,
+    /// What this gateway remembers.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// The control plane of a server in another process. Clones share its connections.
@@ -89,8 +109,11 @@ struct Inner {
     connector: Connector,
     /// Given again to a server that was started anew.
     key: Mutex<Option<Value>>,
+    memory: Arc<Memory>,
     roots: Arc<Roots>,
     target: Target,
+    /// Where words for the server go while there is a stream of updates.
+    uplink: Mutex<Option<mpsc::Sender<Bytes>>>,
 }
 
 /// Why following the server's updates ended.
@@ -110,8 +133,10 @@ enum Broken {
     Silent,
     #[error("an update can't be read")]
     Form,
-    #[error("the server is at epoch `{0}`, which is older than what is known")]
-    Epoch(u64),
+    #[error("no randomness")]
+    Nonce,
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// What the server is called in TLS; it proves its SPIFFE ID, not a name.
@@ -119,6 +144,8 @@ const NAME: &str = "control";
 const CONNECT: Duration = Duration::from_secs(10);
 /// The server says every second that it is there.
 const SILENCE: Duration = Duration::from_secs(10);
+/// Words for the server that wait at once.
+const WORDS: usize = 16;
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest update: a snapshot, or the whole revocation log.
 const LINE: usize = 64 * 1024 * 1024;
@@ -143,6 +170,17 @@ impl RemotePlane {
     /// # Errors
     /// [`JoinError`] names what of the join data is wrong.
     pub fn new(join: &Join, svid: Arc<SvidSource>) -> Result<Self, JoinError> {
+        let witness_seed = *random().ok_or(JoinError::LogKey)?.as_bytes();
+        let about = about(join, &svid, witness_seed)?;
+        Self::remembering(join, svid, Memory::open(None, about)?)
+    }
+
+    /// The same with a memory of the server, which outlives the process.
+    pub(crate) fn remembering(
+        join: &Join,
+        svid: Arc<SvidSource>,
+        memory: Arc<Memory>,
+    ) -> Result<Self, JoinError> {
         let target = target(&join.server)?;
         let domain = TrustDomain::new(&join.trust_domain)
             .map_err(|_| JoinError::TrustDomain(join.trust_domain.clone()))?;
@@ -156,8 +194,10 @@ impl RemotePlane {
             client,
             connector,
             key,
+            memory,
             roots,
             target,
+            uplink: Mutex::default(),
         })))
     }
 
@@ -165,6 +205,14 @@ impl RemotePlane {
     #[must_use]
     pub fn roots(&self) -> &Arc<Roots> {
         &self.0.roots
+    }
+
+    /// The next certificate for this gateway, for the key of a PEM certificate signing request.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub(crate) async fn renew(&self, csr: &str) -> Result<Renewed, ControlError> {
+        self.call("renew", &json!({ "csr": csr })).await
     }
 
     async fn call<T: DeserializeOwned>(
@@ -203,9 +251,14 @@ impl RemotePlane {
             }
         });
         let body = serde_json::to_vec(&known).map_err(|_| Broken::Form)?;
+        let (uplink, mut words) = mpsc::channel::<Bytes>(WORDS);
+        let first = Bytes::from([body.as_slice(), b"\n"].concat());
+        let said = stream::once(std::future::ready(first))
+            .chain(stream::poll_fn(move |context| words.poll_recv(context)))
+            .map(|line| Ok::<_, Infallible>(Frame::data(line)));
         let request = Request::post(format!("https://{NAME}/v1/control/updates"))
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .header("content-type", "application/x-ndjson")
+            .body(StreamBody::new(said))
             .map_err(|_| Broken::Form)?;
         let answered = tokio::time::timeout_at(deadline, sender.send_request(request)).await;
         let response = answered.map_err(|_| Broken::Silent)??;
@@ -213,6 +266,7 @@ impl RemotePlane {
             return Err(Broken::Status(response.status().as_u16()));
         }
         let driving = driving.abort_handle();
+        *self.0.uplink.lock() = Some(uplink);
         Ok(Lines {
             body: response.into_body(),
             driving,
@@ -227,9 +281,12 @@ impl ControlPlane for RemotePlane {
         let following = Following {
             known,
             lines: None,
+            nonce: Digest::new([0; 32]),
+            number: 0,
             plane: self.clone(),
+            witnessed: false,
         };
-        futures_util::stream::unfold(following, |mut following| async move {
+        stream::unfold(following, |mut following| async move {
             let update = following.next().await;
             Some((update, following))
         })
@@ -259,7 +316,14 @@ impl ControlPlane for RemotePlane {
     fn publish_key(&self, jwk: Value) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
             *self.0.key.lock() = Some(jwk.clone());
-            self.call("key", &json!({ "jwk": jwk })).await
+            match self.call("key", &json!({ "jwk": jwk })).await {
+                // It is given with each stream of updates, the first included.
+                Err(ControlError::Unavailable(error)) => {
+                    tracing::warn!(error, "the server hears of our assertion key later");
+                    Ok(())
+                }
+                published => published,
+            }
         })
     }
 
@@ -278,20 +342,41 @@ impl ControlPlane for RemotePlane {
     fn issuer<'a>(&'a self, _: IssuerRequest<'a>) -> Option<BoxFuture<'a, IssuerResponse>> {
         None
     }
+
+    fn say(&self, said: Said) {
+        let Ok(mut line) = serde_json::to_vec(&said) else {
+            return;
+        };
+        line.push(b'\n');
+        let mut uplink = self.0.uplink.lock();
+        let gone = uplink
+            .as_ref()
+            .is_some_and(|words| words.try_send(Bytes::from(line)).is_err());
+        if gone {
+            *uplink = None;
+        }
+    }
 }
 
 /// Our place in what the server tells, kept over its connections.
 struct Following {
     known: Known,
     lines: Option<Lines>,
+    nonce: Digest,
+    /// Of the last heartbeat of this stream.
+    number: u64,
     plane: RemotePlane,
+    /// Whether the log shown on this stream continues the one we know. Before that the server is
+    /// not known to be the one it was, and its heartbeats don't count.
+    witnessed: bool,
 }
 
 impl Following {
     async fn next(&mut self) -> Update {
         loop {
             match self.attempt().await {
-                Ok(update) => return update,
+                Ok(Some(update)) => return update,
+                Ok(None) => {}
                 Err(error) => {
                     self.lines = None;
                     tracing::warn!(%error, "the server's updates are interrupted");
@@ -301,34 +386,59 @@ impl Following {
         }
     }
 
-    async fn attempt(&mut self) -> Result<Update, Broken> {
-        let lines = match &mut self.lines {
-            Some(lines) => lines,
-            none => {
-                let opened = self.plane.follow(self.known).await?;
-                let key = self.plane.0.key.lock().clone();
-                if let Some(jwk) = key
-                    && let Err(error) = self.plane.publish_key(jwk).await
-                {
-                    tracing::warn!(%error, "the server does not take our assertion key");
-                }
-                none.insert(opened)
-            }
-        };
+    async fn attempt(&mut self) -> Result<Option<Update>, Broken> {
+        if self.lines.is_none() {
+            self.open().await?;
+        }
+        let lines = self.lines.as_mut().ok_or(Broken::Ended)?;
         let update = lines.next().await?;
-        match &update {
+        let memory = &self.plane.0.memory;
+        Ok(match update {
             Update::Revocations(lines) => {
                 self.known.epoch = lines.last().map_or(self.known.epoch, |line| line.epoch);
+                Some(Update::Revocations(lines))
             }
-            // A server that has forgotten revocations is not one to go on with.
-            Update::Heartbeat(beat) if beat.epoch < self.known.epoch => {
-                return Err(Broken::Epoch(beat.epoch));
+            Update::SignedHeartbeat(beat) => {
+                memory.heartbeat(&beat, &self.nonce, self.number)?;
+                self.number = beat.number;
+                // It says the revision of the snapshot that came before it.
+                self.known.revision = Some(beat.beat.revision);
+                self.witnessed.then_some(Update::Heartbeat(beat.beat))
             }
-            // It says the revision of the snapshot that came before it.
-            Update::Heartbeat(beat) => self.known.revision = Some(beat.revision),
-            Update::Snapshot(_) | Update::Keys(_) | Update::Roots(_) => {}
+            // Nobody in another process is believed without a signature.
+            Update::Heartbeat(_) => None,
+            Update::Checkpoint(shown) => {
+                self.witnessed = false;
+                let cosigned = memory.checkpoint(&shown)?;
+                self.witnessed = true;
+                self.plane.say(cosigned);
+                None
+            }
+            Update::Snapshot(signed) => {
+                memory.check_serial(signed.serial)?;
+                Some(Update::Snapshot(signed))
+            }
+            other => Some(other),
+        })
+    }
+
+    async fn open(&mut self) -> Result<(), Broken> {
+        self.nonce = random().ok_or(Broken::Nonce)?;
+        self.number = 0;
+        self.witnessed = false;
+        let known = Known {
+            nonce: Some(self.nonce),
+            witnessed: self.plane.0.memory.log_size(),
+            ..self.known
+        };
+        self.lines = Some(self.plane.follow(known).await?);
+        let key = self.plane.0.key.lock().clone();
+        if let Some(jwk) = key
+            && let Err(error) = self.plane.publish_key(jwk).await
+        {
+            tracing::warn!(%error, "the server does not take our assertion key");
         }
-        Ok(update)
+        Ok(())
     }
 }
 
@@ -377,8 +487,34 @@ impl std::fmt::Debug for RemotePlane {
     }
 }
 
+/// What is remembered of whom.
+pub(crate) fn about(
+    join: &Join,
+    svid: &SvidSource,
+    witness_seed: [u8; 32],
+) -> Result<About, JoinError> {
+    let svid = svid.current();
+    let id = svid.spiffe_id();
+    let gateway = match id.process() {
+        Some(("gateway", name)) => Name::new(name).ok(),
+        _ => None,
+    };
+    Ok(About {
+        gateway: gateway.ok_or_else(|| JoinError::NoGateway(id.to_string()))?,
+        log: join.log_key.parse().map_err(|_| JoinError::LogKey)?,
+        snapshot_key: snapshot_key(join)?,
+        witness_seed,
+    })
+}
+
+fn random() -> Option<Digest> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(Digest::new(bytes))
+}
+
 /// The server is where the operator said, on whatever network that is.
-fn target(server: &str) -> Result<Target, JoinError> {
+pub(crate) fn target(server: &str) -> Result<Target, JoinError> {
     let wrong = || JoinError::Server(server.escape_debug().take(256).collect());
     let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
     let host = host

@@ -3,13 +3,15 @@
 //! In one process with the server all of it is in force already, and saying it again changes
 //! nothing.
 
+use crate::memory::Memory;
+use crate::memory::MemoryError;
 use aws_lc_rs::signature::ED25519;
 use aws_lc_rs::signature::UnparsedPublicKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
-use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
 use countersign_enforce::EnforcementPoint;
 use countersign_net::KeySet;
 use countersign_net::Keys;
@@ -20,7 +22,6 @@ use countersign_wire::control::Known;
 use countersign_wire::control::SignedSnapshot;
 use countersign_wire::control::Update;
 use futures_util::StreamExt;
-use hashbrown::HashSet;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,19 +31,25 @@ use std::time::Duration;
 pub(crate) struct Sinks {
     pub(crate) keys: Arc<Keys>,
     pub(crate) point: EnforcementPoint,
-    /// The revisions that this process has replaced.
-    pub(crate) replaced: Mutex<HashSet<Digest>>,
+    /// What is remembered of a server in another process.
+    pub(crate) memory: Option<Arc<Memory>>,
     pub(crate) roots: Arc<Roots>,
+    /// The highest serial that this process has put in force.
+    pub(crate) serial: Mutex<u64>,
     pub(crate) snapshot_key: Option<[u8; 32]>,
 }
 
 /// Why a snapshot is not put in force.
 #[derive(Debug, thiserror::Error)]
-enum SnapshotError {
+pub(crate) enum SnapshotError {
     #[error("its epoch `{given}` is below `{known}`")]
     Epoch { given: u64, known: u64 },
-    #[error("it was replaced here, and does not follow what is in force")]
-    Replaced,
+    #[error("its serial `{given}` is below `{known}`")]
+    Serial { given: u64, known: u64 },
+    #[error("it is another gateway's")]
+    Another,
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     #[error("it is for development, or what is in force is")]
     Development,
     #[error("it is for another trust domain")]
@@ -93,6 +100,7 @@ pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
         let known = Known {
             epoch: state.revocations.epoch(),
             revision,
+            ..Known::default()
         };
         drop(state);
         let mut updates = control.updates(known);
@@ -137,6 +145,8 @@ impl Sinks {
             },
             Update::Keys(document) => self.keys(&document),
             Update::Roots(pem) => self.roots(&pem),
+            // Judged where the stream is known that they are of, or for nobody in one process.
+            Update::Checkpoint(_) | Update::SignedHeartbeat(_) => {}
         }
         Next::Go
     }
@@ -155,27 +165,31 @@ impl Sinks {
             return Ok(0);
         }
         let key = self.snapshot_key.ok_or(SnapshotError::NoKey)?;
-        let signature = STANDARD
-            .decode(&signed.signature)
-            .map_err(|_| SnapshotError::Signature)?;
-        let verified = UnparsedPublicKey::new(&ED25519, key).verify(&message(signed), &signature);
-        verified.map_err(|_| SnapshotError::Signature)?;
+        verify(signed, &key)?;
         let running = &state.snapshot;
         if bundle.dev != running.is_development() || (bundle.zt_off && !bundle.dev) {
             return Err(SnapshotError::Development);
         }
-        // Revisions between ours and this one may have been skipped while we were away, but what
-        // was replaced here comes back only as the successor of what is in force.
-        let follows = signed.predecessor.as_ref() == Some(running.revision());
-        let mut replaced = self.replaced.lock();
-        if !follows && replaced.contains(&bundle.revision()) {
-            return Err(SnapshotError::Replaced);
+        if let Some(memory) = &self.memory {
+            check_gateway(&bundle, memory.gateway())?;
+        }
+        // Back to an earlier revision as a decision of today is a serial of its own; what was in
+        // force before is not in force again because somebody says it once more.
+        let mut serial = self.serial.lock();
+        if signed.serial < *serial {
+            return Err(SnapshotError::Serial {
+                given: signed.serial,
+                known: *serial,
+            });
         }
         let next = Arc::new(Snapshot::from_bundle(bundle)?);
         if next.config().trust_domain != running.config().trust_domain {
             return Err(SnapshotError::TrustDomain);
         }
-        replaced.insert(*running.revision());
+        if let Some(memory) = &self.memory {
+            memory.keep_snapshot(signed)?;
+        }
+        *serial = signed.serial;
         Ok(self.point.install(&next))
     }
 
@@ -199,9 +213,33 @@ impl Sinks {
         );
         match next {
             Ok(next) if next.digests().eq(known.digests()) => {}
-            Ok(next) => self.roots.replace(next),
+            Ok(next) => {
+                let kept = self.memory.as_ref().map(|memory| memory.keep_roots(pem));
+                if let Some(Err(error)) = kept {
+                    tracing::error!(%error, "a trust bundle is not kept");
+                }
+                self.roots.replace(next);
+            }
             Err(error) => tracing::error!(%error, "a trust bundle was refused"),
         }
+    }
+}
+
+/// Whether the server signed it.
+pub(crate) fn verify(signed: &SignedSnapshot, key: &[u8; 32]) -> Result<(), SnapshotError> {
+    let signature = STANDARD
+        .decode(&signed.signature)
+        .map_err(|_| SnapshotError::Signature)?;
+    UnparsedPublicKey::new(&ED25519, key)
+        .verify(&message(signed), &signature)
+        .map_err(|_| SnapshotError::Signature)
+}
+
+/// Whether it was signed for this gateway: another one's has other listeners and services.
+pub(crate) fn check_gateway(bundle: &Bundle, gateway: &Name) -> Result<(), SnapshotError> {
+    match &bundle.projection {
+        Some(projection) if projection.gateway == *gateway => Ok(()),
+        _ => Err(SnapshotError::Another),
     }
 }
 
@@ -213,8 +251,8 @@ fn message(signed: &SignedSnapshot) -> Vec<u8> {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signed.bundle.as_bytes());
     let hash = hex::encode(digest.as_ref());
     format!(
-        "countersign-snapshot/v1\n{}\n{predecessor}\n{hash}\n",
-        signed.epoch
+        "countersign-snapshot/v1\n{}\n{}\n{predecessor}\n{hash}\n",
+        signed.serial, signed.epoch
     )
     .into_bytes()
 }
@@ -255,17 +293,23 @@ mod tests {
         Sinks {
             keys: Keys::new(KeySet::empty(0)),
             point: EnforcementPoint::new(spool, snapshot, Arc::new(SystemClock)),
-            replaced: Mutex::default(),
+            memory: None,
             roots: Roots::new(Pki::new("local.dev.invalid").bundle(1)),
+            serial: Mutex::default(),
             snapshot_key: Some(public),
         }
     }
 
-    fn signed(bundle: &Bundle, epoch: u64, predecessor: Option<&Bundle>) -> SignedSnapshot {
+    fn signed(
+        bundle: &Bundle,
+        (serial, epoch): (u64, u64),
+        predecessor: Option<&Bundle>,
+    ) -> SignedSnapshot {
         let mut signed = SignedSnapshot {
             bundle: String::from_utf8(bundle.bytes()).unwrap(),
             epoch,
             predecessor: predecessor.map(Bundle::revision),
+            serial,
             signature: String::new(),
         };
         signed.signature = STANDARD.encode(key().sign(&message(&signed)));
@@ -277,23 +321,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sinks = sinks(&folder);
         let (one, two, four) = (bundle("one"), bundle("two"), bundle("four"));
-        let next = signed(&two, 0, Some(&one));
+        let next = signed(&two, (2, 0), Some(&one));
         assert!(matches!(
             sinks.apply(Update::Snapshot(next.clone())),
             Next::Go
         ));
         // One in between was missed.
         sinks
-            .snapshot(&signed(&four, 0, Some(&bundle("three"))))
+            .snapshot(&signed(&four, (4, 0), Some(&bundle("three"))))
             .unwrap();
         assert!(matches!(
             sinks.snapshot(&next),
-            Err(SnapshotError::Replaced)
+            Err(SnapshotError::Serial { given: 2, known: 4 })
         ));
         assert!(matches!(sinks.apply(Update::Snapshot(next)), Next::Later));
         assert_eq!(*sinks.point.snapshot().revision(), four.revision());
         // Back to it as a decision of today.
-        sinks.snapshot(&signed(&two, 0, Some(&four))).unwrap();
+        sinks.snapshot(&signed(&two, (5, 0), Some(&four))).unwrap();
         assert_eq!(*sinks.point.snapshot().revision(), two.revision());
     }
 
@@ -302,10 +346,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut sinks = sinks(&folder);
         let (one, two) = (bundle("one"), bundle("two"));
-        let good = signed(&two, 1, Some(&one));
+        let good = signed(&two, (2, 1), Some(&one));
         let others = [
             SignedSnapshot {
                 epoch: 2,
+                ..good.clone()
+            },
+            SignedSnapshot {
+                serial: 3,
                 ..good.clone()
             },
             SignedSnapshot {
@@ -328,7 +376,7 @@ mod tests {
             ..bundle("two")
         };
         assert!(matches!(
-            sinks.snapshot(&signed(&production, 1, Some(&one))),
+            sinks.snapshot(&signed(&production, (2, 1), Some(&one))),
             Err(SnapshotError::Development)
         ));
         let line = |epoch| Revocation {
@@ -344,7 +392,7 @@ mod tests {
         ));
         sinks.snapshot_key = None;
         assert!(matches!(
-            sinks.snapshot(&signed(&two, 2, Some(&one))),
+            sinks.snapshot(&signed(&two, (2, 2), Some(&one))),
             Err(SnapshotError::NoKey)
         ));
         assert_eq!(*sinks.point.snapshot().revision(), one.revision());

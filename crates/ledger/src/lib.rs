@@ -15,6 +15,7 @@
 
 pub mod canonical;
 pub mod checkpoint;
+pub mod cosignature;
 mod envelope;
 pub mod log;
 pub mod note;
@@ -24,6 +25,7 @@ pub mod spool;
 pub mod storage;
 pub mod tiles;
 pub mod tree;
+pub mod witness;
 
 pub use receipt_id::ReceiptId;
 pub use receipt_id::ReceiptIdError;

@@ -17,6 +17,7 @@ use countersign_core::hop::TlsVersion;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
+use countersign_core::vocabulary::TrustDomain;
 use rustls::ClientConfig;
 use rustls::DigitallySignedStruct;
 use rustls::RootCertStore;
@@ -163,6 +164,20 @@ impl Connector {
             .with_webpki_verifier(roots.verifier()?)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(Kind::Public(Arc::new(config))))
+    }
+
+    /// TLS 1.3 with whoever is expected under the root with this SHA-256, for those who have
+    /// neither the root nor a certificate yet. The other side is a [`WithRoot`](crate::WithRoot).
+    ///
+    /// # Errors
+    /// [`ConnectError::Config`] if the cryptography provider can't serve it.
+    pub fn pinned(
+        pin: Digest,
+        domain: TrustDomain,
+        expected: impl Into<Expected>,
+    ) -> Result<Self, ConnectError> {
+        let config = crate::pinned::config(pin, domain, expected.into())?;
         Ok(Self(Kind::Public(Arc::new(config))))
     }
 
@@ -383,7 +398,7 @@ impl PublicRoots {
     }
 }
 
-fn is_expected(facts: &Certificate, expected: &Expected) -> Result<(), SvidError> {
+pub(crate) fn is_expected(facts: &Certificate, expected: &Expected) -> Result<(), SvidError> {
     let fits = match expected {
         Expected::Identity(id) => facts.spiffe_id == *id,
         Expected::Process(role) => facts

@@ -14,6 +14,7 @@ pub mod control;
 mod http;
 mod ids;
 pub mod issuer;
+mod join;
 pub mod keys;
 pub mod reload;
 pub mod revocation;

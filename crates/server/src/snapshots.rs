@@ -13,9 +13,11 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::BundleError;
 use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Timestamp;
 use countersign_ledger::storage::Storage;
 use countersign_ledger::storage::StorageError;
+use countersign_wire::control::SignedHeartbeat;
 use countersign_wire::control::SignedSnapshot;
 use std::sync::Arc;
 
@@ -165,20 +167,80 @@ impl Snapshots {
         if !self.store.raise(EPOCH, epoch).await? {
             return Err(SnapshotError::Epoch(epoch));
         }
-        let message = signed_message(epoch, predecessor.as_ref(), revision);
-        Ok(SignedSnapshot {
-            bundle: String::from_utf8_lossy(&bundle).into_owned(),
+        let serial = match self.store.active().await? {
+            Some(active) if active.revision == *revision => active.serial,
+            active => active.map_or(0, |active| active.serial) + 1,
+        };
+        let place = Place {
             epoch,
             predecessor,
+            serial,
+        };
+        Ok(self.signed(&bundle, revision, &place))
+    }
+
+    /// Keeps the part of a signed snapshot that one gateway gets, and signs it in the same place.
+    ///
+    /// # Errors
+    /// As [`Self::keep`].
+    pub(crate) fn sign_part(
+        &self,
+        whole: &SignedSnapshot,
+        part: &Bundle,
+    ) -> Result<SignedSnapshot, SnapshotError> {
+        let revision = self.keep(part)?;
+        let place = Place {
+            epoch: whole.epoch,
+            predecessor: whole.predecessor,
+            serial: whole.serial,
+        };
+        Ok(self.signed(&part.bytes(), &revision, &place))
+    }
+
+    /// The signature of a heartbeat of one gateway's stream, base64.
+    pub(crate) fn sign_beat(
+        &self,
+        beat: &SignedHeartbeat,
+        gateway: &Name,
+        nonce: &Digest,
+    ) -> String {
+        let message = beat.message(gateway, nonce);
+        STANDARD.encode(self.key.sign(message.as_bytes()))
+    }
+
+    fn signed(&self, bundle: &[u8], revision: &Digest, place: &Place) -> SignedSnapshot {
+        let message = signed_message(place, revision);
+        let Place {
+            epoch,
+            predecessor,
+            serial,
+        } = *place;
+        SignedSnapshot {
+            bundle: String::from_utf8_lossy(bundle).into_owned(),
+            epoch,
+            predecessor,
+            serial,
             signature: STANDARD.encode(self.key.sign(message.as_bytes())),
-        })
+        }
     }
 }
 
+/// Where a snapshot stands among the others.
+struct Place {
+    epoch: u64,
+    predecessor: Option<Digest>,
+    serial: u64,
+}
+
 /// What the signature of a snapshot is over.
-fn signed_message(epoch: u64, predecessor: Option<&Digest>, revision: &Digest) -> String {
-    let predecessor = predecessor.map_or_else(|| "-".to_owned(), Digest::to_string);
-    format!("countersign-snapshot/v1\n{epoch}\n{predecessor}\n{revision}\n")
+fn signed_message(place: &Place, revision: &Digest) -> String {
+    let Place {
+        epoch,
+        predecessor,
+        serial,
+    } = place;
+    let predecessor = predecessor.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    format!("countersign-snapshot/v1\n{serial}\n{epoch}\n{predecessor}\n{revision}\n")
 }
 
 fn path(revision: &Digest) -> String {

@@ -216,6 +216,7 @@ mod tests {
             bundle: text.to_owned(),
             epoch: 0,
             predecessor: None,
+            serial: 1,
             signature: String::new(),
         }
     }
@@ -254,6 +255,7 @@ mod tests {
         let known = Known {
             epoch: 1,
             revision: Some(Digest::new([1; 32])),
+            ..Known::default()
         };
         let mut follower = Box::pin(updates.follow(known));
         let first: Vec<_> = follower.by_ref().take(4).collect().await;

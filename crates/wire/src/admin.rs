@@ -59,6 +59,8 @@ pub struct Endpoints {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
+    /// The log's verifier key, `name+id+key`.
+    pub log_key: String,
     /// The trusted roots, PEM.
     pub roots: String,
     /// The server's mTLS port, `10.0.0.7:7443` or `countersign.acme.internal:7443`.

@@ -46,6 +46,12 @@ pub trait ControlPlane: Send + Sync + std::fmt::Debug {
     /// which this same process has verified. `None` where the issuer is in another process:
     /// evidence is not believed at second hand.
     fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<BoxFuture<'a, IssuerResponse>>;
+
+    /// Says something on the stream of updates, if there is one now; what is lost is said again
+    /// later. A server in the same process has nothing to learn.
+    fn say(&self, said: Said) {
+        drop(said);
+    }
 }
 
 /// What an enforcement point knows already.
@@ -53,9 +59,16 @@ pub trait ControlPlane: Send + Sync + std::fmt::Debug {
 pub struct Known {
     /// The highest epoch it ever saw; lower ones are refused.
     pub epoch: u64,
+    /// Random, new for each stream of updates: heartbeats are signed with it, so that one of
+    /// another stream is no heartbeat of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Digest>,
     /// The revision in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<Digest>,
+    /// Leaves of the log under the last checkpoint that it believed as a witness.
+    #[serde(default)]
+    pub witnessed: u64,
 }
 
 /// A change.
@@ -66,8 +79,12 @@ pub enum Update {
     Snapshot(SignedSnapshot),
     /// Lines of the revocation log, in order.
     Revocations(Vec<Revocation>),
+    /// The log has grown.
+    Checkpoint(Continued),
     /// The server is there.
     Heartbeat(Heartbeat),
+    /// The server is there, for whoever can't know it by being the same process.
+    SignedHeartbeat(SignedHeartbeat),
     /// The keys that sign tokens (a JWK Set).
     Keys(serde_json::Value),
     /// The trusted root certificates, PEM.
@@ -84,7 +101,11 @@ pub struct SignedSnapshot {
     /// The revision it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<Digest>,
-    /// Ed25519 over `countersign-snapshot/v1\n<epoch>\n<predecessor or ->\n<sha-256 of bundle>\n`,
+    /// Its place in the order of activations, the first is 1; an enforcement point refuses one
+    /// below the highest that it ever knew.
+    pub serial: u64,
+    /// Ed25519 over
+    /// `countersign-snapshot/v1\n<serial>\n<epoch>\n<predecessor or ->\n<sha-256 of bundle>\n`,
     /// base64.
     pub signature: String,
 }
@@ -98,6 +119,67 @@ pub struct Heartbeat {
     pub revision: Digest,
     /// The server's wall clock.
     pub time: Timestamp,
+}
+
+/// A heartbeat that proves when it was made: after the stream with this nonce was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedHeartbeat {
+    /// What it says.
+    pub beat: Heartbeat,
+    /// Grows with each heartbeat of a stream.
+    pub number: u64,
+    /// The serial of the policy in force.
+    pub serial: u64,
+    /// Ed25519 over [`Self::message`], base64.
+    pub signature: String,
+}
+
+impl SignedHeartbeat {
+    /// What is signed: `countersign-heartbeat/v1` and a line each for gateway, nonce, number,
+    /// serial, epoch, revision and time in microseconds.
+    #[must_use]
+    pub fn message(&self, gateway: &Name, nonce: &Digest) -> String {
+        let Heartbeat {
+            epoch,
+            revision,
+            time,
+        } = &self.beat;
+        let (number, serial, time) = (self.number, self.serial, time.as_micros());
+        format!(
+            "countersign-heartbeat/v1\n{gateway}\n{nonce}\n{number}\n{serial}\n{epoch}\n{revision}\n{time}\n"
+        )
+    }
+}
+
+/// A checkpoint of the log with the proof that it continues an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// The checkpoint, a C2SP signed note.
+    pub checkpoint: String,
+    /// Leaves under the earlier one.
+    pub from: u64,
+    /// RFC 9162 section 2.1.4, each hash in hex; empty if there is none.
+    pub proof: Vec<Digest>,
+}
+
+/// What an enforcement point says on its stream of updates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// Its line under a checkpoint that it believes: C2SP cosignature of the note with `size`.
+    Cosigned {
+        /// The signature bytes, base64.
+        signature: String,
+        /// Leaves under that checkpoint.
+        size: u64,
+    },
+    /// Where its spool is.
+    Head {
+        /// The leaf hash of its last record.
+        hash: Digest,
+        /// The sequence of its next record.
+        next: u64,
+    },
 }
 
 /// A person chose who to be on the page of `login: dev`.

@@ -6,3 +6,4 @@
 
 pub mod admin;
 pub mod control;
+pub mod join;

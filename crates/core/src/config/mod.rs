@@ -13,6 +13,7 @@ pub mod codes;
 mod diagnostic;
 mod model;
 mod parse;
+pub(crate) mod project;
 mod render;
 mod resolve;
 pub mod schema;
@@ -146,8 +147,18 @@ impl Loaded {
 /// Reads, checks and resolves a configuration.
 #[must_use]
 pub fn load(files: &dyn Files, path: &str, options: &Options) -> Loaded {
+    load_part(files, path, options, &[])
+}
+
+/// The same for a part of a configuration, which has `logins` that no listener in it has.
+pub(crate) fn load_part(
+    files: &dyn Files,
+    path: &str,
+    options: &Options,
+    logins: &[String],
+) -> Loaded {
     match files.read(path) {
-        Ok(text) => load_with(files, path, text, options),
+        Ok(text) => load_with(files, path, text, options, logins),
         Err(error) => {
             let mut sources = Sources::default();
             let file = sources.add(path, String::new());
@@ -166,16 +177,25 @@ pub fn load(files: &dyn Files, path: &str, options: &Options) -> Loaded {
 /// Reads, checks and resolves a configuration that is already in memory.
 #[must_use]
 pub fn load_text(name: &str, text: impl Into<String>, options: &Options) -> Loaded {
-    load_with(&NoFiles, name, text.into(), options)
+    load_with(&NoFiles, name, text.into(), options, &[])
 }
 
-fn load_with(files: &dyn Files, name: &str, text: String, options: &Options) -> Loaded {
+fn load_with(
+    files: &dyn Files,
+    name: &str,
+    text: String,
+    options: &Options,
+    logins: &[String],
+) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let file = sources.add(name, text);
     let root = yaml::parse(file, sources.text(file), &mut report);
     let document = root.and_then(|root| parse::document(&root, files, &mut sources, &mut report));
-    let config = document.and_then(|it| resolve::resolve(&it, &sources, &mut report, options));
+    let config = document.and_then(|mut it| {
+        it.other_logins = logins.to_vec();
+        resolve::resolve(&it, &sources, &mut report, options)
+    });
     for part in config.iter().flat_map(Config::beyond) {
         let span = sources.word_at(part.place);
         let message = format!("{} is not in this build", part.what);

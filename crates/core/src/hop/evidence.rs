@@ -1,4 +1,5 @@
 use crate::vocabulary::Digest;
+use crate::vocabulary::Name;
 use crate::vocabulary::Permission;
 use crate::vocabulary::SpiffeId;
 use crate::vocabulary::Timestamp;
@@ -88,6 +89,13 @@ pub enum Peer {
         /// SHA-256 of the leaf, if one was seen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         leaf: Option<Digest>,
+    },
+    /// Somebody without a certificate yet, by a join token that was valid and is now used up.
+    Joining {
+        /// The gateway that the token was made for.
+        gateway: Name,
+        /// SHA-256 of the token's secret.
+        token: Digest,
     },
     /// A local process, by the credentials the kernel gives (`SO_PEERCRED`).
     Local {

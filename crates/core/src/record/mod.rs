@@ -302,7 +302,7 @@ fn event_type(hop: &Hop) -> &'static str {
     match (hop.service.as_str(), hop.operation.verb.as_str()) {
         ("issuer", "token") => "authn.token.issue",
         ("issuer", "revoke") => "authn.token.revoke",
-        ("issuer", "issue") => "authn.cert.issue",
+        ("issuer", "issue" | "join") => "authn.cert.issue",
         ("vault", "read" | "inject") => "secret.read",
         ("vault", "write") => "secret.write",
         ("console", "connect") => "net.connect",
@@ -319,6 +319,7 @@ pub(crate) fn principal_id(evidence: &crate::hop::Evidence) -> String {
         Peer::Local { uid, user, .. } => {
             format!("unix:{}", user.clone().unwrap_or_else(|| uid.to_string()))
         }
+        Peer::Joining { gateway, .. } => format!("joining:{gateway}"),
         Peer::Anonymous if evidence.session.is_some() => "browser".to_owned(),
         Peer::Anonymous | Peer::Refused { .. } => "anonymous".to_owned(),
     }
@@ -335,6 +336,7 @@ fn principal(hop: &Hop) -> Principal<'_> {
             (Cow::Borrowed(it.spiffe_id.as_str()), kind)
         }
         Peer::Local { .. } => (Cow::Owned(principal_id(&hop.evidence)), "local"),
+        Peer::Joining { .. } => (Cow::Owned(principal_id(&hop.evidence)), "process"),
         Peer::Anonymous if hop.evidence.session.is_some() => (Cow::Borrowed("browser"), "person"),
         Peer::Anonymous | Peer::Refused { .. } => (Cow::Borrowed("anonymous"), "anonymous"),
     };

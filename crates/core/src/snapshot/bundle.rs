@@ -1,3 +1,4 @@
+use super::Projection;
 use crate::vocabulary::Digest;
 use serde::Deserialize;
 use serde::Serialize;
@@ -18,6 +19,9 @@ pub struct Bundle {
     pub entry: String,
     /// The configuration files by name.
     pub files: BTreeMap<String, String>,
+    /// What it is a part of, if it is a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<Projection>,
     /// SHA-256 of each trusted root certificate (DER).
     pub roots: Vec<Digest>,
     /// The synthetic snapshot of `ZT_OFF`: all edges, one subject with all roles.

@@ -101,7 +101,7 @@ impl Snapshot {
             reach: config.services.iter().map(|_| OnceLock::new()).collect(),
             edges: edges(&config),
             rules: config.services.values().map(rules).collect(),
-            logins: logins(&config),
+            logins: logins(&bundle, &config),
             bundle,
             config,
         }
@@ -120,7 +120,9 @@ impl Snapshot {
             dev: bundle.dev,
             strict: false,
         };
-        let loaded = crate::config::load(&bundle, &bundle.entry, &options);
+        let projection = bundle.projection.as_ref();
+        let logins = projection.map_or(&[][..], |it| it.logins.as_slice());
+        let loaded = crate::config::load_part(&bundle, &bundle.entry, &options, logins);
         let count = loaded.errors().count();
         let config = loaded.config.ok_or(CompileError::Configuration(count))?;
         if let Some(part) = config.beyond().first() {
@@ -346,9 +348,13 @@ fn rules(service: &Service) -> PatternIndex {
     PatternIndex::new((0..).zip(patterns), service.fold_case)
 }
 
-fn logins(config: &Config) -> HashSet<String> {
+fn logins(bundle: &Bundle, config: &Config) -> HashSet<String> {
     let logins = config.listeners.values().filter_map(|it| it.login.as_ref());
-    logins.map(|login| login.name().to_owned()).collect()
+    let elsewhere = bundle.projection.iter().flat_map(|it| it.logins.clone());
+    logins
+        .map(|login| login.name().to_owned())
+        .chain(elsewhere)
+        .collect()
 }
 
 fn local_users(bundle: &Bundle, config: &Config) -> HashMap<String, Name> {

@@ -9,6 +9,7 @@ mod bundle;
 mod compile;
 mod grants;
 mod index;
+mod project;
 mod reach;
 mod revocations;
 
@@ -24,6 +25,8 @@ pub use compile::Snapshot;
 pub(crate) use compile::VAULT;
 pub use grants::Grants;
 pub(crate) use grants::Holder;
+pub use project::ProjectError;
+pub use project::Projection;
 pub use revocations::Revocation;
 pub use revocations::RevocationGap;
 pub use revocations::Revocations;

@@ -59,6 +59,12 @@ impl Name {
         Self("admin".into())
     }
 
+    /// The server's port for gateways that have no certificate yet, as a door.
+    #[must_use]
+    pub fn join() -> Self {
+        Self("join".into())
+    }
+
     /// The text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -42,6 +42,7 @@ pub(crate) fn bundle() -> Bundle {
         dev_operator: None,
         entry: "hms.yaml".to_owned(),
         files: BTreeMap::from([("hms.yaml".to_owned(), include_str!("hms.yaml").to_owned())]),
+        projection: None,
         roots: vec![ROOT],
         zt_off: false,
     }

@@ -11,6 +11,7 @@
 mod damaged;
 mod fixture;
 mod issuer;
+mod joining;
 mod limits;
 mod records;
 mod refusals;

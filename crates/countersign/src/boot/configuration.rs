@@ -60,6 +60,7 @@ pub fn bundle(config: &Config, sources: &Sources, operator: Option<String>, open
         dev_operator: operator.filter(|_| dev),
         entry: sources.name(0).to_owned(),
         files: files.collect(),
+        projection: None,
         roots: Vec::new(),
         zt_off: open && dev,
     }

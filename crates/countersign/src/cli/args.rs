@@ -1,5 +1,12 @@
 //! Every flag and command. Parser, help, completions and man pages come from here.
 
+mod apart;
+
+pub(crate) use apart::GatewayArgs;
+pub(crate) use apart::GatewayCommand;
+pub(crate) use apart::GatewayTokenArgs;
+pub(crate) use apart::ServerArgs;
+
 use crate::boot;
 use crate::operate::Admin;
 use clap::Args;
@@ -104,7 +111,9 @@ pub(crate) enum Command {
     /// Run server and gateway in one process
     Up(UpArgs),
     /// Run the server alone
-    Server(ServeArgs),
+    Server(ServerArgs),
+    /// Run a gateway alone, or have a token made for one to join
+    Gateway(GatewayArgs),
     /// Check the configuration and run its tests
     Check(CheckArgs),
     /// Make one call through all six pillars, as myself
@@ -492,7 +501,10 @@ impl Globals {
 impl Command {
     /// Whether it runs until it is told to stop.
     pub(crate) const fn serves(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Server(_))
+        matches!(
+            self,
+            Self::Up(_) | Self::Server(_) | Self::Gateway(GatewayArgs { command: None, .. })
+        )
     }
 
     /// Whether `-o` may name a file.

@@ -6,6 +6,7 @@ mod call;
 mod check;
 mod demo;
 mod explain;
+mod gateway;
 mod generate;
 mod identity;
 mod init;
@@ -100,6 +101,7 @@ async fn command(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
         Command::Init => init::run(globals, ui).await,
         Command::Up(args) => up::up(args, globals, ui).await,
         Command::Server(args) => up::server(args, globals, ui).await,
+        Command::Gateway(args) => gateway::run(args, globals, ui).await,
         Command::Check(args) => check::run(&args, globals, ui),
         Command::Call(args) => call::call(&args, globals, ui).await,
         Command::Token(args) => call::token(&args, globals, ui).await,

@@ -2,6 +2,7 @@
 
 use super::args::Globals;
 use super::args::ServeArgs;
+use super::args::ServerArgs;
 use super::args::UpArgs;
 use super::check;
 use super::reload;
@@ -41,7 +42,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 /// How long what is under way may take when the process is told to stop.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 
 /// What `init` made.
 pub(crate) struct Made {
@@ -61,7 +62,7 @@ struct Prepared {
 }
 
 /// The doors of a running process.
-type Doors = Vec<(Name, SocketAddr)>;
+pub(crate) type Doors = Vec<(Name, SocketAddr)>;
 
 /// `up`.
 pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failure> {
@@ -102,15 +103,19 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
 
 /// `server`.
 pub(crate) async fn server(
-    args: ServeArgs,
+    args: ServerArgs,
     globals: &Globals,
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
     let source = Source::File(check::file(globals)?);
-    let prepared = prepare(&args, source, globals, ui)?;
+    let prepared = prepare(&args.serve, source, globals, ui)?;
     let mut signals = Signals::new()?;
-    let server = open(&prepared, args.control).await?;
+    let server = open(&prepared, args.serve.control).await?;
     let control = server.start().await.map_err(failed)?;
+    if let Err(error) = server.open_join(args.join).await {
+        server.stop().await;
+        return Err(failed(error));
+    }
     announce(&prepared, control, &Vec::new(), &server, ui)?;
     signals.serve(&prepared, globals, ui).await;
     ui.note("stopping: what is under way may finish");
@@ -311,14 +316,14 @@ fn announce(
 }
 
 /// What a serving process is told from outside.
-struct Signals {
+pub(crate) struct Signals {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let of = |kind| signal(kind).map_err(|it| Failure::failed(format!("no signals: {it}")));
         Ok(Self {
             hangup: of(SignalKind::hangup())?,
@@ -338,8 +343,8 @@ impl Signals {
         }
     }
 
-    /// Told once more.
-    async fn stop(&mut self) {
+    /// Told to stop, once more where it was told before.
+    pub(crate) async fn stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

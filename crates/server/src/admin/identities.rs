@@ -3,6 +3,7 @@ use super::Operator;
 use super::done;
 use crate::ca::Issued;
 use crate::revocation;
+use crate::store::GatewayRow;
 use crate::store::IssuedCertificate;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Name;
@@ -12,6 +13,8 @@ use countersign_wire::admin::IssueIdentity;
 use countersign_wire::admin::IssuedIdentity;
 use countersign_wire::admin::Revoke;
 use countersign_wire::admin::RevokedNow;
+use countersign_wire::join::MintJoin;
+use countersign_wire::join::Minted;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -48,6 +51,21 @@ impl Operator {
         let admitted = self.ask("issuer", operation).await?;
         let issued = self.issue(request, admitted.admission().snapshot()).await;
         done(&admitted, issued)
+    }
+
+    /// Makes a join token for a gateway. Decided as `issue gateway/NAME` of `issuer`, like the
+    /// certificate that it turns into.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`] for a listener that the configuration does not have, or where
+    /// gateways can't join, and the others.
+    pub async fn mint_join(&self, request: &MintJoin) -> Result<Minted, AdminError> {
+        let name = countersign_core::vocabulary::clip(&request.gateway, 128);
+        let operation = Operation::named("issue", &format!("gateway/{name}"));
+        let admitted = self.ask("issuer", operation).await?;
+        let (gateway, listeners) = (&request.gateway, &request.listeners);
+        let minted = self.desk.joins.mint(gateway, listeners, &self.name()).await;
+        done(&admitted, minted.map_err(AdminError::from))
     }
 
     /// The configured identities. Decided as `admin identities` of `console`.
@@ -101,6 +119,16 @@ impl Operator {
             .desk
             .ca
             .issue(&request.csr, &id, self.desk.point.now())?;
+        if request.gateway {
+            // By hand there is no token that names its listeners, and no witness.
+            let gateway = GatewayRow {
+                listeners: None,
+                name,
+                witness: None,
+            };
+            let at = self.desk.point.now();
+            self.desk.store.put_gateway(&gateway, at).await?;
+        }
         self.desk
             .store
             .insert_certificate(&certificate(&issued))

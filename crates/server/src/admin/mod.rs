@@ -24,6 +24,8 @@ use crate::audit::AuditError;
 use crate::ca::Ca;
 use crate::ca::CaError;
 use crate::ids::request_id;
+use crate::join::JoinError;
+use crate::join::Joins;
 use crate::reload::ReloadError;
 use crate::reload::Reloader;
 use crate::revocation::Revoker;
@@ -62,6 +64,7 @@ pub(crate) struct Desk {
     pub(crate) audit: Arc<Audit>,
     pub(crate) ca: Arc<Ca>,
     pub(crate) endpoints: Arc<RwLock<Endpoints>>,
+    pub(crate) joins: Arc<Joins>,
     pub(crate) point: EnforcementPoint,
     pub(crate) reloader: Reloader,
     pub(crate) revoker: Arc<Revoker>,
@@ -199,6 +202,16 @@ impl From<CaError> for AdminError {
             | CaError::Possession
             | CaError::TrustDomain(_)
             | CaError::Reserved(_) => Self::Invalid(error.to_string()),
+            error => Self::failed(error),
+        }
+    }
+}
+
+impl From<JoinError> for AdminError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Refused(refusal) => Self::Refused(refusal),
+            JoinError::Invalid(why) => Self::Invalid(why),
             error => Self::failed(error),
         }
     }

@@ -3,7 +3,6 @@ use super::Operator;
 use super::done;
 use crate::reload::Reloaded;
 use countersign_core::vocabulary::Operation;
-use countersign_wire::admin::Endpoints;
 use countersign_wire::admin::Join;
 use countersign_wire::admin::Status;
 use serde::Deserialize;
@@ -30,18 +29,7 @@ impl Operator {
         let admitted = self
             .ask("console", Operation::named("admin", "join"))
             .await?;
-        let Endpoints {
-            server,
-            trust_domain,
-            ..
-        } = self.desk.endpoints.read().clone();
-        let snapshot_key = hex::encode(self.desk.snapshots.public_key());
-        let join = Join {
-            roots: self.desk.ca.bundle(),
-            server,
-            snapshot_key,
-            trust_domain,
-        };
+        let join = self.desk.joins.told();
         done(&admitted, Ok(join))
     }
 

@@ -61,6 +61,10 @@ pub(super) async fn answer(operator: &Operator, request: Request<Incoming>) -> R
                 .await
                 .map(|note| object!({ "checkpoint": note })),
         ),
+        (&Method::POST, ["join", "token"]) => match read(&body) {
+            Ok(request) => document(operator.mint_join(&request).await),
+            Err(error) => unreadable(operator, error).await,
+        },
         (&Method::GET, ["join"]) => document(operator.join().await),
         (&Method::GET, ["status"]) => document(operator.status().await),
         (&Method::POST, ["reload"]) => match read(&body) {

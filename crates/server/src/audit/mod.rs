@@ -297,6 +297,12 @@ impl Audit {
         self.log.signed()
     }
 
+    /// Wakes whoever shows checkpoints: the leaves under the last one signed.
+    #[must_use]
+    pub fn growth(&self) -> watch::Receiver<u64> {
+        self.signed.subscribe()
+    }
+
     /// The log itself.
     #[must_use]
     pub const fn log(&self) -> &Arc<Log> {

@@ -243,6 +243,22 @@ impl Ca {
         self.sign(&request::public_key(csr)?, id, &[], now)
     }
 
+    /// Issues an SVID for a gateway in another process, which has the key. `hosts` are the DNS
+    /// names and IP addresses of its listeners.
+    ///
+    /// # Errors
+    /// [`CaError`], as [`Self::issue`].
+    pub fn issue_gateway(
+        &self,
+        csr: &str,
+        name: &Name,
+        hosts: &[String],
+        now: Timestamp,
+    ) -> Result<Issued, CaError> {
+        let id = SpiffeId::of_process(&self.domain, "gateway", name);
+        self.sign(&request::public_key(csr)?, &id, hosts, now)
+    }
+
     /// Issues an SVID for one of our own processes, with a new key that never leaves this process.
     /// `hosts` are the DNS names and IP addresses of its own listeners.
     ///

@@ -261,7 +261,11 @@ impl Following {
             }
             // It says the revision of the snapshot that came before it.
             Update::Heartbeat(beat) => self.known.revision = Some(beat.revision),
-            Update::Snapshot(_) | Update::Keys(_) | Update::Roots(_) => {}
+            Update::Checkpoint(_)
+            | Update::Keys(_)
+            | Update::Roots(_)
+            | Update::SignedHeartbeat(_)
+            | Update::Snapshot(_) => {}
         }
     }
 }

@@ -6,19 +6,23 @@
 
 mod assertion_keys;
 mod local;
+mod nodes;
+mod remote;
 
 pub use local::LocalPlane;
 pub use local::PlaneError;
+pub(crate) use nodes::Nodes;
 
 use crate::audit::Audit;
-use crate::audit::AuditError;
 use crate::issuer::DrawError;
 use crate::issuer::Issuer;
+use crate::join::Joins;
 use crate::revocation::Revoker;
 use crate::secrets::Secrets;
 use crate::sessions::Person;
 use crate::sessions::SessionError;
 use crate::sessions::Sessions;
+use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::updates::Updates;
 use countersign_core::hop::Evidence;
@@ -37,16 +41,18 @@ use countersign_enforce::Admitted;
 use countersign_enforce::Ask;
 use countersign_enforce::EnforcementPoint;
 use countersign_enforce::Refusal;
-use countersign_ledger::log::LogError;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::InjectedSecret;
 use countersign_wire::control::Known;
+use countersign_wire::control::Said;
 use countersign_wire::control::SessionToken;
 use countersign_wire::control::SessionTokenRequest;
 use countersign_wire::control::SignIn;
 use countersign_wire::control::SignedIn;
 use countersign_wire::control::Update;
+use countersign_wire::join::Renew;
+use countersign_wire::join::Renewed;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
@@ -59,10 +65,13 @@ use std::sync::Arc;
 pub struct Plane {
     pub(crate) audit: Arc<Audit>,
     pub(crate) issuer: Arc<Issuer>,
+    pub(crate) joins: Arc<Joins>,
+    pub(crate) nodes: Nodes,
     pub(crate) point: EnforcementPoint,
     pub(crate) revoker: Arc<Revoker>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) sessions: Sessions,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) store: Store,
     pub(crate) updates: Arc<Updates>,
 }
@@ -84,18 +93,62 @@ impl Plane {
         known: Known,
     ) -> Result<BoxStream<'static, Update>, ControlError> {
         let admitted = self.connect(asking, "updates", None).await?;
-        admitted.mark_stream();
-        admitted.answered(200);
-        let cut = admitted.cut().clone();
-        let ended = async move {
-            cut.wait().await;
+        Ok(while_admitted(admitted, self.updates.follow(known).boxed()))
+    }
+
+    /// The same for a gateway in another process, which can be told only what it can verify: its
+    /// own part of the policy, and heartbeats with the nonce it has chosen.
+    pub(crate) async fn follow_from_afar(
+        self: &Arc<Self>,
+        asking: Asking<'_>,
+        known: Known,
+        said: BoxStream<'static, Said>,
+    ) -> Result<BoxStream<'static, Update>, ControlError> {
+        let row = match gateway(&asking.evidence) {
+            Some(name) => self.store.gateway(&name).await.map_err(unavailable)?,
+            None => None,
         };
-        let updates = self.updates.follow(known).take_until(Box::pin(ended));
-        let counted = updates.map(move |update| {
-            let _open = &admitted;
-            update
+        let named = gateway(&asking.evidence).is_some();
+        let fault = match (&row, known.nonce) {
+            (None, _) if named => Some((Code::IDENTITY_UNKNOWN, "this gateway has not joined")),
+            (Some(_), None) => Some((Code::BODY_UNREADABLE, "a stream needs a nonce")),
+            _ => None,
+        };
+        let fault = fault.map(|(code, detail)| RequestFault {
+            code,
+            detail: detail.to_owned(),
         });
-        Ok(counted.boxed())
+        let admitted = self.connect(asking, "updates", fault).await?;
+        let (Some(row), Some(nonce)) = (row, known.nonce) else {
+            return Err(ControlError::NoSession);
+        };
+        let updates = self.tell(row, known, nonce, said);
+        Ok(while_admitted(admitted, updates))
+    }
+
+    /// The next certificate of a gateway, which shows the one it has.
+    pub(crate) async fn renew(
+        &self,
+        asking: Asking<'_>,
+        request: &Renew,
+    ) -> Result<Renewed, ControlError> {
+        let row = match gateway(&asking.evidence) {
+            Some(name) => self.store.gateway(&name).await.map_err(unavailable)?,
+            None => None,
+        };
+        let unknown = row.is_none() && gateway(&asking.evidence).is_some();
+        let fault = unknown.then(|| RequestFault {
+            code: Code::IDENTITY_UNKNOWN,
+            detail: "this gateway has not joined".to_owned(),
+        });
+        let admitted = self.connect(asking, "renew", fault).await?;
+        let row = row.ok_or(ControlError::NoSession)?;
+        let issued = self.joins.issue(&row, &request.csr).await;
+        let issued = issued.map_err(unavailable)?;
+        done(&admitted);
+        Ok(Renewed {
+            chain: issued.chain,
+        })
     }
 
     pub(crate) async fn sign_in(
@@ -298,14 +351,31 @@ impl Plane {
             .audit
             .deliver(&delivery)
             .await
-            .map_err(|error| match error {
-                AuditError::Log(LogError::Gap { expected, .. }) => {
-                    ControlError::OutOfOrder { wanted: expected }
-                }
-                other => unavailable(other),
-            })?;
+            .map_err(ControlError::from);
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => {
+                self.undelivered(&delivery, &error).await?;
+                return Err(error);
+            }
+        };
         done(&admitted);
         Ok(next)
+    }
+
+    /// A node whose records don't continue what the log has of it is something to look into.
+    async fn undelivered(
+        &self,
+        delivery: &Delivery,
+        error: &ControlError,
+    ) -> Result<(), ControlError> {
+        tracing::error!(%error, node = %delivery.node, first = delivery.first, "records are not taken");
+        let what = [
+            ("first", delivery.first.to_string()),
+            ("why", error.to_string()),
+        ];
+        self.note(&delivery.node, "ledger.delivery.alarm", &what)
+            .await
     }
 
     /// Whether a connection is a gateway's whose certificate is not revoked: worth listening to
@@ -391,6 +461,25 @@ impl Plane {
             .map(|_| ())
             .map_err(unavailable)
     }
+}
+
+/// Updates for as long as whoever hears them may.
+fn while_admitted(
+    admitted: Admitted,
+    updates: BoxStream<'static, Update>,
+) -> BoxStream<'static, Update> {
+    admitted.mark_stream();
+    admitted.answered(200);
+    let cut = admitted.cut().clone();
+    let ended = async move {
+        cut.wait().await;
+    };
+    let updates = updates.take_until(Box::pin(ended));
+    let counted = updates.map(move |update| {
+        let _open = &admitted;
+        update
+    });
+    counted.boxed()
 }
 
 /// The gateway that a certificate names.

@@ -11,13 +11,17 @@ use super::json;
 use super::read_body;
 use crate::control::Asking;
 use bytes::Bytes;
+use bytes::BytesMut;
 use countersign_core::vocabulary::Name;
 use countersign_net::problem::Format;
 use countersign_net::problem::Problem;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::Known;
+use countersign_wire::control::Said;
 use countersign_wire::control::Update;
+use countersign_wire::join::Renew;
 use futures_util::StreamExt as _;
+use futures_util::stream;
 use futures_util::stream::BoxStream;
 use http::HeaderValue;
 use http::Response;
@@ -32,10 +36,13 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
+use std::time::Duration;
 
 /// Where the endpoints are.
 pub(super) const PREFIX: &str = "/v1/control/";
 const SMALL: usize = 64 * 1024;
+/// A gateway knows what it knows before it connects.
+const FIRST: Duration = Duration::from_secs(10);
 /// A delivery holds up to some hundred leaves.
 const RECORDS: usize = 32 * 1024 * 1024;
 
@@ -70,6 +77,9 @@ impl Front {
         body: Incoming,
     ) -> Response<Body> {
         let plane = &self.plane;
+        if what == "updates" {
+            return self.updates(call, body).await;
+        }
         // Whatever is larger is held for a gateway in good standing only.
         let limit = if what == "records" && plane.is_trusted(&call.evidence()) {
             RECORDS
@@ -82,8 +92,8 @@ impl Front {
             evidence: call.evidence(),
         };
         let answer = match what {
-            "updates" => match read::<Known>(&body) {
-                Some(known) => plane.follow(asking(), known).await.map(lines),
+            "renew" => match read::<Renew>(&body) {
+                Some(request) => plane.renew(asking(), &request).await.map(document),
                 None => Err(plane.malformed(asking(), what).await),
             },
             "sign-in" => match read(&body) {
@@ -116,6 +126,64 @@ impl Front {
             _ => return self.unknown(call).await,
         };
         answer.unwrap_or_else(|error| failure(&error))
+    }
+
+    /// Both sides talk for as long as they like: the first line of the body is what is known, those
+    /// after it are what the gateway says.
+    async fn updates(&self, call: &Call<'_>, body: Incoming) -> Response<Body> {
+        let plane = &self.plane;
+        let asking = || Asking {
+            context: call.context(),
+            evidence: call.evidence(),
+        };
+        let mut said = Lines {
+            body,
+            held: BytesMut::new(),
+        };
+        let first = tokio::time::timeout(FIRST, said.next()).await;
+        let known = first.ok().flatten().and_then(|line| read::<Known>(&line));
+        let Some(known) = known else {
+            return failure(&plane.malformed(asking(), "updates").await);
+        };
+        let said = stream::unfold(said, |mut said| async move {
+            loop {
+                // A word of a later version is no reason to stop listening.
+                if let Some(word) = read::<Said>(&said.next().await?) {
+                    return Some((word, said));
+                }
+            }
+        });
+        let answer = plane.follow_from_afar(asking(), known, said.boxed()).await;
+        answer.map_or_else(|error| failure(&error), lines)
+    }
+}
+
+/// The lines of a body as they come.
+struct Lines {
+    body: Incoming,
+    held: BytesMut,
+}
+
+impl Lines {
+    /// The next line; the last one needs no end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(end) = self.held.iter().position(|byte| *byte == b'\n') {
+                return Some(self.held.split_to(end + 1).freeze());
+            }
+            if self.held.len() > SMALL {
+                return None;
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.held.extend_from_slice(&data);
+                    }
+                }
+                _ if self.held.is_empty() => return None,
+                _ => return Some(self.held.split().freeze()),
+            }
+        }
     }
 }
 

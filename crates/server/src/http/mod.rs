@@ -4,9 +4,11 @@
 //! operation that no edge leads to.
 
 mod control;
+mod join;
 mod kv;
 mod messages;
 
+pub(crate) use join::JoinDoor;
 pub(crate) use messages::Body;
 pub(crate) use messages::BodyFault;
 pub(crate) use messages::full;

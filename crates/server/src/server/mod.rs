@@ -17,6 +17,7 @@ use crate::control::LocalPlane;
 use crate::control::Plane;
 use crate::control::PlaneError;
 use crate::http::Front;
+use crate::http::JoinDoor;
 use crate::keys::KeyError;
 use crate::keys::SealError;
 use crate::keys::TokenKeys;
@@ -44,6 +45,7 @@ use countersign_net::Roots;
 use countersign_net::SvidSource;
 use countersign_net::TrustBundle;
 use countersign_net::TrustError;
+use countersign_net::WithRoot;
 use countersign_net::peer_cred;
 use countersign_wire::admin::Endpoints;
 use countersign_wire::control::ControlError;
@@ -117,6 +119,9 @@ pub enum ServerError {
     /// It runs already.
     #[error("the server has been started already")]
     Started,
+    /// It does not run yet.
+    #[error("the server has not been started")]
+    NotStarted,
     /// The kernel does not say who this process is.
     #[error("can't find out who runs this process")]
     Ourselves(#[source] io::Error),
@@ -263,6 +268,39 @@ impl Server {
         }
         tasks::spawn(&mut tasks, parts, &stopping);
         *self.running.lock() = Some(Running { stop, tasks });
+        Ok(address)
+    }
+
+    /// Opens the port where gateways in other processes join, until the server stops. Returns its
+    /// address.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`], [`ServerError::Tls`]; [`ServerError::NotStarted`] before
+    /// [`Self::start`]; [`ServerError::NotLoopback`] in development.
+    pub async fn open_join(&self, wanted: SocketAddr) -> Result<SocketAddr, ServerError> {
+        let parts = &self.parts;
+        if parts.point.snapshot().is_development() && !wanted.ip().is_loopback() {
+            return Err(ServerError::NotLoopback(wanted));
+        }
+        let failed = |source| ServerError::Bind {
+            address: wanted,
+            source,
+        };
+        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let acceptor = Acceptor::new(Listener::Browser {
+            certificates: Arc::new(WithRoot {
+                root: parts.ca.root().clone(),
+                svid: parts.svid.clone(),
+            }),
+            tls12: false,
+        })?;
+        let mut running = self.running.lock();
+        let running = running.as_mut().ok_or(ServerError::NotStarted)?;
+        let door = JoinDoor::new(acceptor, parts.plane.joins.clone());
+        let stopping = running.stop.subscribe();
+        running.tasks.spawn(door.serve(listener, stopping));
+        *parts.plane.joins.opened.write() = Some(address.to_string());
         Ok(address)
     }
 

@@ -10,9 +10,11 @@ use crate::admin;
 use crate::admin::Desk;
 use crate::audit::Audit;
 use crate::ca::Ca;
+use crate::control::Nodes;
 use crate::control::Plane;
 use crate::issuer;
 use crate::issuer::Issuer;
+use crate::join::Joins;
 use crate::keys;
 use crate::keys::FileSeal;
 use crate::keys::KeyFolder;
@@ -235,27 +237,41 @@ async fn doors(
     ));
     let vault = Arc::new(Vault::open(kept.store.clone(), kept.folder.root()).await?);
     let secrets = Arc::new(Secrets::new(point.clone(), vault));
+    let domain = point.snapshot().config().trust_domain.clone();
+    let endpoints = Arc::new(RwLock::new(Endpoints {
+        mesh: None,
+        server: options.control.to_string(),
+        trust_domain: domain.as_str().to_owned(),
+    }));
+    let joins = Arc::new(Joins {
+        audit: audit.clone(),
+        ca: kept.ca.clone(),
+        endpoints: endpoints.clone(),
+        opened: RwLock::default(),
+        point: point.clone(),
+        snapshots: kept.snapshots.clone(),
+        store: kept.store.clone(),
+    });
     let plane = Plane {
         audit: audit.clone(),
         issuer: Arc::new(issuer(kept, point, revoker.clone())),
+        joins: joins.clone(),
+        nodes: Nodes::new(kept.storage.clone()),
         point: point.clone(),
         revoker: revoker.clone(),
         secrets: secrets.clone(),
         sessions: Sessions::new(kept.store.clone()),
+        snapshots: kept.snapshots.clone(),
         store: kept.store.clone(),
         updates: updates.clone(),
     };
     let loaded = plane.open_assertion_keys().await;
     loaded.map_err(ServerError::AssertionKeys)?;
-    let domain = point.snapshot().config().trust_domain.clone();
     let desk = Desk {
         audit: audit.clone(),
         ca: kept.ca.clone(),
-        endpoints: Arc::new(RwLock::new(Endpoints {
-            mesh: None,
-            server: options.control.to_string(),
-            trust_domain: domain.as_str().to_owned(),
-        })),
+        endpoints,
+        joins,
         point: point.clone(),
         reloader: Reloader::new(point.clone(), kept.snapshots.clone(), updates.clone()),
         revoker,

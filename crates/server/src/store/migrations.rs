@@ -16,15 +16,21 @@ struct Migration {
 pub(super) const AUDIT_INDEX: &str = include_str!("schema/audit_index.sql");
 pub(super) const AUDIT_APPEND_ONLY: &str = include_str!("schema/audit_append_only.sqlite.sql");
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    statements: &[
-        include_str!("schema/0001_tables.sql"),
-        include_str!("schema/0001_append_only.sqlite.sql"),
-        AUDIT_INDEX,
-        AUDIT_APPEND_ONLY,
-    ],
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        statements: &[
+            include_str!("schema/0001_tables.sql"),
+            include_str!("schema/0001_append_only.sqlite.sql"),
+            AUDIT_INDEX,
+            AUDIT_APPEND_ONLY,
+        ],
+    },
+    Migration {
+        version: 3,
+        statements: &[include_str!("schema/0003_gateways.sql")],
+    },
+];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (
     version  BIGINT NOT NULL PRIMARY KEY,

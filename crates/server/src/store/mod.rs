@@ -10,6 +10,7 @@
 mod audit;
 mod certificates;
 mod columns;
+mod gateways;
 mod migrations;
 mod revisions;
 mod revocations;
@@ -20,6 +21,9 @@ mod token_keys;
 pub use audit::IndexRow;
 pub use audit::Search;
 pub use certificates::IssuedCertificate;
+pub use gateways::Consumed;
+pub use gateways::GatewayRow;
+pub use gateways::JoinRow;
 pub use revisions::Activation;
 pub use secrets::HeadRow;
 pub use secrets::SecretTable;

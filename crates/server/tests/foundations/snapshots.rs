@@ -39,7 +39,8 @@ fn verifies(public: &[u8], signed: &SignedSnapshot) -> bool {
         .predecessor
         .map_or("-".to_owned(), |before| before.to_string());
     let text = format!(
-        "countersign-snapshot/v1\n{}\n{before}\n{}\n",
+        "countersign-snapshot/v1\n{}\n{}\n{before}\n{}\n",
+        signed.serial,
         signed.epoch,
         hex::encode(hash)
     );
@@ -90,18 +91,23 @@ async fn what_is_signed_names_epoch_and_predecessor() {
         .unwrap();
     let signed = snapshots.sign(3).await.unwrap();
     assert_eq!((signed.epoch, signed.predecessor), (3, None));
+    assert_eq!(signed.serial, 1);
     assert!(verifies(snapshots.public_key(), &signed));
     snapshots
         .activate(Some(&one), &two, "unix:root", NOW)
         .await
         .unwrap();
     let signed = snapshots.sign(3).await.unwrap();
-    assert_eq!(signed.predecessor, Some(one));
+    assert_eq!((signed.serial, signed.predecessor), (2, Some(one)));
     assert_eq!(signed.bundle.as_bytes(), bundle("a: 2").bytes());
     assert!(verifies(snapshots.public_key(), &signed));
     for forged in [
         SignedSnapshot {
             epoch: 4,
+            ..signed.clone()
+        },
+        SignedSnapshot {
+            serial: 3,
             ..signed.clone()
         },
         SignedSnapshot {

@@ -9,6 +9,7 @@
 
 mod admin;
 mod issuer;
+mod joining;
 mod lasting;
 mod planes;
 mod remote;

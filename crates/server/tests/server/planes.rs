@@ -287,9 +287,12 @@ async fn updates_come_as_lines_until_the_gateway_is_revoked() {
     let io = TokioIo::new(stream);
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
+    let nonce = "5a".repeat(32);
     let request = Request::post("https://localhost/v1/control/updates");
     let request = request
-        .body(Full::new(Bytes::from_static(b"{\"epoch\":0}")))
+        .body(Full::new(Bytes::from(format!(
+            "{{\"epoch\":0,\"nonce\":\"{nonce}\"}}"
+        ))))
         .unwrap();
     let mut body = sender.send_request(request).await.unwrap().into_body();
     let mut text = Vec::new();
@@ -304,7 +307,7 @@ async fn updates_come_as_lines_until_the_gateway_is_revoked() {
             let line: Vec<u8> = text.drain(..=end).collect();
             updates.push(serde_json::from_slice::<Update>(&line).unwrap());
         }
-        if updates.len() == 4 {
+        if updates.len() == 5 {
             let what = revoked.clone();
             world
                 .operator
@@ -317,12 +320,24 @@ async fn updates_come_as_lines_until_the_gateway_is_revoked() {
             "the stream goes on after the revocation"
         );
     }
+    // The log's growth comes in between as it likes.
+    updates.retain(|update| !matches!(update, Update::Checkpoint(_)));
     assert!(matches!(updates[0], Update::Keys(_)));
     let Update::Snapshot(snapshot) = &updates[2] else {
         panic!("{:?}", updates[2])
     };
-    assert_eq!(snapshot.epoch, 0);
-    assert!(matches!(updates[3], Update::Heartbeat(_)));
+    assert_eq!((snapshot.epoch, snapshot.serial), (0, 1));
+    // Its own part, and no more: this one has every listener.
+    assert!(
+        snapshot
+            .bundle
+            .contains("\"projection\":{\"gateway\":\"gw2\"")
+    );
+    assert!(!snapshot.bundle.contains("alice opens the page"));
+    let Update::SignedHeartbeat(beat) = &updates[3] else {
+        panic!("{:?}", updates[3])
+    };
+    assert_eq!((beat.number, beat.serial), (1, 1));
 }
 
 #[tokio::test]

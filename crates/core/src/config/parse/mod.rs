@@ -45,6 +45,8 @@ pub(super) struct Document {
     pub(super) environment: Given<Environment>,
     pub(super) staleness: Staleness,
     pub(super) change: Given<Vec<Spanned<Name>>>,
+    /// Logins beside those of the listeners, by name: a part of a configuration has some.
+    pub(super) other_logins: Vec<String>,
     pub(super) listeners: Section<Listener>,
     pub(super) logins: Section<Login>,
     pub(super) identities: Section<Identity>,
@@ -343,6 +345,7 @@ pub(super) fn document(
                     .or(Vec::new()),
             )
         }),
+        other_logins: Vec::new(),
         listeners: reader.section(fields, "listeners", doors::listener),
         logins: reader.section(fields, "login", doors::login),
         identities: reader.section(fields, "identities", identities::identity),

@@ -15,7 +15,7 @@ pub(super) const RESERVED: [&str; 4] = [VAULT, "issuer", "audit", "console"];
 
 /// Names that, beside those, no listener and no identity may have: our own doors, and the operator
 /// that development adds by itself.
-pub(super) const OWN: [&str; 3] = ["control", "admin", "operator"];
+pub(super) const OWN: [&str; 4] = ["control", "admin", "join", "operator"];
 
 /// Operations with what they need (nothing: the edge) and what is carved out of them.
 const OPERATIONS: [(&str, &str, &str, &str); 12] = [

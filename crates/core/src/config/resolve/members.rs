@@ -37,6 +37,7 @@ impl Logins {
     pub(super) fn of(document: &Document) -> Self {
         let given = || document.listeners.values().map(|listener| &listener.login);
         let names = given().filter_map(Given::value).map(ToString::to_string);
+        let names = names.chain(document.other_logins.iter().cloned());
         // A login that is missing where it must be is reported there.
         let unclear = |listener: &parse::Listener| {
             listener.login.value().is_none()

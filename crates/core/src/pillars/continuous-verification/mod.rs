@@ -11,6 +11,7 @@ use super::identity::IdentityProof;
 use super::identity::Subject;
 use crate::hop::Certificate;
 use crate::hop::Claims;
+use crate::hop::Peer;
 use crate::pillars::Denial;
 use crate::vocabulary::Code;
 use crate::vocabulary::Pillar;
@@ -50,6 +51,7 @@ pub(crate) fn prove(proof: IdentityProof) -> Result<ContinuousProof, Box<Denial>
                 .verified_token()
                 .map_or(Ok(()), |it| token(&case, &it.claims))
         })
+        .and_then(|()| joining(&case))
         .and_then(|()| session(&case))
         .and_then(|()| named(&case, &subject));
     match checked {
@@ -167,6 +169,21 @@ fn session(case: &Case) -> Result<(), Refusal> {
         case.hop.at,
         Code::SUBJECT_REVOKED,
         "subject",
+    )
+}
+
+/// A gateway that was revoked does not come back by a token that was made before.
+fn joining(case: &Case) -> Result<(), Refusal> {
+    let Peer::Joining { gateway, .. } = &case.hop.evidence.peer else {
+        return Ok(());
+    };
+    let domain = &case.state.snapshot.config().trust_domain;
+    let id = crate::vocabulary::SpiffeId::of_process(domain, "gateway", gateway);
+    refuse(
+        case.state.revocations.workload(&id),
+        case.hop.at,
+        Code::CERTIFICATE_REVOKED,
+        "gateway",
     )
 }
 

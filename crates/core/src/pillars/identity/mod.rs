@@ -75,6 +75,9 @@ impl IdentityProof {
 
 fn mesh(case: &Case) -> Result<(Caller, Subject), Refusal> {
     let snapshot = &case.state.snapshot;
+    if case.hop.door.as_str() == crate::snapshot::JOIN {
+        return joining(case);
+    }
     let certificate = certificate(&case.hop.evidence.peer)?;
     let caller = caller(snapshot, certificate)?;
     let issuer = case.hop.service == crate::snapshot::ISSUER;
@@ -106,6 +109,20 @@ fn mesh(case: &Case) -> Result<(Caller, Subject), Refusal> {
             })?
         }
     };
+    Ok((caller, subject))
+}
+
+/// Before it has a certificate, a gateway is who its join token was made for. What else there is
+/// at that door does not count, a certificate included: who has one has no need to join.
+fn joining(case: &Case) -> Result<(Caller, Subject), Refusal> {
+    let Peer::Joining { gateway, .. } = &case.hop.evidence.peer else {
+        return Err((Code::TOKEN_ABSENT, "no join token was shown".to_owned()));
+    };
+    let caller = Caller::Process {
+        role: "gateway".to_owned(),
+        name: gateway.as_str().to_owned(),
+    };
+    let subject = Subject::of_caller(&caller);
     Ok((caller, subject))
 }
 
@@ -214,7 +231,9 @@ fn certificate(peer: &Peer) -> Result<&Certificate, Refusal> {
     match peer {
         Peer::Certificate(certificate) => Ok(certificate),
         Peer::Refused { fault, .. } => Err(refused_certificate(*fault)),
-        Peer::Anonymous | Peer::Local { .. } => Err(refused_certificate(CertificateFault::Absent)),
+        Peer::Anonymous | Peer::Joining { .. } | Peer::Local { .. } => {
+            Err(refused_certificate(CertificateFault::Absent))
+        }
     }
 }
 

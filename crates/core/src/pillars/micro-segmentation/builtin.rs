@@ -3,6 +3,7 @@ use super::super::identity::Caller;
 use crate::snapshot::AUDIT;
 use crate::snapshot::CONSOLE;
 use crate::snapshot::ISSUER;
+use crate::snapshot::JOIN;
 use crate::snapshot::VAULT;
 use crate::vocabulary::Operation;
 
@@ -21,6 +22,8 @@ pub(crate) enum BuiltIn {
     IssueIdentity,
     /// Issue a gateway's certificate by hand: who holds one speaks for every listener.
     IssueGateway,
+    /// Get a gateway's first certificate, by a join token made for it.
+    Join,
     /// Read a secret.
     ReadSecret,
     /// Write a secret.
@@ -48,6 +51,7 @@ impl BuiltIn {
                 (ISSUER, "introspect", _) => Self::Introspect,
                 (ISSUER, "issue", object) if object.starts_with("gateway/") => Self::IssueGateway,
                 (ISSUER, "issue", _) => Self::IssueIdentity,
+                (ISSUER, "join", _) => Self::Join,
                 (VAULT, "read", _) => Self::ReadSecret,
                 (VAULT, "write", _) => Self::WriteSecret,
                 (VAULT, "inject", _) => Self::Inject,
@@ -71,13 +75,23 @@ impl BuiltIn {
             Self::Explain => Some("decision:explain"),
             Self::Administer => Some("config:admin"),
             Self::Introspect => Some("token:introspect"),
-            Self::Token | Self::RevokeOwn | Self::ReadSecret | Self::Inject | Self::Control => None,
+            Self::Token
+            | Self::RevokeOwn
+            | Self::Join
+            | Self::ReadSecret
+            | Self::Inject
+            | Self::Control => None,
         }
     }
 
     /// Whether the edge is built in for this caller.
     pub(super) fn is_implicit(self, case: &Case, caller: &Caller) -> bool {
         let gateway = caller.is_gateway();
+        // A join token is for this and nothing else, and nothing else gets a first certificate.
+        if self == Self::Join || case.hop.door.as_str() == JOIN {
+            let own = matches!(caller, Caller::Process { name, .. } if *name == case.hop.operation.object);
+            return self == Self::Join && case.hop.door.as_str() == JOIN && gateway && own;
+        }
         match self {
             Self::Token => matches!(caller, Caller::Identity(_)) || gateway,
             Self::RevokeOwn => matches!(caller, Caller::Identity(_)),

@@ -1,0 +1,246 @@
+use super::Bundle;
+use super::CompileError;
+use super::Snapshot;
+use crate::config;
+use crate::config::PeerKind;
+use crate::config::project::Keep;
+use crate::vocabulary::Digest;
+use crate::vocabulary::Name;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Says that a bundle is the part of a revision that one gateway gets.
+///
+/// The part is a bundle like any other, with a revision of its own: what decided is known from its
+/// bytes alone, and from `of` anyone who has the whole can make the part again and compare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Projection {
+    /// The gateway.
+    pub gateway: Name,
+    /// The logins of the whole: people are named by them also where their door is not.
+    pub logins: Vec<String>,
+    /// The revision it is a part of.
+    pub of: Digest,
+}
+
+/// Why a snapshot has no part for a gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// The whole can't be read again.
+    #[error("the configuration of revision `{0}` can't be read again")]
+    Unreadable(Digest),
+    /// The part does not stand by itself.
+    #[error("what gateway `{gateway}` needs does not stand by itself: {source}")]
+    Compile {
+        /// The gateway.
+        gateway: Name,
+        /// What is wrong.
+        source: CompileError,
+    },
+}
+
+impl Snapshot {
+    /// What a gateway with these listeners needs: them, the services that it decides for, and who
+    /// may call these. No other listener, no test, no place of a secret, no local user.
+    ///
+    /// # Errors
+    /// [`ProjectError`]; then the gateway gets nothing.
+    pub fn project(
+        &self,
+        gateway: &Name,
+        listeners: &BTreeSet<Name>,
+    ) -> Result<Self, ProjectError> {
+        let keep = self.kept_by(listeners);
+        let whole = self.bundle();
+        let files = config::project::project(&whole.files, &whole.entry, &keep)
+            .ok_or(ProjectError::Unreadable(*self.revision()))?;
+        let logins: BTreeSet<_> = self.logins().into_keys().map(str::to_owned).collect();
+        let part = Bundle {
+            dev_operator: None,
+            files,
+            projection: Some(Projection {
+                gateway: gateway.clone(),
+                logins: logins.into_iter().collect(),
+                of: *self.revision(),
+            }),
+            ..whole.clone()
+        };
+        Self::from_bundle(part).map_err(|source| ProjectError::Compile {
+            gateway: gateway.clone(),
+            source,
+        })
+    }
+
+    fn kept_by<'a>(&'a self, listeners: &'a BTreeSet<Name>) -> Keep<'a> {
+        let config = self.config();
+        let mut keep = Keep::default();
+        let own = config.listeners.iter();
+        for (name, listener) in own.filter(|(name, _)| listeners.contains(*name)) {
+            keep.listeners.insert(name.as_str());
+            keep.logins
+                .extend(listener.login.as_ref().map(config::Login::name));
+            if listener.peer == PeerKind::Browser {
+                let routed = listener.routes.iter().map(|route| &route.service);
+                let reached = self.reachable(name.as_str()).map(|(to, _)| to);
+                keep.services
+                    .extend(routed.chain(reached).map(Name::as_str));
+                continue;
+            }
+            // Whoever has a certificate may come here, and for any service.
+            let from_workloads = config.edges.iter().filter(|edge| {
+                config.identities.contains_key(&edge.from) && !is_built_in(edge.to.as_str())
+            });
+            for edge in from_workloads {
+                keep.identities.insert(edge.from.as_str());
+                keep.services.insert(edge.to.as_str());
+            }
+        }
+        keep.services.retain(|name| !is_built_in(name));
+        let kept: Vec<_> = keep
+            .services
+            .iter()
+            .filter_map(|name| self.service(name))
+            .collect();
+        for service in kept {
+            if config.identities.contains_key(&service.identity) {
+                keep.identities.insert(service.identity.as_str());
+            }
+            let credential = service.credential.as_ref();
+            keep.secrets.extend(credential.map(|it| it.secret.as_str()));
+            let budgets = service
+                .operations
+                .iter()
+                .filter_map(|it| it.budget.as_ref());
+            keep.budgets.extend(budgets.map(Name::as_str));
+        }
+        keep
+    }
+}
+
+/// What the server is itself, it decides itself.
+fn is_built_in(service: &str) -> bool {
+    [super::AUDIT, super::CONSOLE, super::ISSUER, super::VAULT].contains(&service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+environment: dev
+listeners:
+  web:  { bind: "127.0.0.1:8443", peer: browser, login: dev, hosts: [localhost] }
+  mesh: { bind: "127.0.0.1:9443", peer: service }
+identities: { api: {}, worker: {}, lonely: { attest: { unix: { user: ops } } } }
+roles:
+  reader: { members: [user:alice, api, lonely], may: ["page:read", "report:read"] }
+services:
+  page:  { peer: service, identity: api, url: "http://127.0.0.1:7001", operations: { GET /app/**: { needs: "page:read" } } }
+  api:   { peer: service, url: "http://127.0.0.1:7002", operations: { GET /r/**: { needs: "report:read" } } }
+  model:
+    peer: third-party
+    url: "https://llm.example"
+    credential: { secret: model, as: bearer }
+    operations: { POST /v1/chat: { needs: edge } }
+edges:
+  web -> page:   [GET /app/**]
+  worker -> api: [GET /r/**]
+  api -> model:  [POST /v1/chat]
+  api -> vault:  [read other]
+secrets:
+  model: { from: "env:MODEL_KEY" }
+  other: { from: "file:/etc/other", readers: [api] }
+tests:
+  alice: { as: user:alice, via: web, call: GET page/app/x, expect: allow }
+"#;
+
+    fn whole() -> Snapshot {
+        let bundle = Bundle {
+            dev: true,
+            dev_operator: Some("ops".to_owned()),
+            entry: "c.yaml".to_owned(),
+            files: [
+                ("c.yaml".to_owned(), WHOLE.to_owned()),
+                ("unused.json".to_owned(), "{}".to_owned()),
+            ]
+            .into(),
+            roots: vec![Digest::new([7; 32])],
+            ..Bundle::default()
+        };
+        Snapshot::from_bundle(bundle).unwrap()
+    }
+
+    fn part(listeners: &[&str]) -> Snapshot {
+        let gateway = Name::new("gw1").unwrap();
+        let listeners = listeners.iter().map(|it| Name::new(it).unwrap()).collect();
+        whole().project(&gateway, &listeners).unwrap()
+    }
+
+    fn keys<T>(map: &indexmap::IndexMap<Name, T>) -> Vec<&str> {
+        let mut keys: Vec<_> = map
+            .keys()
+            .map(Name::as_str)
+            .filter(|name| !is_built_in(name))
+            .collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn a_door_has_its_own_services_and_nothing_of_the_others() {
+        let web = part(&["web"]);
+        let config = web.config();
+        assert_eq!(keys(&config.listeners), ["web"]);
+        assert_eq!(keys(&config.services), ["page"]);
+        assert_eq!(keys(&config.identities), ["api"]);
+        assert_eq!(keys(&config.secrets), <[&str; 0]>::default());
+        assert_eq!((config.edges.len(), config.tests.len()), (1, 0));
+        let text = web.bundle().files.get("c.yaml").unwrap();
+        for gone in [
+            "mesh",
+            "9443",
+            "worker",
+            "model",
+            "MODEL_KEY",
+            "ops",
+            "lonely",
+            "other",
+        ] {
+            assert!(!text.contains(gone), "{gone}: {text}");
+        }
+        assert_eq!(web.bundle().files.len(), 1);
+        assert_eq!(web.bundle().dev_operator, None);
+    }
+
+    #[test]
+    fn a_mesh_knows_whoever_may_come_and_people_by_the_logins_of_other_doors() {
+        let mesh = part(&["mesh"]);
+        let config = mesh.config();
+        assert_eq!(keys(&config.listeners), ["mesh"]);
+        assert_eq!(keys(&config.services), ["api", "model"]);
+        assert_eq!(keys(&config.identities), ["api", "worker"]);
+        assert_eq!(keys(&config.secrets), ["model"]);
+        assert!(mesh.is_injected("model"));
+        let text = mesh.bundle().files.get("c.yaml").unwrap();
+        for gone in ["web", "8443", "MODEL_KEY", "/etc/other", "page\"", "vault"] {
+            assert!(!text.contains(gone), "{gone}: {text}");
+        }
+        let role = config.roles.get("reader").unwrap();
+        assert_eq!(role.members.len(), 2, "alice and api: {:?}", role.members);
+    }
+
+    #[test]
+    fn the_part_is_the_same_each_time_and_says_what_it_is_a_part_of() {
+        let (one, two) = (part(&["web"]), part(&["web"]));
+        assert_eq!(one.revision(), two.revision());
+        assert_ne!(one.revision(), part(&["mesh"]).revision());
+        let of = one.bundle().projection.as_ref().map(|it| it.of);
+        assert_eq!(of, Some(*whole().revision()));
+        // What is kept under its hash is compiled again to the same.
+        let kept = Bundle::read(&one.bundle().bytes(), one.revision()).unwrap();
+        let again = Snapshot::from_bundle(kept).unwrap();
+        assert_eq!(again.config().edges, one.config().edges);
+    }
+}

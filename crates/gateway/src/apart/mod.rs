@@ -1,0 +1,318 @@
+//! A gateway that is a process of its own: it joins once, then lives from its folder.
+//!
+//! It starts with the policy it kept, admits nothing until the server it knows has said on a fresh
+//! stream that this is what is in force, and takes its records to the server's log.
+
+mod joining;
+mod key;
+mod shipping;
+
+pub use joining::join;
+
+use self::shipping::Shipping;
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::gateway::GatewayOptions;
+use crate::home::Home;
+use crate::memory::Memory;
+use crate::memory::MemoryError;
+use crate::remote;
+use crate::remote::RemotePlane;
+use crate::updates;
+use countersign_core::snapshot::Bundle;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Name;
+use countersign_enforce::Clock;
+use countersign_enforce::EnforcementPoint;
+use countersign_ledger::spool::Spool;
+use countersign_ledger::spool::SpoolError;
+use countersign_ledger::spool::SpoolOptions;
+use countersign_ledger::storage::FsStorage;
+use countersign_net::CredentialError;
+use countersign_net::KeySet;
+use countersign_net::Keys;
+use countersign_net::SvidSource;
+use countersign_net::TrustBundle;
+use countersign_net::http::ClientError;
+use countersign_wire::admin::Join;
+use countersign_wire::control::ControlError;
+use countersign_wire::control::ControlPlane;
+use countersign_wire::control::Known;
+use countersign_wire::control::SignedSnapshot;
+use countersign_wire::control::Update;
+use futures_util::StreamExt as _;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// What the server told when this gateway joined.
+const JOINED: &str = "join.json";
+
+/// A running gateway of its own.
+#[derive(Debug)]
+pub struct Apart {
+    gateway: Gateway,
+    name: Name,
+    point: EnforcementPoint,
+    server: String,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// How a gateway of its own is started.
+#[derive(Clone, Debug)]
+pub struct ApartOptions {
+    /// Addresses to bind instead of the configured ones, by listener.
+    pub bind_override: HashMap<Name, SocketAddr>,
+    /// Whether this is development: its trust domains are accepted by nothing else.
+    pub dev: bool,
+    /// Its folder, which [`join`] has made a gateway's.
+    pub folder: PathBuf,
+}
+
+/// Why a gateway can't join or start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApartError {
+    /// The folder can't be used.
+    #[error("can't use the folder `{path}`")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has not joined.
+    #[error("this folder is no gateway's yet: join with a token")]
+    NotJoined,
+    /// Something kept is not what was written.
+    #[error("what is kept in this folder is not what was written there")]
+    Kept,
+    /// Something is wrong with the join token.
+    #[error("the join token is not usable: {0}")]
+    Token(&'static str),
+    /// The server refused.
+    #[error("refused: {code}")]
+    Refused {
+        /// The code.
+        code: Code,
+        /// Receipt id of the record.
+        receipt: Option<String>,
+    },
+    /// The server's answer is not one.
+    #[error("the server answers with status `{0}`")]
+    Answer(u16),
+    /// No key could be made.
+    #[error("no key can be made")]
+    Key,
+    /// Development and everything else never meet.
+    #[error("trust domain `{0}` is for development only, and nothing else is (`--dev`)")]
+    Development(String),
+    /// The certificate has ended: only a new join token helps.
+    #[error("this gateway's certificate has ended while it was away: join with a new token")]
+    Ended,
+    /// The policy is not the server's for this gateway.
+    #[error("the policy can't be used: {0}")]
+    Policy(String),
+    /// The server can't be reached.
+    #[error(transparent)]
+    Http(#[from] ClientError),
+    /// The server did not do it.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// What the server told can't be used.
+    #[error(transparent)]
+    Join(#[from] remote::JoinError),
+    /// Key or certificate.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// What is remembered of the server.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The gateway itself.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+}
+
+impl ApartError {
+    fn folder(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Folder {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Whether a folder is a gateway's.
+#[must_use]
+pub fn is_joined(folder: &Path) -> bool {
+    folder.join(JOINED).exists()
+}
+
+/// What a start needs of the folder.
+struct Parts {
+    memory: Arc<Memory>,
+    plane: RemotePlane,
+    svid: Arc<SvidSource>,
+}
+
+impl Apart {
+    /// Starts with what the folder holds. Only the very first start needs the server to be there.
+    ///
+    /// # Errors
+    /// [`ApartError`].
+    pub async fn start(options: ApartOptions, clock: Arc<dyn Clock>) -> Result<Self, ApartError> {
+        let home = Home::open(&options.folder).map_err(ApartError::folder(&options.folder))?;
+        let told = home
+            .read(JOINED)
+            .map_err(ApartError::folder(home.path()))?
+            .ok_or(ApartError::NotJoined)?;
+        let join: Join = serde_json::from_slice(&told).map_err(|_| ApartError::Kept)?;
+        let Parts {
+            memory,
+            plane,
+            svid,
+        } = parts(&home, &join, &*clock)?;
+        let signed = match memory.kept_snapshot()? {
+            Some(kept) => kept,
+            None => first(&plane).await?,
+        };
+        let snapshot = Arc::new(compile(&signed, &memory, options.dev)?);
+        memory.keep_snapshot(&signed)?;
+        let point = point(&home, &memory, snapshot, clock)?;
+        memory.attach(&point);
+        let name = memory.gateway().clone();
+        let control: Arc<dyn ControlPlane> = Arc::new(plane.clone());
+        let gateway = Gateway::remembering(
+            point.clone(),
+            control.clone(),
+            svid.clone(),
+            plane.roots().clone(),
+            // What signs tokens is the first thing that each stream of updates says.
+            Keys::new(KeySet::empty(0)),
+            GatewayOptions {
+                bind_override: options.bind_override,
+                name: name.clone(),
+                snapshot_key: Some(*memory.snapshot_key()),
+                third_party_roots: None,
+            },
+            Some(memory.clone()),
+        )
+        .await?;
+        let shipping = Shipping::new(point.clone(), control, memory);
+        let tasks = [
+            tokio::spawn(shipping.run()),
+            tokio::spawn(key::renew(plane, svid, home, point.clone())),
+        ];
+        Ok(Self {
+            gateway,
+            name,
+            point,
+            server: join.server,
+            tasks,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The listeners and the addresses they are bound to.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(Name, SocketAddr)> {
+        self.gateway.listeners()
+    }
+
+    /// The enforcement point.
+    #[must_use]
+    pub const fn point(&self) -> &EnforcementPoint {
+        &self.point
+    }
+
+    /// Takes no more connections, lets what is under way finish within `limit`, then cuts it. What
+    /// was not shipped is on disk for the next start.
+    pub async fn drain(self, limit: Duration) {
+        self.gateway.drain(limit).await;
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn parts(home: &Home, join: &Join, clock: &dyn Clock) -> Result<Parts, ApartError> {
+    let svid = key::kept(home)?;
+    if svid.not_after() <= clock.now() {
+        return Err(ApartError::Ended);
+    }
+    let svid = SvidSource::new(svid);
+    let about = remote::about(join, &svid, key::witness(home)?)?;
+    let memory = Memory::open(Some(home.clone()), about)?;
+    let plane = RemotePlane::remembering(join, svid.clone(), memory.clone())?;
+    if let Some(pem) = memory.kept_roots()? {
+        let domain = plane.roots().current().domain().clone();
+        let kept = TrustBundle::from_pem(domain, &pem, 2).map_err(remote::JoinError::from)?;
+        plane.roots().replace(kept);
+    }
+    Ok(Parts {
+        memory,
+        plane,
+        svid,
+    })
+}
+
+/// The first policy of a gateway that has none yet.
+async fn first(plane: &RemotePlane) -> Result<SignedSnapshot, ApartError> {
+    let mut updates = plane.updates(Known::default());
+    loop {
+        match updates.next().await {
+            Some(Update::Snapshot(signed)) => return Ok(signed),
+            Some(_) => {}
+            None => return Err(ApartError::Policy("there is none".to_owned())),
+        }
+    }
+}
+
+fn compile(signed: &SignedSnapshot, memory: &Memory, dev: bool) -> Result<Snapshot, ApartError> {
+    let policy = |error: &dyn std::fmt::Display| ApartError::Policy(error.to_string());
+    updates::verify(signed, memory.snapshot_key()).map_err(|error| policy(&error))?;
+    let bundle: Bundle = serde_json::from_str(&signed.bundle).map_err(|error| policy(&error))?;
+    updates::check_gateway(&bundle, memory.gateway()).map_err(|error| policy(&error))?;
+    let snapshot = Snapshot::from_bundle(bundle).map_err(|error| policy(&error))?;
+    let domain = &snapshot.config().trust_domain;
+    let development = snapshot.is_development() || snapshot.is_open();
+    if development != dev || domain.is_development() != dev {
+        return Err(ApartError::Development(domain.as_str().to_owned()));
+    }
+    Ok(snapshot)
+}
+
+fn point(
+    home: &Home,
+    memory: &Memory,
+    snapshot: Arc<Snapshot>,
+    clock: Arc<dyn Clock>,
+) -> Result<EnforcementPoint, ApartError> {
+    let storage = Arc::new(FsStorage::new(home.path()));
+    let options = SpoolOptions {
+        commit: snapshot.config().audit.commit,
+        ..SpoolOptions::default()
+    };
+    let (spool, recovered) = Spool::open(storage, memory.gateway().as_str(), options)?;
+    tracing::debug!(?recovered, "spool");
+    Ok(EnforcementPoint::unheard(spool, snapshot, clock))
+}

@@ -1,0 +1,185 @@
+//! Taking this node's records to the server's log: in order, again and again until the server says
+//! it has them, which makes it exactly once by (node, sequence) whatever is killed when.
+
+use crate::memory::Distrust;
+use crate::memory::Memory;
+use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
+use countersign_enforce::EnforcementPoint;
+use countersign_ledger::spool::SpoolError;
+use countersign_wire::control::ControlError;
+use countersign_wire::control::ControlPlane;
+use countersign_wire::control::Delivery;
+use countersign_wire::control::Said;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a node's records are on their way.
+pub(crate) struct Shipping {
+    /// When everything written until then had been shipped, by the boot-time clock.
+    clean: Duration,
+    control: Arc<dyn ControlPlane>,
+    /// What may be forgotten once the log has grown twice: a checkpoint signed after the server
+    /// took these records is among those.
+    forget: Option<(u64, u64)>,
+    memory: Arc<Memory>,
+    /// The sequence that the server wants; not known before it was asked.
+    next: Option<u64>,
+    node: Name,
+    point: EnforcementPoint,
+}
+
+/// What keeps records from being shipped.
+#[derive(Debug, thiserror::Error)]
+enum ShipError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("the server has {wanted} records of this node, whose spool has {has}")]
+    Ahead { wanted: u64, has: u64 },
+    #[error("the server wants record {wanted} of this node, whose spool begins at {first}")]
+    Lost { wanted: u64, first: u64 },
+}
+
+/// Leaves at once.
+const BATCH: usize = 256;
+/// Bytes at once, beyond the first leaf.
+const BYTES: usize = 4 << 20;
+/// New records wait so long for others to go with them.
+const GATHER: Duration = Duration::from_millis(100);
+/// The spool's head is said so often.
+const HEAD: Duration = Duration::from_secs(1);
+
+impl Shipping {
+    pub(crate) fn new(
+        point: EnforcementPoint,
+        control: Arc<dyn ControlPlane>,
+        memory: Arc<Memory>,
+    ) -> Self {
+        Self {
+            clean: point.clock().boot(),
+            control,
+            forget: None,
+            node: memory.gateway().clone(),
+            memory,
+            next: None,
+            point,
+        }
+    }
+
+    /// Ships for as long as the gateway lives.
+    pub(crate) async fn run(mut self) {
+        let mut written = self.point.spool().watch();
+        loop {
+            self.round().await;
+            let more = async {
+                if written.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(GATHER).await;
+            };
+            tokio::select! {
+                () = more => {}
+                () = tokio::time::sleep(HEAD) => {}
+            }
+        }
+    }
+
+    /// Ships what there is, says where the spool is, and judges how late it is.
+    pub(crate) async fn round(&mut self) {
+        let (begun, head) = (self.point.clock().boot(), self.point.spool().head());
+        let shipped = self.ship(head.next).await;
+        if shipped.is_ok() {
+            self.clean = begun;
+        }
+        let head = self.point.spool().head();
+        self.control.say(Said::Head {
+            hash: Digest::new(head.hash),
+            next: head.next,
+        });
+        let bound = self.point.snapshot().config().staleness.policy;
+        let late = self.point.clock().boot().saturating_sub(self.clean) > bound;
+        let why = match shipped {
+            Ok(()) => None,
+            Err(error @ (ShipError::Ahead { .. } | ShipError::Lost { .. })) => {
+                Some(error.to_string())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "records are not shipped");
+                let bound = bound.as_secs();
+                late.then(|| format!("records have not reached the log for over {bound} s"))
+            }
+        };
+        self.memory.distrust(Distrust::Shipping, why);
+    }
+
+    async fn ship(&mut self, end: u64) -> Result<(), ShipError> {
+        let spool = self.point.spool().clone();
+        let mut next = match self.next {
+            Some(next) => next,
+            // Nothing is delivered by this, but what is wanted is said.
+            None => self.deliver(0, Vec::new()).await?,
+        };
+        loop {
+            let (first, has) = (spool.first(), spool.head().next);
+            if next > has {
+                self.next = None;
+                return Err(ShipError::Ahead { wanted: next, has });
+            }
+            if next < first {
+                self.next = None;
+                return Err(ShipError::Lost {
+                    wanted: next,
+                    first,
+                });
+            }
+            self.next = Some(next);
+            if next >= end {
+                break;
+            }
+            let leaves = spool.read_from(next, BATCH)?;
+            let mut bytes = 0;
+            let batch = leaves.into_iter().take_while(|leaf| {
+                let fits = bytes == 0 || bytes + leaf.leaf.len() <= BYTES;
+                bytes += leaf.leaf.len();
+                fits
+            });
+            let batch = batch
+                .map(|leaf| String::from_utf8_lossy(&leaf.leaf).into_owned())
+                .collect();
+            next = match self.deliver(next, batch).await {
+                Ok(next) => next,
+                Err(error) => {
+                    self.next = None;
+                    return Err(error.into());
+                }
+            };
+        }
+        self.forget(next)
+    }
+
+    /// Frees what is under a checkpoint that this gateway has witnessed.
+    fn forget(&mut self, shipped: u64) -> Result<(), ShipError> {
+        let witnessed = self.memory.witnessed();
+        match self.forget {
+            Some((before, seen)) if witnessed >= seen + 2 => {
+                self.forget = None;
+                self.point.spool().forget_before(before)?;
+            }
+            Some(_) => {}
+            None => self.forget = Some((shipped, witnessed)),
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, first: u64, leaves: Vec<String>) -> Result<u64, ControlError> {
+        let node = self.node.clone();
+        let delivery = Delivery {
+            first,
+            leaves,
+            node,
+        };
+        self.control.deliver(delivery).await
+    }
+}
