@@ -13,11 +13,14 @@ mod tidy;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
+
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
   test [--require-all]   every test, then a closing summary; `--require-all` makes a
                          test that could not run (`NOT RUN: <why>`) a failure
+  docs                   write `docs/reference` anew, from what the program declares
   tidy                   the rules of this repository that rustc and clippy can't see
   ci                     everything `.ci/run` checks, each step timed";
 
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test"] => test::run(false),
         ["test", "--require-all"] => test::run(true),
+        ["docs"] => docs(),
         ["tidy"] => tidy::run(),
         ["ci"] => ci::run(),
         ["help" | "--help" | "-h"] => {
@@ -46,4 +50,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The pages come from the program; a test compares them with those that are checked in.
+fn docs() -> Result<bool> {
+    let package = ["run", "--quiet", "--package", "countersign", "--"];
+    let command = ["reference", "docs/reference"];
+    shell::succeeds(&mut shell::cargo(&[&package[..], &command[..]].concat()))
 }

@@ -122,8 +122,10 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Put the changed configuration in force, or change nothing
     Reload,
-    /// Explain a code or the record of a decision
+    /// Explain a code, a key of the configuration, or the record of a decision
     Explain(ExplainArgs),
+    /// Print the configuration language as JSON Schema; `-o FILE` writes it there
+    Schema,
     /// Issue, list and revoke identities
     Identity(IdentityArgs),
     /// List, write and read secrets
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Write man pages
     #[command(hide = true)]
     Man(ManArgs),
+    /// Write the reference pages of the documentation
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
 }
 
 #[derive(Args, Debug)]
@@ -304,8 +309,9 @@ pub(crate) struct TokenArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// A code such as CS0203 or CSD401, or a receipt such as r-4f2k9q7xw3bt
-    #[arg(value_name = "CODE|RECEIPT")]
+    /// A code such as CS0203 or CSD401, a key such as listeners.limits.header_time, or a receipt
+    /// such as r-4f2k9q7xw3bt
+    #[arg(value_name = "CODE|KEY|RECEIPT")]
     pub(crate) what: String,
 }
 
@@ -461,6 +467,12 @@ pub(crate) struct ManArgs {
     pub(crate) folder: PathBuf,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ReferenceArgs {
+    /// Folder to write the pages to
+    pub(crate) folder: PathBuf,
+}
+
 /// Form of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
@@ -511,9 +523,10 @@ impl Command {
     pub(crate) const fn writes_a_file(&self) -> bool {
         matches!(
             self,
-            Self::Audit(AuditArgs {
-                command: AuditCommand::Prove(_)
-            })
+            Self::Schema
+                | Self::Audit(AuditArgs {
+                    command: AuditCommand::Prove(_)
+                })
         )
     }
 }

@@ -1,18 +1,14 @@
-//! `explain`: the page of a code, or the story of a record.
+//! `explain`: the page of a code or key, or the story of a record.
 
 use super::args::ExplainArgs;
 use super::args::Globals;
+use super::pages;
 use super::ui::Answer;
 use super::ui::Ui;
 use crate::operate::Failure;
 use crate::operate::harmless;
-use countersign_client::remedy;
-use countersign_core::config::codes::Page;
-use countersign_core::config::codes::page;
-use countersign_core::vocabulary::Code;
 use countersign_ledger::ReceiptPrefix;
 use serde_json::Value;
-use serde_json::json;
 
 /// `explain`.
 pub(crate) async fn run(
@@ -21,51 +17,13 @@ pub(crate) async fn run(
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
     let what = args.what.trim();
-    if let Some(page) = page(what) {
-        return configuration(page, ui);
-    }
-    if let Some(code) = Code::parse(&what.to_ascii_uppercase()) {
-        return refusal(code, ui);
+    if let Some(shown) = pages::show(what, ui) {
+        return shown;
     }
     if what.parse::<ReceiptPrefix>().is_ok() {
         return record(what, globals, ui).await;
     }
-    let text = format!("`{what}` is neither a code nor a receipt");
-    let help = "codes look like `CS0203` and `CSD401`, receipts like `r-4f2k9q7xw3bt`";
-    Err(Failure::usage(text).with_help(help))
-}
-
-fn configuration(page: &Page, ui: &mut Ui<'_>) -> Result<(), Failure> {
-    let text = format!("{}  {}\n\n{}", page.code, page.title, wrapped(page.text));
-    let document = json!({ "code": page.code.as_str(), "text": page.text, "title": page.title });
-    ui.answer(Answer {
-        document,
-        schema: "countersign.explanation/v1",
-        short: page.title,
-        text: &text,
-    })
-}
-
-fn refusal(code: Code, ui: &mut Ui<'_>) -> Result<(), Failure> {
-    let (pillar, title, fix) = (
-        code.pillar(),
-        code.title(),
-        remedy(code.pillar(), Some(code)),
-    );
-    let status = code.status();
-    let text = format!(
-        "{code}  {title}\n\npillar  {pillar}\nstatus  {status}\nfix     {fix}\n\n\
-         The record of the refusal says more: `countersign explain <receipt>`."
-    );
-    let document = json!({
-        "code": code, "fix": fix, "pillar": pillar, "status": status, "title": title,
-    });
-    ui.answer(Answer {
-        document,
-        schema: "countersign.explanation/v1",
-        short: title,
-        text: &text,
-    })
+    Err(pages::nothing(what))
 }
 
 async fn record(receipt: &str, globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failure> {
@@ -162,23 +120,4 @@ fn array<'a>(document: &'a Value, path: &str) -> &'a [Value] {
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default()
-}
-
-/// Lines of at most 80 characters.
-fn wrapped(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let room = lines
-            .last()
-            .is_some_and(|line| line.len() + word.len() < 80);
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if room => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines.join("\n")
 }

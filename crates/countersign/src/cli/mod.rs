@@ -11,7 +11,10 @@ mod generate;
 mod identity;
 mod init;
 mod logging;
+mod pages;
+mod reference;
 mod reload;
+mod schema;
 mod secret;
 mod status;
 mod ui;
@@ -114,5 +117,7 @@ async fn command(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
         Command::Version => status::version(ui),
         Command::Completions(args) => generate::completions(&args, ui),
         Command::Man(args) => generate::man(&args, ui),
+        Command::Schema => schema::run(ui),
+        Command::Reference(args) => reference::run(&args, ui),
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod checking;
+mod reference;
 mod running;
 mod support;
 mod switching_off;
