@@ -87,6 +87,12 @@ pub fn prove(state: &State, test: &Test) -> Proved {
     }
 }
 
+/// The hop that a sentence is judged by, for whoever wants to know more than whether it holds.
+#[must_use]
+pub fn asked(snapshot: &Snapshot, test: &Test) -> Hop {
+    hop(snapshot, test)
+}
+
 /// A moment inside working hours: Wednesday 2025-01-01, noon.
 const NOON: Timestamp = Timestamp::from_secs(1_735_732_800);
 const LEAF: Digest = Digest::new([1; 32]);

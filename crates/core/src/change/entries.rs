@@ -28,6 +28,7 @@ use crate::config::Policy;
 use crate::config::Role;
 use crate::config::Secret;
 use crate::config::SecretSource;
+use crate::config::ServiceUrl;
 use crate::config::Sink;
 use crate::config::SinkKind;
 use crate::config::Test;
@@ -96,6 +97,10 @@ pub(super) fn all(config: &Config, before: &Config, after: &Config) -> Vec<Entry
     all.extend(each(roles, |name, it| role(name, it, config, before)));
     all.extend(each(tiers, tier));
     for (name, service) in services {
+        // What our own need follows from us and from the secrets.
+        if matches!(service.url(), Some(ServiceUrl::BuiltIn)) {
+            continue;
+        }
         all.push(services::service(name, service));
         all.extend(services::operations(name, service));
     }

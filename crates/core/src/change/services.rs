@@ -28,6 +28,7 @@ pub(super) struct Rule {
     pub(super) service: Name,
 }
 
+#[expect(clippy::too_many_lines, reason = "every field of the model, by name")]
 pub(super) fn service(name: &Name, it: &Service) -> Entry {
     let Service {
         place,
@@ -118,6 +119,7 @@ pub(super) fn operations<'a>(
         .map(move |rule| operation(name, rule))
 }
 
+#[expect(clippy::too_many_lines, reason = "every field of the model, by name")]
 fn operation(name: &Name, it: &OperationRule) -> Entry {
     let OperationRule {
         place,

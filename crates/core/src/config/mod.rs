@@ -158,7 +158,7 @@ pub(crate) fn load_part(
     logins: &[String],
 ) -> Loaded {
     match files.read(path) {
-        Ok(text) => load_with(files, path, text, options, logins),
+        Ok(text) => load_with(files, path, text, options, (logins, None)),
         Err(error) => {
             let mut sources = Sources::default();
             let file = sources.add(path, String::new());
@@ -177,7 +177,18 @@ pub(crate) fn load_part(
 /// Reads, checks and resolves a configuration that is already in memory.
 #[must_use]
 pub fn load_text(name: &str, text: impl Into<String>, options: &Options) -> Loaded {
-    load_with(&NoFiles, name, text.into(), options, &[])
+    load_with(&NoFiles, name, text.into(), options, (&[], None))
+}
+
+/// Reads a configuration with sentences that are not in it, for questions that nobody wrote down:
+/// a mapping like that of `tests`. They are the last of its tests; what is wrong with them is
+/// reported like the rest, as of the file `command line`.
+#[must_use]
+pub fn load_asking(files: &dyn Files, path: &str, options: &Options, sentences: &str) -> Loaded {
+    match files.read(path) {
+        Ok(text) => load_with(files, path, text, options, (&[], Some(sentences))),
+        Err(_) => load(files, path, options),
+    }
 }
 
 fn load_with(
@@ -185,13 +196,20 @@ fn load_with(
     name: &str,
     text: String,
     options: &Options,
-    logins: &[String],
+    (logins, sentences): (&[String], Option<&str>),
 ) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let file = sources.add(name, text);
     let root = yaml::parse(file, sources.text(file), &mut report);
-    let document = root.and_then(|root| parse::document(&root, files, &mut sources, &mut report));
+    let mut document =
+        root.and_then(|root| parse::document(&root, files, &mut sources, &mut report));
+    if let (Some(document), Some(text)) = (&mut document, sentences) {
+        let file = sources.add("command line", text.to_owned());
+        let root = yaml::parse(file, sources.text(file), &mut report);
+        let asked = root.and_then(|root| parse::sentences(&root, files, &mut sources, &mut report));
+        document.tests.extend(asked.into_iter().flatten());
+    }
     let config = document.and_then(|mut it| {
         it.other_logins = logins.to_vec();
         resolve::resolve(&it, &sources, &mut report, options)

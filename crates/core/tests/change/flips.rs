@@ -27,7 +27,7 @@ use countersign_core::vocabulary::Permission;
 use proptest::prelude::*;
 use std::sync::Arc;
 
-type Mutation = (String, Box<dyn Fn(&mut Config)>);
+pub(crate) type Mutation = (String, Box<dyn Fn(&mut Config)>);
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -76,7 +76,7 @@ fn members() -> Vec<Member> {
 }
 
 /// Every cell: who, by which way, does what, with which model.
-fn cells() -> Vec<Test> {
+pub(crate) fn cells() -> Vec<Test> {
     let mut all = Vec::new();
     let targets = [
         ("hms-api", "POST", "/ai/summary"),
@@ -128,7 +128,7 @@ fn cells() -> Vec<Test> {
     all
 }
 
-fn allowed(config: &Config, cells: &[Test]) -> Vec<bool> {
+pub(crate) fn allowed(config: &Config, cells: &[Test]) -> Vec<bool> {
     let bundle = Bundle {
         dev: true,
         roots: vec![Digest::new([1; 32])],
@@ -148,6 +148,7 @@ fn rule<'a>(config: &'a mut Config, service: &str, at: usize) -> Option<&'a mut 
     config.services.get_mut(service)?.operations.get_mut(at)
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of edits")]
 fn of_rules(service: &'static str, at: usize, all: &mut Vec<Mutation>) {
     type Edit = Box<dyn Fn(&mut OperationRule)>;
     let mut edits: Vec<(String, Edit)> = vec![
@@ -313,6 +314,7 @@ fn of_roles(all: &mut Vec<Mutation>) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of edits")]
 fn of_the_rest(all: &mut Vec<Mutation>) {
     for secret in ["model", "openai_primary"] {
         for member in members() {
@@ -390,7 +392,7 @@ fn of_the_rest(all: &mut Vec<Mutation>) {
     }
 }
 
-fn mutations() -> Vec<Mutation> {
+pub(crate) fn mutations() -> Vec<Mutation> {
     let mut all = Vec::new();
     for at in 0..3 {
         of_rules("hms-api", at, &mut all);
@@ -403,7 +405,7 @@ fn mutations() -> Vec<Mutation> {
 }
 
 /// The clinic, with an exception, hours and a second rule for the same operation.
-fn base() -> Config {
+pub(crate) fn base() -> Config {
     config(&HMS.replace(
         "GET /reports/**:  { needs: \"report:read\" }",
         "GET /reports/**:  { needs: \"report:read\", except: [GET /reports/secret], hours: \"mon-fri 08:00-18:00\" }",

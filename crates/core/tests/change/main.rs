@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod flips;
+mod matrix;
 mod table;
 
 use countersign_core::change::Difference;

@@ -308,6 +308,22 @@ pub(super) struct Call {
     pub(super) operation: Operation,
 }
 
+/// Sentences of their own, written like `tests`.
+pub(super) fn sentences(
+    root: &Node,
+    files: &dyn Files,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Option<Vec<Test>> {
+    let reader = &mut Reader {
+        files,
+        sources,
+        report,
+        passed_over: 0,
+    };
+    sentences::tests(reader, root)
+}
+
 /// Reads what a file says; there is none if it is not a map.
 pub(super) fn document(
     root: &Node,
