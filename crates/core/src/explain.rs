@@ -229,7 +229,7 @@ fn with_role(pending: &Pending, permission: &str) -> String {
     }
 }
 
-fn nearest(denial: &Denial) -> (Vec<Near>, Option<String>) {
+pub(crate) fn nearest(denial: &Denial) -> (Vec<Near>, Option<String>) {
     match denial.code() {
         Code::NO_EDGE => edges(denial),
         Code::ROLE_LACKS => roles(denial),

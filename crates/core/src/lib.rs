@@ -9,6 +9,7 @@
 
 pub mod change;
 pub mod config;
+pub mod credentials;
 pub mod decide;
 pub mod explain;
 pub mod hop;

@@ -1,10 +1,19 @@
 //! The sentences of `tests`, judged by the same decision as the traffic.
 
+use crate::config::Diagnostic;
 use crate::config::Expectation;
+use crate::config::IdentityKind;
+use crate::config::Listener;
 use crate::config::Member;
+use crate::config::Needs;
+use crate::config::PeerKind;
+use crate::config::Sources;
 use crate::config::Test;
+use crate::config::codes;
 use crate::decide::Verdict;
 use crate::decide::decide;
+use crate::explain::Near;
+use crate::explain::nearest;
 use crate::hop::Binding;
 use crate::hop::Certificate;
 use crate::hop::Claims;
@@ -18,8 +27,9 @@ use crate::hop::TlsVersion;
 use crate::hop::Token;
 use crate::hop::VerifiedToken;
 use crate::pillars::least_privilege::Outcome;
+use crate::pillars::least_privilege::PrivilegeProof;
 use crate::pillars::least_privilege::Reservation;
-use crate::snapshot::DoorKind;
+use crate::pillars::micro_segmentation::Way;
 use crate::snapshot::Snapshot;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
@@ -39,6 +49,8 @@ pub struct Proved {
     pub outcome: Judgement,
     /// Why it came out so: the refusal's reason, or what let it through.
     pub reason: String,
+    /// The rules that decided, or come closest, with where they are written.
+    pub rules: Vec<Near>,
 }
 
 /// Whether a sentence holds.
@@ -70,9 +82,13 @@ pub fn prove_all(state: &State) -> Vec<(&Test, Proved)> {
 /// with every permission the subject holds), so that what comes out is the policy's answer.
 #[must_use]
 pub fn prove(state: &State, test: &Test) -> Proved {
-    let (got, reason) = match missing_edge(&state.snapshot, &test.via) {
-        Some(reason) => (Some(Code::NO_EDGE), reason),
-        None => ask(state, test),
+    let Answer { got, reason, rules } = match missing_edge(&state.snapshot, &test.via) {
+        Some(reason) => Answer {
+            got: Some(Code::NO_EDGE),
+            reason,
+            rules: Vec::new(),
+        },
+        None => lacking(&state.snapshot, test, ask(state, test)),
     };
     let outcome = match test.expect {
         _ if got == Some(Code::UNDECIDABLE) => Judgement::Undecided,
@@ -84,6 +100,7 @@ pub fn prove(state: &State, test: &Test) -> Proved {
         got,
         outcome,
         reason,
+        rules,
     }
 }
 
@@ -91,6 +108,61 @@ pub fn prove(state: &State, test: &Test) -> Proved {
 #[must_use]
 pub fn asked(snapshot: &Snapshot, test: &Test) -> Hop {
     hop(snapshot, test)
+}
+
+/// What there is to say about sentences that do not hold, each at the place where it says what it
+/// expects: an error for one that fails, a warning for one that can't be decided. Nothing for those
+/// that hold.
+#[must_use]
+pub fn diagnostics(proved: &[(&Test, Proved)], sources: &Sources) -> Vec<Diagnostic> {
+    let about = |(test, proved): &(&Test, Proved)| match proved.outcome {
+        Judgement::Holds => None,
+        Judgement::Fails => Some(failed(test, proved, sources)),
+        Judgement::Undecided => Some(undecided(test, proved, sources)),
+    };
+    proved.iter().filter_map(about).collect()
+}
+
+fn failed(test: &Test, proved: &Proved, sources: &Sources) -> Diagnostic {
+    let expected = match test.expect {
+        Expectation::Allow => "allow".to_owned(),
+        Expectation::Deny(pillar) => format!("deny {pillar}"),
+        Expectation::NeedsApproval => "needs-approval".to_owned(),
+    };
+    let got = match proved.got {
+        None => "allow".to_owned(),
+        Some(code) => format!("deny {} ({code})", code.pillar()),
+    };
+    let place = sources.word_at(test.expect_place);
+    let message = format!("test failed: {}", test.name);
+    let mut it = Diagnostic::error(codes::TEST_FAILED, place, message)
+        .label(format!("expected {expected}, got {got}"));
+    let mut help = proved.reason.clone();
+    if let (Some(near), true) = (proved.rules.first(), proved.got.is_some()) {
+        help = format!(
+            "{help}; the nearest rule is `{}` at line {}",
+            near.rule, near.place.line
+        );
+    }
+    for near in proved.rules.iter().filter(|it| it.place.line > 0) {
+        it = it.and(sources.word_at(near.place), near.hint.clone());
+    }
+    it.help(help)
+}
+
+fn undecided(test: &Test, proved: &Proved, sources: &Sources) -> Diagnostic {
+    let place = sources.word_at(test.expect_place);
+    let message = format!("test undecided: {}", test.name);
+    Diagnostic::warning(codes::TEST_UNDECIDED, place, message)
+        .label(proved.reason.clone())
+        .help("it is not counted as passed; use a build that has this part")
+}
+
+/// What the decision says to a sentence.
+struct Answer {
+    got: Option<Code>,
+    reason: String,
+    rules: Vec<Near>,
 }
 
 /// A moment inside working hours: Wednesday 2025-01-01, noon.
@@ -104,9 +176,43 @@ fn missing_edge(snapshot: &Snapshot, via: &[Name]) -> Option<String> {
     Some(format!("no edge `{from} -> {to}`"))
 }
 
-fn ask(state: &State, test: &Test) -> (Option<Code>, String) {
+/// An answer that stands on a part that this build lacks is none. A refusal that such a part could
+/// not have changed is one.
+fn lacking(snapshot: &Snapshot, test: &Test, answer: Answer) -> Answer {
+    let config = snapshot.config();
+    let door = test.via.iter().find_map(|stop| config.listeners.get(stop));
+    let missing = door.and_then(Listener::undecidable).filter(|_| {
+        // Edges of such a door are its callers'; nothing else about it could let them through.
+        let name = test.via.last().map_or("", Name::as_str);
+        let mut edges = snapshot.edges(name, &test.service);
+        answer.got.is_none() || (answer.got == Some(Code::NO_EDGE) && edges.next().is_some())
+    });
+    let person = !matches!(test.subject, Member::Identity(_));
+    let agents = test
+        .via
+        .iter()
+        .filter_map(|stop| config.identities.get(stop));
+    let mut agents = agents.filter(|it| matches!(it.kind, IdentityKind::AiAgent { .. }));
+    let agent = agents.find_map(crate::config::Identity::undecidable);
+    let missing = missing.or(agent.filter(|_| person && answer.got.is_none()));
+    match missing {
+        None => answer,
+        Some(what) => Answer {
+            got: Some(Code::UNDECIDABLE),
+            reason: format!("{what} is not in this build"),
+            ..answer
+        },
+    }
+}
+
+fn ask(state: &State, test: &Test) -> Answer {
+    let refused = |denial: &crate::pillars::Denial| Answer {
+        got: Some(denial.code()),
+        reason: denial.reason().to_owned(),
+        rules: nearest(denial).0,
+    };
     match decide(hop(&state.snapshot, test), state) {
-        Verdict::Deny(denial) => (Some(denial.code()), denial.reason().to_owned()),
+        Verdict::Deny(denial) => refused(&denial),
         Verdict::Allow(pending) => {
             let demands = pending.demands().iter().cloned();
             let outcomes = demands
@@ -117,20 +223,68 @@ fn ask(state: &State, test: &Test) -> (Option<Code>, String) {
                 })
                 .collect();
             match pending.complete(Reservation::new(outcomes)) {
-                Ok(proof) => (None, format!("allowed by {}", crate::explain::way(&proof))),
-                Err(denial) => (Some(denial.code()), denial.reason().to_owned()),
+                Ok(proof) => allowed(&proof, test),
+                Err(denial) => refused(&denial),
             }
         }
     }
 }
 
+/// What let it through: the edge, and what its operations ask for.
+fn allowed(proof: &PrivilegeProof, test: &Test) -> Answer {
+    let snapshot = &proof.state().snapshot;
+    let config = snapshot.config();
+    let edge = match proof.way() {
+        Way::Edge(index) => config.edges.get(index),
+        Way::BuiltIn | Way::Open => None,
+    };
+    let by = match (edge, proof.way()) {
+        (Some(edge), _) => format!("edge at line {} allows it", edge.place.line),
+        (None, Way::Open) => "`ZT_OFF` allows it".to_owned(),
+        (None, _) => "it is built in".to_owned(),
+    };
+    let mut rules: Vec<Near> = edge
+        .map(|edge| Near {
+            place: edge.place,
+            rule: format!("{} -> {}", edge.from, edge.to),
+            hint: "this edge allows it".to_owned(),
+        })
+        .into_iter()
+        .collect();
+    let asked = snapshot.rules(&test.service, &test.operation);
+    let mut asks = Vec::new();
+    for (_, rule) in asked {
+        if let Needs::Permission(permission) = &rule.needs {
+            asks.push(format!("`{permission}`"));
+            rules.push(Near {
+                place: rule.place,
+                rule: format!("needs {permission}"),
+                hint: format!("asks for `{permission}`, which the subject has"),
+            });
+        }
+    }
+    let reason = if asks.is_empty() {
+        format!("{by} and no operation asks for more")
+    } else {
+        format!("{by}, and the subject has {}", asks.join(", "))
+    };
+    Answer {
+        got: None,
+        reason,
+        rules,
+    }
+}
+
 fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
-    let browser = test
-        .via
-        .last()
-        .filter(|door| snapshot.door(door.as_str()) == Some(DoorKind::Browser));
-    let caller = browser.is_none().then(|| workload(test)).flatten();
-    let door = browser.cloned().unwrap_or_else(Name::control);
+    let listeners = &snapshot.config().listeners;
+    let door = test.via.last().filter(|stop| listeners.contains_key(*stop));
+    let peer = door.and_then(|door| listeners.get(door)).map(|it| it.peer);
+    let browser = door.filter(|_| peer == Some(PeerKind::Browser));
+    let caller = browser
+        .is_none()
+        .then(|| workload(snapshot, test))
+        .flatten();
+    let door = door.cloned().unwrap_or_else(Name::control);
     let domain = &snapshot.config().trust_domain;
     let peer = caller.map_or(Peer::Anonymous, |name| {
         Peer::Certificate(Arc::new(Certificate {
@@ -186,8 +340,14 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
     }
 }
 
-fn workload(test: &Test) -> Option<&Name> {
-    test.via.last().or(match &test.subject {
+/// The workload at the other end: the last one on the way, or who asks.
+fn workload<'t>(snapshot: &Snapshot, test: &'t Test) -> Option<&'t Name> {
+    let identities = &snapshot.config().identities;
+    let last = test
+        .via
+        .last()
+        .filter(|stop| identities.contains_key(*stop));
+    last.or(match &test.subject {
         Member::Identity(name) => Some(name),
         _ => None,
     })
@@ -205,12 +365,10 @@ fn claims(snapshot: &Snapshot, test: &Test, browser: bool) -> Claims {
             (format!("{login}:somebody"), vec![format!("{login}/{name}")])
         }
     };
-    let from = test
-        .via
-        .last()
-        .map(Name::as_str)
-        .or(workload(test).map(Name::as_str))
-        .unwrap_or_default();
+    let ends = test.via.last().into_iter().chain(workload(snapshot, test));
+    let scope: std::collections::BTreeSet<_> = ends
+        .flat_map(|from| snapshot.needed(from.as_str(), &test.service))
+        .collect();
     Claims {
         act: Vec::new(),
         aud: domain.audience(&test.service),
@@ -224,7 +382,7 @@ fn claims(snapshot: &Snapshot, test: &Test, browser: bool) -> Claims {
         jti: "test".to_owned(),
         nbf: None,
         roles: Vec::new(),
-        scope: snapshot.needed(from, &test.service).into_iter().collect(),
+        scope: scope.into_iter().collect(),
         sid: browser.then_some(LEAF),
         sub,
     }

@@ -37,8 +37,6 @@ impl Config {
                 found.push(Beyond { place, what });
             }
         };
-        let approve = !self.change.approve.is_empty();
-        add(self.change.place, approve, "`change: { approve }`");
         for listener in self.listeners.values() {
             door(listener, &mut add);
         }
@@ -53,6 +51,10 @@ impl Config {
             for rule in &service.operations {
                 operation(rule, &mut add);
             }
+        }
+        for edge in &self.edges {
+            let leased = edge.operations.iter().any(|it| it.verb() == "lease");
+            add(edge.place, leased, "`lease` from the vault");
         }
         for secret in self.secrets.values() {
             let elsewhere = matches!(
@@ -81,9 +83,32 @@ impl Config {
 
 impl OperationRule {
     /// What the operation asks for that this build can't judge; such a call is never allowed.
-    pub(crate) fn undecidable(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn undecidable(&self) -> Option<&'static str> {
         let mut first = None;
         operation(self, &mut |_, asked, what| {
+            first = first.or(asked.then_some(what));
+        });
+        first
+    }
+}
+
+impl Listener {
+    /// What its callers prove that this build can't judge.
+    pub(crate) fn undecidable(&self) -> Option<&'static str> {
+        let mut first = None;
+        door_peer(self, &mut |_, asked, what| {
+            first = first.or(asked.then_some(what));
+        });
+        first
+    }
+}
+
+impl Identity {
+    /// What it is that bears on what it may do, and this build does not know.
+    pub(crate) fn undecidable(&self) -> Option<&'static str> {
+        let mut first = None;
+        kind(self, &mut |_, asked, what| {
             first = first.or(asked.then_some(what));
         });
         first
@@ -93,16 +118,7 @@ impl OperationRule {
 fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
     let place = listener.place;
     let oidc = matches!(listener.login, Some(Login::Oidc(_)));
-    add(
-        place,
-        listener.peer == PeerKind::Partner,
-        "a door of `peer: partner`",
-    );
-    add(
-        place,
-        listener.peer == PeerKind::ThirdParty,
-        "a door of `peer: third-party`",
-    );
+    door_peer(listener, add);
     add(place, oidc, "sign-in by `oidc`");
     add(place, listener.tls == DoorTls::Acme, "`tls: acme`");
     add(
@@ -114,13 +130,29 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
     add(place, listener.cors.is_some(), "`cors`");
 }
 
-fn caller(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
+fn door_peer(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let (place, peer) = (listener.place, listener.peer);
+    let third_party = peer == PeerKind::ThirdParty;
+    add(
+        place,
+        peer == PeerKind::Partner,
+        "a door of `peer: partner`",
+    );
+    add(place, third_party, "a door of `peer: third-party`");
+}
+
+fn kind(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
     let place = identity.place;
     let partner = matches!(identity.kind, IdentityKind::Partner { .. });
     let agent = matches!(identity.kind, IdentityKind::AiAgent { .. });
-    let unix = identity.attest.unix.as_ref();
     add(place, partner, "`kind: partner`");
     add(place, agent, "`kind: ai-agent`");
+}
+
+fn caller(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let place = identity.place;
+    let unix = identity.attest.unix.as_ref();
+    kind(identity, add);
     add(
         place,
         unix.is_some_and(|it| it.sha256.is_some()),

@@ -139,6 +139,13 @@ SENTENCE = "CS0125", "not a test sentence",
 TRUST_DOMAIN = "CS0126", "not a trust domain",
 "A trust domain is lower-case letters, digits, `-`, `_` and `.`, at most 255 of them, without \
 `spiffe://`.";
+BAD_SCHEMA = "CS0140", "a file that is no json schema",
+"The file that `schema` or `input` names is JSON Schema 2020-12, complete in itself: nothing is \
+fetched. The message says where it is wrong. Patterns are regular expressions without look-around \
+and back references, so that no body can make them run long.";
+BAD_MODULE = "CS0141", "a file that is no rego module",
+"A module starts with its `package`, behind comments at most. An empty one would agree to nothing \
+or to everything, depending on who asks.";
 NAME_TAKEN = "CS0201", "a name that means two things",
 "Listeners and identities share one namespace, because an edge starts at either. A service may \
 share a name only with the identity it is. Rename one of the two.";
@@ -149,7 +156,7 @@ EDGE_NOWHERE = "CS0203", "an edge to or from nowhere",
 "An edge leads from a listener or an identity to a service. One of its ends names nothing of that \
 kind.";
 UNKNOWN_ROLE = "CS0204", "an unknown role",
-"`includes` names a role that is not in `roles`.";
+"`includes` or `approve` names a role that is not in `roles`.";
 UNKNOWN_MEMBER = "CS0205", "an unknown identity",
 "A member, reader or speaker names a workload that is not in `identities`. People are written \
 `user:` and `group:`.";
@@ -170,6 +177,8 @@ OWN_NAME = "CS0212", "an identity or listener with a name of countersign itself"
 "`control` and `admin` are countersign's own doors, `operator` is whom development lets administer, \
 and `vault`, `issuer`, `audit` and `console` are built in. Rules and records tell doors and callers \
 apart by these names. Choose another name.";
+UNKNOWN_POLICY = "CS0220", "an unknown policy",
+"The name is not in `policies`.";
 HTTP_UPSTREAM = "CS0301", "plain http beyond loopback",
 "Whatever crosses a network is encrypted. `http://` is for the local application behind its own \
 agent; everything else is `https://`.";
@@ -221,6 +230,44 @@ SAME_ADDRESS = "CS0319", "two doors at one address",
 "Two listeners can't share an address and port.";
 TLS_OFF = "CS0325", "tls switched off",
 "No door is without TLS, in development neither.";
+WRONG_URL = "CS0335", "no address, or one of another kind",
+"Each kind of peer has its own address: `https://` (or, on this machine, `http://` and `unix:`) for \
+a `service`, `https://` for `third-party` and `partner`, `postgres://` for a `database`, `nats://` \
+for a `broker`, none for a `provisioner`.";
+NO_LEASE = "CS0336", "a database without leased users",
+"A user that lives forever is known to everybody who ever saw it. With `lease` each caller gets \
+one of its own, for minutes, with the grants that are listed.";
+LONG_LEASE = "CS0337", "a leased user that lives too long",
+"A lease lives for minutes, at most an hour: it bounds what a leaked one is worth. It is renewed by \
+asking for another.";
+EMPTY_LEASE = "CS0338", "a lease that opens nothing",
+"`grants` lists what a leased user may do. An empty list makes users that can do nothing, which is \
+never what is meant.";
+OPEN_TOPIC = "CS0339", "a wildcard topic without a role",
+"On a broker an edge alone opens no wildcard: whoever subscribes to `*` reads what everybody else \
+writes, topics that do not exist yet included. Name the topics, or the permission it needs.";
+PRIVATE_ADDRESS = "CS0340", "an address inside the network",
+"Private, loopback, link-local and cloud metadata addresses are not dialled unless the service says \
+`network: private`, so that nobody is led inside by mistake. Metadata services hand out the \
+machine's own credentials to whoever asks.";
+NO_CERTIFICATE = "CS0341", "a partner to whom we prove nothing",
+"A partner recognises us by the certificate it issued. `certificate` names its chain, and the \
+secret that holds its key.";
+NO_POLICY = "CS0342", "a provisioning without a policy",
+"Whatever provisions can build anything its own credentials allow. A Rego policy looks at each \
+input and at each plan and must agree.";
+LONG_TOKEN = "CS0343", "a run whose token is not bounded",
+"Each run gets a token of its own, revoked when the run ends. `token` bounds it in case it does not \
+end: minutes, at most an hour.";
+WRONG_OPERATION = "CS0344", "an operation that such a peer does not have",
+"HTTP services have methods and paths (and `connect`, a tunnel), databases have `connect`, brokers \
+`publish` and `subscribe` with a topic, provisioners `create`. Anything else could never be asked.";
+NO_APPROVERS = "CS0345", "an approval that nobody can give",
+"An approver is a person. None of the members of the role is one, so that every call would wait \
+forever.";
+NO_ENGINE = "CS0346", "a provisioner that provisions nothing",
+"`engine` names what provisions: a Terraform or OpenTofu module, a Calm blueprint or an Infoblox \
+view.";
 NO_HOSTS = "CS0324", "a browser door without a host",
 "Outside development a browser door answers only to the host names it lists, so that cookies and \
 origins can't be confused.";
@@ -247,6 +294,18 @@ UNREACHED_OPERATION = "CS0356", "an operation that no request can reach",
 "No edge to this service overlaps with the operation.";
 SAID_TWICE = "CS0357", "said twice",
 "The list has this entry already.";
+PASSWORD_LEASE = "CS0364", "leased users with passwords",
+"A leased user of a database has a password, which the application would hold. With `through: \
+agent` the agent beside the application logs in, and the application holds nothing.";
+UNTESTED_POLICY = "CS0365", "a policy without a test",
+"Rego is code, and code that nothing tests says what nobody meant. A sentence in `tests` whose call \
+asks the policy will do, or rules that start with `test_` in one of its modules.";
+UNUSED = "CS0366", "an entry that nothing uses",
+"The policy or budget is defined and no operation names it, so it restricts nothing. Perhaps an \
+operation should.";
+READER_WITHOUT_EDGE = "CS0367", "a reader that can not ask",
+"Reading a secret takes a place among its `readers` and an edge to `vault`. The edge is missing, so \
+the reader is refused.";
 LITERAL_CREDENTIAL = "CS0401", "a literal credential",
 "The file holds what looks like a credential. Files end up in repositories, backups and tickets. \
 Store it with `countersign secret put <name>`, refer to it as `from: \"store:<name>\"`, and rotate \
@@ -256,6 +315,9 @@ INJECTED_AND_READ = "CS0402", "a secret both injected and readable",
 that. Use two secrets.";
 UNUSED_SECRET = "CS0403", "a secret that nobody uses",
 "No service injects it and nobody may read it.";
+NOT_A_READER = "CS0404", "an edge for somebody who is no reader",
+"The edge lets the workload ask the vault for the secret, but neither it nor any person is among \
+the `readers`, so the answer is always no.";
 NO_FILE = "CS0501", "a file that can't be read",
 "The file does not exist, may not be read by this user, or is not UTF-8 text.";
 TEST_FAILED = "CS0900", "a test failed",

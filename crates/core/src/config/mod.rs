@@ -11,6 +11,7 @@
 mod beyond;
 pub mod codes;
 mod diagnostic;
+pub mod json_schema;
 mod model;
 mod parse;
 pub(crate) mod project;

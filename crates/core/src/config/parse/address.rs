@@ -377,7 +377,8 @@ mod tests {
             ("https://::1", codes::URL),
             ("ftp://a", codes::URL),
             ("a.b", codes::URL),
-            ("unix:/run/x", codes::NOT_YET),
+            ("unix:run/x", codes::URL),
+            ("unix:/run/x/", codes::URL),
         ] {
             assert_eq!(url(text).unwrap_err().code, code, "{text}");
         }

@@ -8,15 +8,36 @@ use crate::config::sources::Sources;
 use crate::config::sources::Span;
 use crate::config::yaml::Node;
 use crate::config::yaml::Value;
+use crate::credentials;
 
-/// The tree with credentials made [`Value::Broken`].
+/// The tree with credentials made [`Value::Broken`]. The text of the file is searched as well as
+/// the values: comments are kept in repositories like everything else, and some keys are known only
+/// by the word in front of them.
 pub(super) fn refuse_literals(root: &Node, sources: &mut Sources, report: &mut Report) -> Node {
+    let file = root.span.file;
+    let written = credentials::find_in(sources.name(file), sources.text(file));
+    let written = written.map(|it| Written {
+        span: Span::new(file, it.range),
+        rule: it.rule,
+        said: false,
+    });
     let mut walk = Walk {
+        written: written.collect(),
         sources,
         report,
         secret: None,
     };
-    walk.node(root, Depth::Top)
+    let tree = walk.node(root, Depth::Top);
+    walk.rest();
+    tree
+}
+
+/// A credential in the text of the file.
+struct Written {
+    span: Span,
+    rule: &'static str,
+    /// Whether it was reported with the value that it is in.
+    said: bool,
 }
 
 /// The error about a credential that is written into the file.
@@ -35,6 +56,8 @@ pub(super) fn literal(span: Span, secret: Option<&str>, label: &str) -> Diagnost
 }
 
 struct Walk<'a> {
+    /// In the order of the text.
+    written: Vec<Written>,
     sources: &'a mut Sources,
     report: &'a mut Report,
     /// The entry of `secrets` we are in.
@@ -51,7 +74,7 @@ enum Depth {
 impl Walk<'_> {
     fn node(&mut self, node: &Node, depth: Depth) -> Node {
         let value = match &node.value {
-            Value::Scalar(scalar) => match recognise(&scalar.text) {
+            Value::Scalar(scalar) => match self.looks_like(node.span, &scalar.text) {
                 None => node.value.clone(),
                 Some(kind) => {
                     self.sources.mask(inner(node.span, self.sources));
@@ -78,6 +101,46 @@ impl Walk<'_> {
         Node {
             value,
             span: node.span,
+        }
+    }
+
+    /// What kind of credential a value is, if it is one: by its own text, or by what stands around
+    /// it in the file.
+    fn looks_like(&mut self, span: Span, text: &str) -> Option<String> {
+        let first = self.written.partition_point(|it| it.span.end <= span.start);
+        let mut by_place = None;
+        for it in self.written.iter_mut().skip(first) {
+            if it.span.start >= span.end {
+                break;
+            }
+            it.said = true;
+            by_place = by_place.or(Some(it.rule));
+        }
+        let known = recognise(text).map(str::to_owned);
+        let escaped = || {
+            let same = text.is_empty() || self.sources.slice(span).contains(text);
+            let mut found = (!same)
+                .then(|| credentials::find(text))
+                .into_iter()
+                .flatten();
+            found.next().map(|it| it.rule)
+        };
+        known.or_else(|| {
+            by_place
+                .or_else(escaped)
+                .map(|rule| format!("a credential (`{rule}`)"))
+        })
+    }
+
+    /// What is in no value is in a comment.
+    fn rest(&mut self) {
+        for it in self.written.iter().filter(|it| !it.said) {
+            self.sources.mask(it.span);
+            let label = format!("looks like a credential (`{}`)", it.rule);
+            let help = "take it out of the comment and rotate it: it has been on disk in the clear";
+            let message = "a literal credential is in the file";
+            let it = Diagnostic::error(codes::LITERAL_CREDENTIAL, it.span, message);
+            self.report.push(it.label(label).help(help));
         }
     }
 

@@ -196,10 +196,10 @@ pub(super) struct Service {
     pub(super) server_ca: Given<super::Attached>,
     pub(super) credential: Given<Credential>,
     pub(super) headers: Given<Vec<Spanned<String>>>,
-    pub(super) timeout: std::time::Duration,
-    pub(super) max_stream: std::time::Duration,
+    pub(super) timeout: Given<std::time::Duration>,
+    pub(super) max_stream: Given<std::time::Duration>,
     pub(super) private_network: Given<bool>,
-    pub(super) fold_case: bool,
+    pub(super) fold_case: Given<bool>,
     pub(super) needs: Given<super::Needs>,
     pub(super) operations: Given<Vec<OperationRule>>,
     /// Some part of it could not be read, so that what it offers is not known.

@@ -16,12 +16,10 @@ use crate::config::Attached;
 use crate::config::Balance;
 use crate::config::Engine;
 use crate::config::Health;
-use crate::config::Needs;
 use crate::config::PeerKind;
 use crate::config::Retry;
 use crate::config::Screen;
 use crate::config::codes;
-use crate::config::diagnostic::Diagnostic;
 use crate::config::schema;
 use crate::config::sources::Span;
 use crate::config::yaml::Node;
@@ -60,14 +58,10 @@ pub(super) fn service(reader: &mut Reader<'_>, node: &Node, name: Span) -> Optio
         server_ca: fields.attached(reader, "server_ca"),
         credential: fields.read(reader, "credential", credential),
         headers: fields.texts(reader, "headers", grammar::forwarded_header),
-        timeout: fields
-            .text(reader, "timeout", grammar::duration)
-            .or(Duration::from_secs(30)),
-        max_stream: fields
-            .text(reader, "max_stream", grammar::duration)
-            .or(Duration::from_secs(3600)),
+        timeout: fields.text(reader, "timeout", grammar::duration),
+        max_stream: fields.text(reader, "max_stream", grammar::duration),
         private_network: fields.choice(reader, "network", &network),
-        fold_case: fields.choice(reader, "case", &case).or(false),
+        fold_case: fields.choice(reader, "case", &case),
         needs: fields.text(reader, "needs", grammar::needs),
         operations: fields.read(reader, "operations", operations),
         trouble: false,
@@ -173,7 +167,7 @@ fn operation(reader: &mut Reader<'_>, key: &Node, node: &Node) -> Option<Operati
     let body = fields.read(reader, "body", body).or(Body::default());
     Some(OperationRule {
         span: key.span,
-        needs: needs(reader, fields, key.span),
+        needs: fields.text(reader, "needs", grammar::needs),
         except: fields
             .texts(reader, "except", |text| exception(text, &verb))
             .or(Vec::new()),
@@ -196,17 +190,6 @@ fn operation(reader: &mut Reader<'_>, key: &Node, node: &Node) -> Option<Operati
         token: fields.text(reader, "token", grammar::duration),
         pattern: pattern?,
     })
-}
-
-fn needs(reader: &mut Reader<'_>, fields: &Fields<'_>, owner: Span) -> Given<Needs> {
-    let needs = fields.text(reader, "needs", grammar::needs);
-    if needs.is_absent() {
-        let it = Diagnostic::error(codes::NO_NEEDS, owner, "an operation that needs nothing")
-            .label("has no `needs`");
-        let help = "add a permission, such as `needs: \"report:read\"`, or say that the edge is enough: `needs: edge`";
-        reader.report.push(it.help(help));
-    }
-    needs
 }
 
 fn models(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Given<Vec<Spanned<String>>> {

@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use super::built_in;
+use super::floors;
 use crate::config::Edge;
 use crate::config::PeerKind;
 use crate::config::codes;
@@ -9,8 +10,10 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::parse;
 use crate::config::parse::Spanned;
 use crate::config::parse::listed;
+use crate::config::sources::Span;
 use crate::config::suggest::closest;
 use crate::vocabulary::Name;
+use crate::vocabulary::Operation;
 use crate::vocabulary::OperationPattern;
 use hashbrown::HashMap;
 use hashbrown::HashSet;
@@ -96,10 +99,17 @@ impl<'a> Resolver<'a> {
             if service.peer.value() == Some(&PeerKind::ThirdParty) {
                 self.check_open(edges);
             }
+            let wanted = edges.iter().flat_map(|edge| edge.operations.items());
+            if let (Some(peer), false) = (service.peer.value(), service.trouble) {
+                for it in wanted {
+                    self.check_verb(&it.value, it.span, *peer);
+                }
+            }
             if !service.operations.items().is_empty() && !service.trouble {
                 self.check_service_reach(name, service, edges);
             }
         }
+        self.check_readers();
         for name in built_in::RESERVED {
             let edges = arriving
                 .iter()
@@ -130,7 +140,7 @@ impl<'a> Resolver<'a> {
         service: &'a parse::Service,
         edges: &[&'a parse::Edge],
     ) {
-        let fold = service.fold_case;
+        let fold = service.fold_case.value() == Some(&true);
         let rules = service.operations.items();
         let patterns: Vec<_> = rules
             .iter()
@@ -156,7 +166,9 @@ impl<'a> Resolver<'a> {
                 missed.insert(wanted);
             }
         }
-        for operation in wanted().filter(|it| missed.contains(&folded(&it.value, fold))) {
+        let peer = service.peer.value().copied().unwrap_or(PeerKind::Service);
+        let missed = wanted().filter(|it| missed.contains(&folded(&it.value, fold)));
+        for operation in missed.filter(|it| floors::has_verb(&it.value, peer)) {
             self.nothing_there(name.as_str(), operation, &patterns);
         }
         // With an illegible edge nobody knows what it would have reached.
@@ -209,26 +221,95 @@ impl<'a> Resolver<'a> {
                 };
                 self.check_secret(&name, operation.span);
                 let secret = self.document.secrets.get(&name);
-                let unreadable = verb == "read" && secret.is_some_and(|it| it.readers.is_absent());
-                if unreadable {
-                    let help = format!("add `readers: [{from}]` to the secret, or remove this");
-                    let message = format!("nobody may read `{name}`");
-                    self.error(codes::UNREACHABLE, operation.span, message, help);
+                if let (Some(secret), "read") = (secret, verb) {
+                    self.check_reader(from, &name, secret, operation.span);
                 }
             }
-            "lease" => {
-                let message = "leases are not in this build yet";
-                self.error(
-                    codes::NOT_YET,
-                    operation.span,
-                    message,
-                    "remove it, or use `read`",
-                );
-            }
+            "lease" => self.check_leased(object, operation.span),
             verb => {
                 let message = format!("the vault has no operation `{verb}`");
-                let help = "use `read <name of a secret>` or `write <name of a secret>`";
+                let help = "use `read <name of a secret>`, `write <name of a secret>` or `lease <name of a database>`";
                 self.error(codes::UNREACHABLE, operation.span, message, help);
+            }
+        }
+    }
+
+    /// Whoever asks for a secret can be answered.
+    fn check_reader(&mut self, from: &Name, name: &Name, secret: &parse::Secret, span: Span) {
+        if secret.readers.is_absent() {
+            let help = format!("add `readers: [{from}]` to the secret, or remove this");
+            let message = format!("nobody may read `{name}`");
+            return self.error(codes::UNREACHABLE, span, message, help);
+        }
+        let Some(readers) = secret.readers.value() else {
+            return;
+        };
+        // Who acts for a person reads what the person may.
+        let answered = readers.iter().any(|it| match &it.value {
+            parse::Member::Identity(reader) => {
+                reader == from || !self.document.identities.knows(reader)
+            }
+            parse::Member::Group { .. } | parse::Member::User { .. } => true,
+        });
+        if !answered {
+            let message = format!("`{from}` is not among the readers of `{name}`");
+            let help = format!("add `{from}` to the `readers` of `{name}`, or remove this");
+            self.warn(codes::NOT_A_READER, span, message, help);
+        }
+    }
+
+    /// Only databases have users to lease.
+    fn check_leased(&mut self, object: &str, span: Span) {
+        let services = &self.document.services;
+        let name = Name::new(object).ok();
+        if name.as_ref().is_none_or(|name| !services.knows(name)) {
+            return self.unknown_service(object, span);
+        }
+        let service = name.and_then(|name| services.get(&name));
+        let peer = service.and_then(|it| it.peer.value());
+        if peer.is_some_and(|peer| *peer != PeerKind::Database) {
+            let message = format!("`{object}` is no database, so it has no users to lease");
+            let help = "name a service of `peer: database`";
+            self.error(codes::UNREACHABLE, span, message, help);
+        }
+    }
+
+    /// Readers that no edge lets ask.
+    pub(super) fn check_readers(&mut self) {
+        let document = self.document;
+        if document.edges_trouble {
+            return;
+        }
+        let injected = self.injected();
+        let to_vault = document.edges.iter();
+        let to_vault = to_vault.filter(|edge| edge.to.value.as_str() == built_in::VAULT);
+        let to_vault: Vec<_> = to_vault.collect();
+        let readable = document.secrets.iter();
+        for (name, secret) in readable.filter(|(name, _)| !injected.contains(name)) {
+            let read = Operation::named("read", name.as_str());
+            let asks = |edge: &&&parse::Edge| {
+                let mut operations = edge.operations.items().iter();
+                operations.any(|it| it.value.matches(&read, false))
+            };
+            let asking = to_vault.iter().filter(asks);
+            let asking: Vec<_> = asking.map(|it| &it.from.value).collect();
+            for reader in secret.readers.items() {
+                let (who, edge) = match &reader.value {
+                    parse::Member::Identity(from) if !asking.contains(&from) => {
+                        (from.as_str(), from.as_str())
+                    }
+                    // People read by any workload that acts for them.
+                    parse::Member::Group { name, .. } if asking.is_empty() => {
+                        (name.as_str(), "web")
+                    }
+                    parse::Member::User { sub, .. } if asking.is_empty() => (sub.as_str(), "web"),
+                    _ => continue,
+                };
+                let message = format!("no edge lets `{who}` ask the vault for `{name}`");
+                let help = format!(
+                    "add an edge such as `{edge} -> vault: [read {name}]`, or remove `{who}` from `readers`"
+                );
+                self.warn(codes::READER_WITHOUT_EDGE, reader.span, message, help);
             }
         }
     }

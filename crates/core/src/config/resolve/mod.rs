@@ -4,9 +4,11 @@
 //! Each module takes one question. All of them run whatever the others find, except that nothing
 //! is said about a part that was already reported as broken.
 
+mod attached;
 mod built_in;
 mod doors;
 mod edges;
+mod floors;
 mod limits;
 mod logins;
 mod members;
@@ -65,6 +67,8 @@ pub(super) fn resolve(
     it.check_reach();
     it.check_routes();
     it.check_permissions();
+    it.check_named_secrets();
+    it.check_policies();
     let tests = it.tests();
     Some(Config {
         trust_domain: trust_domain?,

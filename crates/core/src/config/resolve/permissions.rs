@@ -146,13 +146,24 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Secrets that countersign itself uses.
+    pub(super) fn injected(&self) -> HashSet<&'a Name> {
+        let document = self.document;
+        let services = document.services.values();
+        let put_in = services.flat_map(|it| {
+            let credential = it.credential.value().and_then(|it| it.secret.value());
+            let key = it.certificate.value().and_then(|it| it.key.value());
+            credential.into_iter().chain(key)
+        });
+        let doors = document.listeners.values();
+        let signatures = doors.filter_map(|it| it.signature.value()?.secret.value());
+        let logins = document.logins.values();
+        let logins = logins.filter_map(|it| it.client_secret.value());
+        put_in.chain(signatures).chain(logins).collect()
+    }
+
     fn check_secret_uses(&mut self) {
-        let credentials = self
-            .document
-            .services
-            .values()
-            .filter_map(|it| it.credential.value());
-        let injected: HashSet<&Name> = credentials.filter_map(|it| it.secret.value()).collect();
+        let injected = self.injected();
         for (name, secret) in self.document.secrets.iter() {
             let readable = !secret.readers.is_absent()
                 && secret.readers.value().is_none_or(|it| !it.is_empty());

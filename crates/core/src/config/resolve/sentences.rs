@@ -28,6 +28,7 @@ impl<'a> Resolver<'a> {
                 continue;
             };
             self.check_callee(&call.service);
+            self.check_with(test, call);
             let (Some(subject), Some(expect)) = (subject, test.expect.spanned()) else {
                 continue;
             };
@@ -44,6 +45,67 @@ impl<'a> Resolver<'a> {
             });
         }
         resolved
+    }
+
+    /// What a request says is read by some rule of the operation, or else the sentence says
+    /// something that nobody heeds.
+    fn check_with(&mut self, test: &parse::Test, call: &parse::Call) {
+        let Some(with) = test.with.spanned() else {
+            return;
+        };
+        let name = Name::new(&call.service.value).ok();
+        let service = name.and_then(|name| self.document.services.get(&name));
+        let Some(service) = service.filter(|it| !it.trouble) else {
+            return;
+        };
+        let rules = service.operations.items().iter();
+        let fold = service.fold_case.value() == Some(&true);
+        let rules = rules.filter(|rule| rule.pattern.matches(&call.operation, fold));
+        let (mut model, mut input) = (false, false);
+        for rule in rules {
+            let document = !rule.policy.is_absent() || !rule.input.is_absent();
+            input |= document || !rule.body_schema.is_absent() || !rule.screens.is_absent();
+            model |= !rule.models.is_absent() || !rule.budget.is_absent();
+        }
+        let unread = |key: &&String| !(input || model && key.as_str() == "model");
+        if let Some(key) = with.value.keys().find(unread) {
+            let message = format!("`{key}` is nothing that a rule of this call reads");
+            let help = format!("remove `{key}` from `with`, or name a policy on the operation");
+            self.error(codes::IMPOSSIBLE_TEST, with.span, message, help);
+        }
+    }
+
+    /// A partner comes by a door for partners.
+    fn check_partner_way(&mut self, test: &parse::Test, subject: &Spanned<parse::Member>) {
+        let document = self.document;
+        let parse::Member::Identity(name) = &subject.value else {
+            return;
+        };
+        let identity = document.identities.get(name);
+        if identity.is_none_or(|it| it.kind.value() != Some(&parse::Kind::Partner)) {
+            return;
+        }
+        let peer = |name: &Name| document.listeners.get(name).map(|it| it.peer.value());
+        let is_door = |name: &Name| matches!(peer(name), Some(Some(PeerKind::Partner)));
+        let door = document.listeners.keys().find(|name| is_door(name));
+        let door = door.map_or("partners", Name::as_str);
+        let help = format!("write `via: {door}`");
+        match test.via.spanned() {
+            None if test.via.is_absent() => {
+                let message = "a partner comes by a door for partners";
+                let it = Diagnostic::error(codes::IMPOSSIBLE_TEST, subject.span, message);
+                self.report.push(it.label("by which?").help(help));
+            }
+            Some(via) => {
+                let first = via.value.first().map(|it| &it.value);
+                let known = first.is_some_and(|it| peer(it).is_some_and(|it| it.is_some()));
+                if known && !first.is_some_and(is_door) {
+                    let message = "a partner comes by a door for partners";
+                    self.error(codes::IMPOSSIBLE_TEST, via.span, message, help);
+                }
+            }
+            None => {}
+        }
     }
 
     fn check_callee(&mut self, service: &Spanned<String>) {
@@ -91,6 +153,7 @@ impl<'a> Resolver<'a> {
         let Some(subject) = test.subject.spanned() else {
             return;
         };
+        self.check_partner_way(test, subject);
         let person = !matches!(subject.value, parse::Member::Identity(_));
         let browser = |name: &Name| {
             let peer = self.document.listeners.get(name).map(|it| it.peer.value());

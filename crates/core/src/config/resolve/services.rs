@@ -17,6 +17,11 @@ use crate::config::sources::Span;
 use crate::vocabulary::Name;
 use crate::vocabulary::Permission;
 use indexmap::IndexMap;
+use std::time::Duration;
+
+/// How long a call may take, and a stream may live, unless it is said.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_STREAM: Duration = Duration::from_secs(3600);
 
 impl Resolver<'_> {
     pub(super) fn is_service(&self, name: &Name) -> bool {
@@ -62,75 +67,7 @@ impl Resolver<'_> {
         resolved
     }
 
-    fn check_floor(&mut self, name: &Name, service: &parse::Service) {
-        let Some(peer) = service.peer.value() else {
-            return;
-        };
-        if service.url.is_absent() {
-            let it = Diagnostic::error(codes::MISSING_KEY, service.name, "a service needs `url`");
-            self.report.push(
-                it.label("has no `url`")
-                    .help("add `url`, such as `url: https://api.hms.svc:8443`"),
-            );
-        }
-        match peer {
-            PeerKind::ThirdParty => self.check_third_party(name, service),
-            _ => self.check_own_service(name, service),
-        }
-    }
-
-    fn check_third_party(&mut self, name: &Name, service: &parse::Service) {
-        if let Some(url) = service
-            .url
-            .spanned()
-            .filter(|url| matches!(url.value, ServiceUrl::Http { .. }))
-        {
-            let it = Diagnostic::error(
-                codes::THIRD_PARTY_HTTP,
-                url.span,
-                "a third party is called by `https://`",
-            );
-            let help = "write `https://`, or `peer: service` if it is a workload of your own";
-            self.report.push(
-                it.label("the credential would travel in the clear")
-                    .help(help),
-            );
-        }
-        if service.credential.is_absent() {
-            let it = Diagnostic::error(
-                codes::NO_CREDENTIAL,
-                service.name,
-                format!("`{name}` has no credential to inject"),
-            );
-            let help = format!("add `credential: {{ secret: {name}, as: bearer }}` and the secret");
-            self.report.push(it.label("has no `credential`").help(help));
-        }
-        if let Some(identity) = service.identity.spanned() {
-            let message = "`identity` is for `peer: service`: a third party has none of ours";
-            self.error(
-                codes::KEY_NOT_HERE,
-                identity.span,
-                message,
-                "remove `identity`",
-            );
-        }
-    }
-
-    fn check_own_service(&mut self, name: &Name, service: &parse::Service) {
-        let credential = service
-            .credential
-            .spanned()
-            .map(|it| ("credential", it.span));
-        let headers = service.headers.spanned().map(|it| ("headers", it.span));
-        for (key, span) in [credential, headers].into_iter().flatten() {
-            let message = format!("`{key}` is for `peer: third-party`");
-            self.error(
-                codes::KEY_NOT_HERE,
-                span,
-                message,
-                format!("remove `{key}`"),
-            );
-        }
+    pub(super) fn check_own_service(&mut self, name: &Name, service: &parse::Service) {
         let identities = &self.document.identities;
         if let Some(identity) = service
             .identity
@@ -143,7 +80,11 @@ impl Resolver<'_> {
             let message = format!("no identity is named `{}`", identity.value);
             self.error(codes::UNKNOWN_IDENTITY, identity.span, message, help);
         }
-        let https = matches!(service.url.value(), Some(ServiceUrl::Https { .. }));
+        let one = service.url.value();
+        let mut all = one
+            .into_iter()
+            .chain(service.urls.items().iter().map(|it| &it.value));
+        let https = all.any(|url| matches!(url, ServiceUrl::Https { .. }));
         if https && service.identity.is_absent() && !identities.knows(name) {
             let message = format!("`{name}` proves to be nobody");
             let it = Diagnostic::error(codes::NO_IDENTITY, service.name, message)
@@ -179,43 +120,63 @@ impl Resolver<'_> {
         }
     }
 
-    /// Names of secrets and budgets, and exceptions.
+    /// The entries of other sections that it names, and exceptions.
     fn check_parts(&mut self, service: &parse::Service) {
-        if let Some(secret) = service
+        let document = self.document;
+        let credential = service
             .credential
             .value()
-            .and_then(|it| it.secret.spanned())
-        {
+            .and_then(|it| it.secret.spanned());
+        let key = service.certificate.value().and_then(|it| it.key.spanned());
+        for secret in credential.into_iter().chain(key) {
             self.check_secret(&secret.value, secret.span);
         }
         for rule in service.operations.items() {
-            if let Some(budget) = rule
-                .budget
+            let (budgets, policies) = (&document.budgets, &document.policies);
+            if let Some(budget) = rule.budget.spanned().filter(|it| !budgets.knows(&it.value)) {
+                let what = ("budget", "budgets");
+                self.check_named(codes::UNKNOWN_BUDGET, budget, budgets.keys(), what);
+            }
+            if let Some(policy) = rule
+                .policy
                 .spanned()
-                .filter(|it| !self.document.budgets.knows(&it.value))
+                .filter(|it| !policies.knows(&it.value))
             {
-                let names = self.document.budgets.keys().map(Name::as_str);
-                let help = self.meant(
-                    budget.value.as_str(),
-                    names,
-                    &format!("add `{}` to `budgets`", budget.value),
-                );
-                let message = format!("no budget is named `{}`", budget.value);
-                self.error(codes::UNKNOWN_BUDGET, budget.span, message, help);
+                let what = ("policy", "policies");
+                self.check_named(codes::UNKNOWN_POLICY, policy, policies.keys(), what);
             }
-            for except in rule
-                .except
-                .iter()
-                .filter(|it| !rule.pattern.overlaps(&it.value))
-            {
-                let message = format!("`{}` is not within `{}`", except.value, rule.pattern);
-                self.error(
-                    codes::EMPTY_EXCEPT,
-                    except.span,
-                    message,
-                    "remove it, or write a path that the operation covers",
-                );
-            }
+            self.check_approvers(&rule.approve);
+            self.check_schema(&rule.body_schema);
+            self.check_schema(&rule.input);
+            self.check_exceptions(rule);
+        }
+    }
+
+    fn check_exceptions(&mut self, rule: &parse::OperationRule) {
+        for except in rule
+            .except
+            .iter()
+            .filter(|it| !rule.pattern.overlaps(&it.value))
+        {
+            let message = format!("`{}` is not within `{}`", except.value, rule.pattern);
+            self.error(
+                codes::EMPTY_EXCEPT,
+                except.span,
+                message,
+                "remove it, or write a path that the operation covers",
+            );
+        }
+    }
+
+    /// Secrets that doors and logins use.
+    pub(super) fn check_named_secrets(&mut self) {
+        let document = self.document;
+        let signatures = document.listeners.values();
+        let signatures = signatures.filter_map(|it| it.signature.value()?.secret.spanned());
+        let logins = document.logins.values();
+        let logins = logins.filter_map(|it| it.client_secret.spanned());
+        for secret in signatures.chain(logins) {
+            self.check_secret(&secret.value, secret.span);
         }
     }
 
@@ -272,10 +233,10 @@ impl Resolver<'_> {
                 .iter()
                 .map(|it| it.value.clone())
                 .collect(),
-            timeout: service.timeout,
-            max_stream: service.max_stream,
+            timeout: service.timeout.value().copied().unwrap_or(TIMEOUT),
+            max_stream: service.max_stream.value().copied().unwrap_or(MAX_STREAM),
             private_network: service.private_network.value().copied().unwrap_or(false),
-            fold_case: service.fold_case,
+            fold_case: service.fold_case.value() == Some(&true),
             operations: whole.into_iter().chain(each).collect(),
         })
     }
