@@ -1,7 +1,7 @@
 use crate::browser::Sessions;
 use crate::error::GatewayError;
 use crate::listeners;
-use crate::listeners::Door;
+use crate::listeners::Doors;
 use crate::listeners::Drain;
 use crate::memory::Memory;
 use crate::plane::Plane;
@@ -33,8 +33,9 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Gateway {
     again: JoinHandle<()>,
-    addresses: Vec<(Name, SocketAddr)>,
+    doors: Doors,
     drain: Drain,
+    open: JoinHandle<()>,
     updates: JoinHandle<()>,
 }
 
@@ -80,8 +81,6 @@ impl Gateway {
         memory: Option<Arc<Memory>>,
     ) -> Result<Self, GatewayError> {
         let snapshot = point.snapshot();
-        let doors = listeners::bind(&snapshot, &roots, &svid, &options.bind_override).await?;
-        let addresses = doors.iter().map(Door::address).collect();
         let assertions = SigningKey::generate(KeyAlgorithm::EdDsa)?;
         publish(&*control, &assertions, &svid)
             .await
@@ -98,7 +97,7 @@ impl Gateway {
         let plane = Plane {
             control: control.clone(),
             point: point.clone(),
-            svid,
+            svid: svid.clone(),
             tokens,
         };
         let shared = Arc::new(Shared {
@@ -106,7 +105,10 @@ impl Gateway {
             sessions: Sessions::default(),
             upstreams,
         });
+        let (doors, drain) = Doors::new(&shared, &roots, &svid, options.bind_override);
+        doors.prepare(&snapshot)?.commit();
         let sinks = Sinks {
+            installed: Arc::default(),
             keys,
             point,
             roots,
@@ -114,14 +116,17 @@ impl Gateway {
             serial: Mutex::default(),
             snapshot_key: options.snapshot_key,
         };
+        let open =
+            listeners::keep_open(doors.clone(), sinks.point.clone(), sinks.installed.clone());
+        let open = tokio::spawn(open);
         let again = tokio::spawn(updates::decide_again(sinks.point.clone()));
         let updates = tokio::spawn(updates::follow(control, sinks));
-        tracing::info!(gateway = %options.name, doors = ?addresses, "serving");
-        let drain = listeners::serve(doors, &shared);
+        tracing::info!(gateway = %options.name, doors = ?doors.addresses(), "serving");
         Ok(Self {
             again,
-            addresses,
+            doors,
             drain,
+            open,
             updates,
         })
     }
@@ -129,13 +134,20 @@ impl Gateway {
     /// The listeners and the addresses they are bound to.
     #[must_use]
     pub fn listeners(&self) -> Vec<(Name, SocketAddr)> {
-        self.addresses.clone()
+        self.doors.addresses()
+    }
+
+    /// The listeners, to be changed with the policy that names them.
+    #[must_use]
+    pub fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// Takes no more connections, lets what is under way finish within `limit`, then cuts it.
     pub async fn drain(self, limit: Duration) {
         self.drain.drain(limit).await;
         self.updates.abort();
+        self.open.abort();
         self.again.abort();
     }
 }

@@ -37,4 +37,6 @@ pub use apart::join;
 pub use error::GatewayError;
 pub use gateway::Gateway;
 pub use gateway::GatewayOptions;
+pub use listeners::Doors;
+pub use listeners::PreparedDoors;
 pub use memory::MemoryError;

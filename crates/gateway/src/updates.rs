@@ -25,10 +25,13 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What updates are put into.
 #[derive(Debug)]
 pub(crate) struct Sinks {
+    /// Told of each policy that is put in force here.
+    pub(crate) installed: Arc<Notify>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) point: EnforcementPoint,
     /// What is remembered of a server in another process.
@@ -190,7 +193,9 @@ impl Sinks {
             memory.keep_snapshot(signed)?;
         }
         *serial = signed.serial;
-        Ok(self.point.install(&next))
+        let ended = self.point.install(&next);
+        self.installed.notify_one();
+        Ok(ended)
     }
 
     fn keys(&self, document: &serde_json::Value) {
@@ -291,6 +296,7 @@ mod tests {
         let snapshot = Arc::new(Snapshot::from_bundle(bundle("one")).unwrap());
         let public = key().public_key().as_ref().try_into().unwrap();
         Sinks {
+            installed: Arc::default(),
             keys: Keys::new(KeySet::empty(0)),
             point: EnforcementPoint::new(spool, snapshot, Arc::new(SystemClock)),
             memory: None,

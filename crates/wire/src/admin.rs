@@ -132,12 +132,21 @@ pub struct RecordEntry {
 /// `GET /v1/admin/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// When the revision in force was made active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated: Option<Timestamp>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_by: Option<String>,
     /// Hops admitted since the start.
     pub admitted: u64,
     /// Whether this is development.
     pub dev: bool,
     /// The last line of the revocation log.
     pub epoch: u64,
+    /// The configuration file against what is in force, if the server has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileStatus>,
     /// The log's verifier key.
     pub log_key: String,
     /// Signed size of the log.
@@ -156,6 +165,27 @@ pub struct Status {
     pub trust_domain: String,
     /// The program's version.
     pub version: String,
+}
+
+/// A configuration file against the revision in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// Whether a reload would change anything.
+    pub drift: Drift,
+    /// The file.
+    pub path: String,
+}
+
+/// Whether a configuration file says what is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drift {
+    /// It does.
+    None,
+    /// It says something else.
+    Differs,
+    /// It can't be read.
+    Unreadable,
 }
 
 fn expose_all<S: serde::Serializer>(

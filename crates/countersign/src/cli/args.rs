@@ -121,7 +121,9 @@ pub(crate) enum Command {
     /// Print a token for a service, for 60 s at most
     Token(TokenArgs),
     /// Put the changed configuration in force, or change nothing
-    Reload,
+    Reload(ReloadArgs),
+    /// Decide on changes of the configuration that wait for a second person
+    Change(ChangeArgs),
     /// Explain a code, a key of the configuration, or the record of a decision
     Explain(ExplainArgs),
     /// Print the configuration language as JSON Schema; `-o FILE` writes it there
@@ -214,6 +216,37 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    /// Do everything but bind and commit
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChangeArgs {
+    #[command(subcommand)]
+    pub(crate) command: ChangeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChangeCommand {
+    /// List changes, the newest first
+    Ls,
+    /// Show what a change would do
+    Show(ChangeId),
+    /// Agree to a change that somebody else asked for, which puts it in force
+    Approve(ChangeId),
+    /// See to it that a change is never put in force
+    Deny(ChangeId),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChangeId {
+    /// Change such as c-1f2e3d4c5b6a
+    pub(crate) id: String,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// Development: loopback only, watermarked, `login: dev`
     #[arg(long, env = "COUNTERSIGN_DEV", hide_env = true)]
@@ -227,6 +260,9 @@ pub(crate) struct ServeArgs {
         hide_env = true
     )]
     pub(crate) control: std::net::SocketAddr,
+    /// Serve the file even where another revision is active; recorded like a reload
+    #[arg(long, env = "COUNTERSIGN_FROM_FILE", hide_env = true)]
+    pub(crate) from_file: bool,
     /// Name of this node in the record
     #[arg(
         long,

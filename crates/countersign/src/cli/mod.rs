@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod call;
+mod change;
 mod check;
 mod demo;
 mod explain;
@@ -11,6 +12,7 @@ mod generate;
 mod identity;
 mod init;
 mod logging;
+mod notify;
 mod pages;
 mod reference;
 mod reload;
@@ -108,7 +110,8 @@ async fn command(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args, globals, ui),
         Command::Call(args) => call::call(&args, globals, ui).await,
         Command::Token(args) => call::token(&args, globals, ui).await,
-        Command::Reload => reload::run(globals, ui).await,
+        Command::Reload(args) => reload::run(&args, globals, ui).await,
+        Command::Change(args) => change::run(args, globals, ui).await,
         Command::Explain(args) => explain::run(&args, globals, ui).await,
         Command::Identity(args) => identity::run(args, globals, ui).await,
         Command::Secret(args) => secret::run(args, globals, ui).await,

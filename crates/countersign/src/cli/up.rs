@@ -5,6 +5,8 @@ use super::args::ServeArgs;
 use super::args::ServerArgs;
 use super::args::UpArgs;
 use super::check;
+use super::notify::Phase;
+use super::notify::notify;
 use super::reload;
 use super::ui::Answer;
 use super::ui::Style;
@@ -14,7 +16,6 @@ use crate::boot::Bundle;
 use crate::boot::DiskFiles;
 use crate::boot::Places;
 use crate::boot::Source;
-use crate::operate::Admin;
 use crate::operate::Failure;
 use crate::operate::with_causes;
 use countersign_core::config::Config;
@@ -24,18 +25,31 @@ use countersign_core::config::PeerKind;
 use countersign_core::config::Sources;
 use countersign_core::config::load;
 use countersign_core::config::load_text;
+use countersign_core::config::render_all;
+use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_enforce::SystemClock;
+use countersign_gateway::Doors as GatewayDoors;
 use countersign_gateway::Gateway;
 use countersign_gateway::GatewayOptions;
 use countersign_server::Server;
 use countersign_server::ServerOptions;
+use countersign_server::Start;
+use countersign_server::admin::AdminError;
+use countersign_server::admin::Reload;
+use countersign_server::drift::FilesNow;
+use countersign_server::reload::Prepare;
+use countersign_server::reload::Prepared as Ready;
+use countersign_server::reload::ReloadError;
+use countersign_wire::admin::Drift;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -55,10 +69,17 @@ pub(crate) struct Made {
 /// What a process serves from.
 struct Prepared {
     bundle: Bundle,
-    config: Config,
     node: Name,
     places: Places,
     source: Source,
+    start: Start,
+}
+
+/// Binds a gateway's doors before a policy is in force, and tells clients where the mesh is after.
+#[derive(Debug)]
+struct DoorsFirst {
+    doors: GatewayDoors,
+    server: Weak<Server>,
 }
 
 /// The doors of a running process.
@@ -75,7 +96,7 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
     };
     let prepared = prepare(&args.serve, source, globals, ui)?;
     let mut signals = Signals::new()?;
-    let server = open(&prepared, args.serve.control).await?;
+    let server = Arc::new(open(&prepared, args.serve.control).await?);
     let control = server.start().await.map_err(failed)?;
     let gateway = match gateway(&server, &prepared.node).await {
         Ok(gateway) => gateway,
@@ -85,12 +106,14 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
         }
     };
     let doors = gateway.listeners();
-    if let Some(mesh) = mesh(&prepared.config, &doors) {
+    if let Some(mesh) = mesh(server.point().snapshot().config(), &doors) {
         server.set_mesh_address(mesh);
     }
-    announce(&prepared, control, &doors, &server, ui)?;
-    signals.serve(&prepared, globals, ui).await;
-    ui.note("stopping: what is under way may finish");
+    server.prepare_with(Arc::new(DoorsFirst {
+        doors: gateway.doors(),
+        server: Arc::downgrade(&server),
+    }));
+    serve(&prepared, (control, &doors), &server, &mut signals, ui).await?;
     let stopped = async {
         gateway.drain(DRAIN).await;
         server.stop().await;
@@ -116,16 +139,32 @@ pub(crate) async fn server(
         server.stop().await;
         return Err(failed(error));
     }
-    announce(&prepared, control, &Vec::new(), &server, ui)?;
-    signals.serve(&prepared, globals, ui).await;
-    ui.note("stopping: what is under way may finish");
+    serve(&prepared, (control, &Vec::new()), &server, &mut signals, ui).await?;
     tokio::select! {
         () = server.stop() => Ok(()),
         () = signals.stop() => Err(Failure::Interrupted),
     }
 }
 
-/// Makes keys, authority and ledger of a new installation, without opening a door.
+/// Says that everything is open, and waits until the process is told to stop.
+async fn serve(
+    prepared: &Prepared,
+    (control, doors): (SocketAddr, &Doors),
+    server: &Server,
+    signals: &mut Signals,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
+    warn_of_drift(server, ui).await;
+    announce(prepared, control, doors, server, ui)?;
+    notify(Phase::Ready);
+    signals.serve(prepared, server, ui).await;
+    notify(Phase::Stopping);
+    ui.note("stopping: what is under way may finish");
+    Ok(())
+}
+
+/// Makes keys, authority and ledger of a new installation, without opening a door; its first start
+/// puts the file in force as it is then.
 pub(crate) async fn create(
     config: &Config,
     sources: &Sources,
@@ -133,10 +172,10 @@ pub(crate) async fn create(
 ) -> Result<Made, Failure> {
     let prepared = Prepared {
         bundle: boot::bundle(config, sources, boot::operator(), false),
-        config: config.clone(),
         node: Name::new("main").map_err(|error| Failure::failed(error.to_string()))?,
         places: places.clone(),
         source: Source::Text(String::new()),
+        start: Start::Nothing,
     };
     let server = open(&prepared, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let root = server.point().snapshot().bundle().roots.first().copied();
@@ -185,12 +224,18 @@ fn prepare(
     let places = Places::new(config.environment, file, data, socket);
     banner(dev, open, ui);
     let bundle = boot::bundle(&config, &sources, boot::operator(), open);
+    // What a command line says is not on disk to drift from.
+    let start = if args.from_file || made_up {
+        Start::File
+    } else {
+        Start::Active
+    };
     Ok(Prepared {
         bundle,
-        config,
         node,
         places,
         source,
+        start,
     })
 }
 
@@ -205,9 +250,64 @@ async fn open(prepared: &Prepared, control: SocketAddr) -> Result<Server, Failur
         data: data.clone(),
         node: prepared.node.clone(),
     };
-    Server::open(options, Arc::new(SystemClock))
-        .await
-        .map_err(failed)
+    let opened = Server::open_with(options, prepared.start, Arc::new(SystemClock));
+    let server = opened.await.map_err(failed)?;
+    if let Source::File(path) = &prepared.source {
+        let (path, dev) = (path.clone(), prepared.bundle.dev);
+        let shown = path.display().to_string();
+        server.follow_file(shown, Arc::new(move || files_now(&path, dev)));
+    }
+    Ok(server)
+}
+
+/// The files of a configuration as they are now, errors and all; none if there are none.
+fn files_now(path: &Path, dev: bool) -> Option<FilesNow> {
+    let options = Options { dev, strict: false };
+    let loaded = load(&DiskFiles, &path.display().to_string(), &options);
+    let files = loaded.sources.files();
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let files = FilesNow {
+        entry: loaded.sources.name(0).to_owned(),
+        files: files.collect(),
+    };
+    path.is_file().then_some(files)
+}
+
+/// Loud, since what is served is not what the file says.
+async fn warn_of_drift(server: &Server, ui: &mut Ui<'_>) {
+    let Some(file) = server.file_status().await else {
+        return;
+    };
+    if file.drift == Drift::None {
+        return;
+    }
+    let (path, revision) = (file.path, server.point().snapshot().revision().short());
+    let text = format!(
+        " {path} DIFFERS from the active revision {revision}, which is served: `countersign \
+         reload` applies the file "
+    );
+    let text = ui.paint_err(Style::Banner, &text);
+    ui.warn(&text);
+}
+
+impl Prepare for DoorsFirst {
+    fn prepare(
+        &self,
+        next: Arc<Snapshot>,
+    ) -> Pin<Box<dyn Future<Output = Result<Ready, String>> + Send + '_>> {
+        Box::pin(async move {
+            let prepared = self.doors.prepare(&next);
+            let prepared = prepared.map_err(|error| with_causes(&error))?;
+            let (doors, server) = (self.doors.clone(), self.server.clone());
+            Ok(Ready::new(move || {
+                prepared.commit();
+                let mesh = mesh(next.config(), &doors.addresses());
+                if let (Some(mesh), Some(server)) = (mesh, server.upgrade()) {
+                    server.set_mesh_address(mesh);
+                }
+            }))
+        })
+    }
 }
 
 async fn gateway(server: &Server, node: &Name) -> Result<Gateway, Failure> {
@@ -264,7 +364,8 @@ fn announce(
     server: &Server,
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
-    let config = &prepared.config;
+    let snapshot = server.point().snapshot();
+    let config = snapshot.config();
     let mut lines = vec![format!(
         "countersign {}  {}",
         env!("CARGO_PKG_VERSION"),
@@ -333,10 +434,17 @@ impl Signals {
     }
 
     /// Until the process is told to stop; reloads when it is told to.
-    async fn serve(&mut self, prepared: &Prepared, globals: &Globals, ui: &mut Ui<'_>) {
+    async fn serve(&mut self, prepared: &Prepared, server: &Server, ui: &mut Ui<'_>) {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => again(prepared, globals, ui).await,
+                _ = self.hangup.recv() => {
+                    notify(Phase::Reloading);
+                    match again(prepared, server, ui).await {
+                        Ok(told) => ui.warn(&told),
+                        Err(failure) => ui.failed(&failure),
+                    }
+                    notify(Phase::Ready);
+                }
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
             }
@@ -352,16 +460,27 @@ impl Signals {
     }
 }
 
-/// Reloads the file by the same door as `countersign reload`; a failure keeps what is in force.
-async fn again(prepared: &Prepared, globals: &Globals, ui: &mut Ui<'_>) {
+/// Reloads the file by the same decision as `countersign reload`; a failure keeps what is in force.
+async fn again(prepared: &Prepared, server: &Server, ui: &mut Ui<'_>) -> Result<String, Failure> {
     let Source::File(path) = &prepared.source else {
-        ui.warn("nothing to reload: there is no file");
-        return;
+        return Err(Failure::usage("nothing to reload: there is no file"));
     };
-    let admin = Admin::at(prepared.places.socket.clone(), globals.timeout);
-    match reload::put(path, prepared.bundle.dev, &admin, ui).await {
-        Ok(done) => ui.warn(&reload::told(&done)),
-        Err(failure) => ui.failed(&failure),
+    let now = files_now(path, prepared.bundle.dev);
+    let now = now.ok_or_else(|| Failure::failed(format!("there is no `{}`", path.display())))?;
+    let request = Reload {
+        dry_run: false,
+        entry: now.entry,
+        files: now.files,
+    };
+    let operator = server.operator().map_err(failed)?;
+    match operator.reload_on_signal(request).await {
+        Ok(done) => Ok(reload::told(&done)),
+        Err(error) => {
+            if let AdminError::Reload(ReloadError::Configuration(diagnostics, sources)) = &error {
+                ui.warn(&render_all(diagnostics, sources, ui.colour_err()));
+            }
+            Err(Failure::Check(with_causes(&error)))
+        }
     }
 }
 

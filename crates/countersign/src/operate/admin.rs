@@ -14,6 +14,7 @@ use countersign_net::http::ClientError;
 use countersign_net::http::Limits;
 use countersign_net::problem;
 use http::Request;
+use http::StatusCode;
 use http::header;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -96,6 +97,10 @@ impl Admin {
         let said = ["detail", "error", "title"];
         let said = said.iter().find_map(|name| document.get(name)?.as_str());
         let said = super::harmless(said.unwrap_or("no reason given"));
+        // What was asked for did not pass a check, or not against what is there by now.
+        if [StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY].contains(&parts.status) {
+            return Err(Failure::Check(said));
+        }
         Err(Failure::failed(format!(
             "the server answered {} to `{what}`: {said}",
             parts.status

@@ -4,6 +4,7 @@
 
 mod checking;
 mod reference;
+mod reloading;
 mod running;
 mod support;
 mod switching_off;

@@ -6,7 +6,10 @@ use crate::place::Stage;
 use crate::shared::Shared;
 use bytes::Bytes;
 use countersign_core::config::Limits;
+use http::HeaderValue;
 use http::Request;
+use http::StatusCode;
+use http::header;
 use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
@@ -77,15 +80,11 @@ struct UnderWay(Arc<Activity>);
 /// Runs a connection until it ends, is idle for too long, or the gateway drains; the two kinds of
 /// connection have the same methods but no trait.
 macro_rules! drive {
-    ($connection:ident, $place:expr, $activity:ident, $limits:expr) => {{
+    ($connection:ident, $place:expr, $activity:ident, $limits:expr, $first:expr) => {{
         let mut running = $place.running();
         let mut draining = false;
         loop {
-            let next = if draining {
-                Stage::Cut
-            } else {
-                Stage::Draining
-            };
+            let next = if draining { Stage::Cut } else { $first };
             let over = $activity.over($limits, draining);
             tokio::select! {
                 biased;
@@ -126,7 +125,15 @@ pub(super) async fn serve<IO>(
         let under_way = UnderWay::begin(&activity);
         let (shared, connected) = (shared.clone(), connected.clone());
         async move {
-            let response = phases::answer(shared, connected, request).await;
+            let place = connected.place.clone();
+            let mut response = phases::answer(shared, connected, request).await;
+            if !http2 && place.is_retiring() && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                // HTTP/1.1 has no other way to end a kept connection that can't lose a request
+                // (RFC 9112 section 9.6).
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok::<_, Infallible>(response.map(|body| Carried {
                 body,
                 _under_way: under_way,
@@ -141,11 +148,24 @@ pub(super) async fn serve<IO>(
     let outcome = if http2 {
         let connection = h2(limits).serve_connection(io, service);
         let mut connection = pin!(connection);
-        drive!(connection, connected.place, activity, limits)
+        // GOAWAY names the last stream that is answered, so nothing is lost by saying it early.
+        drive!(
+            connection,
+            connected.place,
+            activity,
+            limits,
+            Stage::Retiring
+        )
     } else {
         let connection = h1(limits).serve_connection(io, service).with_upgrades();
         let mut connection = pin!(connection);
-        drive!(connection, connected.place, activity, limits)
+        drive!(
+            connection,
+            connected.place,
+            activity,
+            limits,
+            Stage::Draining
+        )
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, source = %connected.source, "a connection ended");

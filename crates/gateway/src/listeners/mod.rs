@@ -1,218 +1,260 @@
-//! Doors: sockets, handshakes and the limits of connections.
+//! Doors: sockets, handshakes and the limits of connections, as the configuration has them.
+//!
+//! A change of them has two halves. [`Doors::prepare`] does what can fail, binding sockets above
+//! all, and touches nothing that is in use; [`PreparedDoors::commit`] can't fail. A socket whose
+//! address stays the same stays open: only what new connections are held to changes.
 
 mod connection;
+mod door;
+mod follow;
 
-use crate::connected;
+pub(crate) use follow::keep_open;
+
 use crate::error::GatewayError;
-use crate::place::Place;
-use crate::place::Running;
 use crate::place::Stage;
 use crate::shared::Shared;
-use countersign_core::config::Limits;
-use countersign_core::config::PeerKind;
-use countersign_core::hop::Facts;
-use countersign_core::record::Context;
-use countersign_core::snapshot::DoorKind;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Name;
-use countersign_core::vocabulary::Operation;
-use countersign_enforce::Ask;
-use countersign_net::Acceptor;
-use countersign_net::Listener;
-use countersign_net::Refused;
 use countersign_net::Roots;
 use countersign_net::SvidSource;
+use door::Around;
+use door::Door;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// A bound listener.
+/// The listeners of a running gateway.
+#[derive(Clone, Debug)]
+pub struct Doors(Arc<Inner>);
+
+/// Listeners of a configuration that are ready to be opened. Dropped, it was never there.
 #[derive(Debug)]
-pub(crate) struct Door {
-    acceptor: Acceptor,
-    address: SocketAddr,
-    kind: DoorKind,
-    limits: Limits,
-    name: Name,
-    socket: TcpListener,
+pub struct PreparedDoors {
+    doors: Doors,
+    planned: Vec<Planned>,
 }
 
 /// Ends a gateway's listeners.
 #[derive(Debug)]
 pub(crate) struct Drain {
+    doors: Doors,
     /// Closed once every task of every listener is gone.
     gone: mpsc::Receiver<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Until the gateway drains.
+    here: Mutex<Option<mpsc::Sender<()>>>,
+    instead: HashMap<Name, SocketAddr>,
+    open: Mutex<Vec<Open>>,
+    roots: Arc<Roots>,
+    shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
+    svid: Arc<SvidSource>,
 }
 
-/// Time for a TLS handshake, which begins with one flight from the client.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Pause after an error of `accept`, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(50);
+/// A socket that connections are accepted from, as long as this lives.
+#[derive(Debug)]
+struct Open {
+    address: SocketAddr,
+    door: watch::Sender<Arc<Door>>,
+    wanted: SocketAddr,
+}
 
-/// Binds every listener of a snapshot.
-pub(crate) async fn bind(
-    snapshot: &Snapshot,
-    roots: &Arc<Roots>,
-    svid: &Arc<SvidSource>,
-    instead: &HashMap<Name, SocketAddr>,
-) -> Result<Vec<Door>, GatewayError> {
-    let mut doors = Vec::new();
-    for (name, listener) in &snapshot.config().listeners {
-        let (kind, tls) = match listener.peer {
-            PeerKind::Browser => {
-                let tls12 = listener.tls12.is_some();
-                (
-                    DoorKind::Browser,
-                    Listener::Browser {
-                        certificates: svid.clone(),
-                        tls12,
-                    },
-                )
-            }
-            _ => {
-                let (roots, svid) = (roots.clone(), svid.clone());
-                (
-                    DoorKind::Mesh,
-                    Listener::Mutual {
-                        resumption: true,
-                        roots,
-                        svid,
-                    },
-                )
-            }
+/// A listener to be.
+#[derive(Debug)]
+struct Planned {
+    door: Door,
+    /// None where the socket is open already.
+    socket: Option<TcpListener>,
+    wanted: SocketAddr,
+}
+
+impl Doors {
+    /// None yet, for this gateway.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        roots: &Arc<Roots>,
+        svid: &Arc<SvidSource>,
+        instead: HashMap<Name, SocketAddr>,
+    ) -> (Self, Drain) {
+        let (here, gone) = mpsc::channel(1);
+        let doors = Self(Arc::new(Inner {
+            here: Mutex::new(Some(here)),
+            instead,
+            open: Mutex::default(),
+            roots: roots.clone(),
+            shared: shared.clone(),
+            stage: watch::Sender::new(Stage::Serving),
+            svid: svid.clone(),
+        }));
+        let drain = Drain {
+            doors: doors.clone(),
+            gone,
         };
-        let wanted = instead.get(name).copied().unwrap_or(listener.bind);
-        let failed = |source| GatewayError::Bind {
-            address: wanted,
-            name: name.clone(),
-            source,
+        (doors, drain)
+    }
+
+    /// Binds what a configuration has and this gateway has not. Nobody is accepted there, and
+    /// nothing that is open changes, until it is committed. Needs a runtime.
+    ///
+    /// # Errors
+    /// [`GatewayError::Bind`] and [`GatewayError::Tls`] of the first listener that can't be had.
+    pub fn prepare(&self, next: &Snapshot) -> Result<PreparedDoors, GatewayError> {
+        let (prepared, failed) = self.plan(next);
+        failed.into_iter().next().map_or(Ok(prepared), Err)
+    }
+
+    /// The listeners and the addresses they are bound to, by name.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(Name, SocketAddr)> {
+        let open = self.0.open.lock();
+        let named = open
+            .iter()
+            .map(|it| (it.door.borrow().name().clone(), it.address));
+        let mut addresses: Vec<_> = named.collect();
+        addresses.sort();
+        addresses
+    }
+
+    /// Opens what can be opened of a policy that is in force, and says what can't.
+    pub(crate) fn follow(&self, now: &Snapshot) -> Vec<GatewayError> {
+        let (prepared, failed) = self.plan(now);
+        prepared.commit();
+        failed
+    }
+
+    fn plan(&self, next: &Snapshot) -> (PreparedDoors, Vec<GatewayError>) {
+        let (mut planned, mut failed) = (Vec::new(), Vec::new());
+        for (name, listener) in &next.config().listeners {
+            let wanted = self.0.instead.get(name).copied().unwrap_or(listener.bind);
+            let before = self.before(name, wanted);
+            let trust = (&self.0.roots, &self.0.svid);
+            let door = Door::new(name, listener, before.as_deref(), trust);
+            let socket = match before {
+                Some(_) => Ok(None),
+                None => door::bind(name, wanted).map(Some),
+            };
+            match (door, socket) {
+                (Ok(door), Ok(socket)) => planned.push(Planned {
+                    door,
+                    socket,
+                    wanted,
+                }),
+                (Err(error), _) => failed.push(error.into()),
+                (_, Err(error)) => failed.push(error),
+            }
+        }
+        let doors = self.clone();
+        (PreparedDoors { doors, planned }, failed)
+    }
+
+    /// What is open there.
+    fn before(&self, name: &Name, wanted: SocketAddr) -> Option<Arc<Door>> {
+        let open = self.0.open.lock();
+        let found = open.iter().find(|it| it.is_for(name, wanted))?;
+        Some(found.door.borrow().clone())
+    }
+}
+
+impl PreparedDoors {
+    /// Accepts at the new sockets, puts changed settings in force for new connections, and closes
+    /// what the configuration has no more: what is under way there may finish.
+    pub fn commit(self) {
+        let inner = &self.doors.0;
+        let Some(here) = inner.here.lock().clone() else {
+            // The gateway drains: what was bound is closed with this.
+            return;
         };
-        let socket = TcpListener::bind(wanted).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        let acceptor = Acceptor::new(tls)?;
-        doors.push(Door {
-            acceptor,
-            address,
-            kind,
-            limits: listener.limits,
-            name: name.clone(),
+        let mut open = inner.open.lock();
+        let mut before = std::mem::take(&mut *open);
+        for Planned {
+            door,
             socket,
-        });
+            wanted,
+        } in self.planned
+        {
+            let found = before
+                .iter()
+                .position(|it| it.is_for(door.name(), wanted))
+                .map(|at| before.swap_remove(at));
+            let next = match (found, socket) {
+                (Some(found), _) => {
+                    let door = Arc::new(door);
+                    let replaced = found.door.send_replace(door.clone());
+                    replaced.replaced_by(&door);
+                    found
+                }
+                (None, Some(socket)) => {
+                    let around = Around {
+                        gateway: inner.stage.subscribe(),
+                        here: here.clone(),
+                        shared: inner.shared.clone(),
+                    };
+                    match Open::new(socket, door, wanted, around) {
+                        Ok(opened) => opened,
+                        Err(error) => {
+                            tracing::error!(%error, %wanted, "a bound socket has no address");
+                            continue;
+                        }
+                    }
+                }
+                (None, None) => {
+                    tracing::error!(door = %door.name(), "a listener was closed meanwhile");
+                    continue;
+                }
+            };
+            open.push(next);
+        }
+        for closed in before {
+            tracing::info!(door = %closed.door.borrow().name(), at = %closed.address, "closed");
+            closed.door.borrow().end();
+        }
     }
-    Ok(doors)
 }
 
-/// Serves bound listeners, each in a task of its own.
-pub(crate) fn serve(doors: Vec<Door>, shared: &Arc<Shared>) -> Drain {
-    let (stage, stages) = watch::channel(Stage::Serving);
-    let (here, gone) = mpsc::channel(1);
-    for door in doors {
-        let running = Running::new(here.clone(), stages.clone());
-        tokio::spawn(accept(Arc::new(door), shared.clone(), running));
+impl Open {
+    fn new(
+        socket: TcpListener,
+        door: Door,
+        wanted: SocketAddr,
+        around: Around,
+    ) -> std::io::Result<Self> {
+        let address = socket.local_addr()?;
+        tracing::info!(door = %door.name(), at = %address, "open");
+        let (door, doors) = watch::channel(Arc::new(door));
+        tokio::spawn(door::accept(socket, doors, around));
+        Ok(Self {
+            address,
+            door,
+            wanted,
+        })
     }
-    Drain { gone, stage }
+
+    /// Whether it is the socket that a listener wants. A port that any free one will do for says
+    /// nothing, so there it is the name.
+    fn is_for(&self, name: &Name, wanted: SocketAddr) -> bool {
+        let named = wanted.port() != 0 || self.door.borrow().name() == name;
+        self.wanted == wanted && named
+    }
 }
 
 impl Drain {
     /// Lets what is under way finish within `limit`, then cuts it.
     pub(crate) async fn drain(mut self, limit: Duration) {
-        self.stage.send_replace(Stage::Draining);
+        let inner = &self.doors.0;
+        drop(inner.here.lock().take());
+        inner.stage.send_replace(Stage::Draining);
         if tokio::time::timeout(limit, self.gone.recv()).await.is_err() {
             tracing::warn!("what was still under way is cut");
-            self.stage.send_replace(Stage::Cut);
+            inner.stage.send_replace(Stage::Cut);
             let _ = tokio::time::timeout(Duration::from_secs(1), self.gone.recv()).await;
         }
     }
-}
-
-impl Door {
-    /// Its name and where it is bound.
-    pub(crate) fn address(&self) -> (Name, SocketAddr) {
-        (self.name.clone(), self.address)
-    }
-}
-
-async fn accept(door: Arc<Door>, shared: Arc<Shared>, mut running: Running) {
-    let places = Arc::new(Semaphore::new(door.limits.connections as usize));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = running.reaches(Stage::Draining) => return,
-            accepted = door.socket.accept() => accepted,
-        };
-        let (stream, source) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, door = %door.name, "can't accept");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        // Over the limit a connection is closed unheard: whoever comes next finds the door open.
-        let Ok(permit) = places.clone().try_acquire_owned() else {
-            tracing::warn!(door = %door.name, %source, "too many connections");
-            continue;
-        };
-        let place = Arc::new(Place::new(permit, running.clone()));
-        let (door, shared) = (door.clone(), shared.clone());
-        tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
-    }
-}
-
-async fn connect(
-    door: &Door,
-    shared: &Arc<Shared>,
-    stream: TcpStream,
-    source: SocketAddr,
-    place: Arc<Place>,
-) {
-    let _ = stream.set_nodelay(true);
-    let handshake = door.acceptor.accept(stream, Instant::now() + HANDSHAKE);
-    let accepted = tokio::select! {
-        biased;
-        () = place.cut() => return,
-        accepted = handshake => accepted,
-    };
-    match accepted {
-        Ok((stream, established)) => {
-            let connected = connected::Connected {
-                door: door.name.clone(),
-                kind: door.kind,
-                place,
-                source,
-                sni: established.sni,
-                peer: established.peer,
-                tls: established.tls,
-            };
-            let http2 = established.alpn.as_deref() == Some(b"h2");
-            connection::serve(stream, http2, connected, shared, door.limits).await;
-        }
-        Err(refused) => record(door, shared, source, *refused).await,
-    }
-}
-
-/// A refused handshake is decided and recorded like any other refusal.
-async fn record(door: &Door, shared: &Shared, source: SocketAddr, refused: Refused) {
-    tracing::info!(door = %door.name, %source, detail = refused.detail, "a handshake was refused");
-    let ask = Ask {
-        door: door.name.clone(),
-        service: String::new(),
-        operation: Operation::named("connect", ""),
-        evidence: connected::evidence(refused.peer, refused.tls),
-        facts: Facts::default(),
-        context: Context {
-            source_ip: Some(source.ip().to_canonical()),
-            ..Context::default()
-        },
-    };
-    // There is nobody to tell, and nothing to forward were it admitted.
-    let _ = shared.plane.point.enforce(ask).await;
 }

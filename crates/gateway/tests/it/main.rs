@@ -15,6 +15,7 @@
 )]
 
 mod browser;
+mod doors;
 mod mesh;
 mod policy;
 mod support;

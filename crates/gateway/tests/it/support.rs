@@ -372,6 +372,14 @@ impl Client {
         }
     }
 
+    /// Whether the connection takes another request.
+    pub(crate) async fn is_open(&mut self) -> bool {
+        match self {
+            Self::H1(sender) => sender.ready().await.is_ok(),
+            Self::H2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
     /// Sends, and reads the whole answer.
     pub(crate) async fn send(&mut self, request: Request<TestBody>) -> Answer {
         let response = self.start(request).await.unwrap();

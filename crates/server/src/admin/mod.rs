@@ -4,6 +4,7 @@
 //! be an identity of the configuration (`attest: { unix: { user: .. } }`) with the edge and the
 //! role. There is no other way in, and none past the decision.
 
+mod changes;
 mod identities;
 mod process;
 mod records;
@@ -11,6 +12,7 @@ mod routes;
 mod secrets;
 mod socket;
 
+pub use changes::ShownChange;
 pub use identities::IdentityEntry;
 pub(crate) use identities::certificate;
 pub use process::Reload;
@@ -23,6 +25,7 @@ use crate::audit::Audit;
 use crate::audit::AuditError;
 use crate::ca::Ca;
 use crate::ca::CaError;
+use crate::drift::ConfigurationFile;
 use crate::ids::request_id;
 use crate::join::JoinError;
 use crate::join::Joins;
@@ -64,6 +67,7 @@ pub(crate) struct Desk {
     pub(crate) audit: Arc<Audit>,
     pub(crate) ca: Arc<Ca>,
     pub(crate) endpoints: Arc<RwLock<Endpoints>>,
+    pub(crate) file: Arc<ConfigurationFile>,
     pub(crate) joins: Arc<Joins>,
     pub(crate) point: EnforcementPoint,
     pub(crate) reloader: Reloader,
@@ -122,6 +126,16 @@ impl Operator {
 
     /// Asks; the answer is in force until the admission is dropped.
     async fn ask(&self, service: &str, operation: Operation) -> Result<Admitted, AdminError> {
+        self.ask_despite(service, operation, None).await
+    }
+
+    /// Asks, with something found that speaks against it.
+    async fn ask_despite(
+        &self,
+        service: &str,
+        operation: Operation,
+        found: Option<RequestFault>,
+    ) -> Result<Admitted, AdminError> {
         let id = request_id();
         let mut evidence = Evidence::none();
         evidence.tls = Tls::Kernel;
@@ -132,7 +146,7 @@ impl Operator {
             operation,
             evidence,
             facts: Facts {
-                fault: self.fault.clone(),
+                fault: self.fault.clone().or(found),
                 ..Facts::default()
             },
             context: Context {
@@ -175,10 +189,24 @@ impl AdminError {
             Self::Refused(refusal) => refusal.code.status(),
             Self::NotFound(_) => 404,
             Self::Invalid(_) => 400,
-            Self::Reload(ReloadError::Snapshot(SnapshotError::Superseded { .. })) => 409,
-            Self::Reload(ReloadError::Snapshot(_)) | Self::Failed(_) => 500,
-            Self::Reload(_) => 422,
+            Self::Reload(error) => reload_status(error),
+            Self::Failed(_) => 500,
         }
+    }
+}
+
+const fn reload_status(error: &ReloadError) -> u16 {
+    match error {
+        ReloadError::Superseded { .. }
+        | ReloadError::NeedsApproval(_)
+        | ReloadError::Spent(_)
+        | ReloadError::Snapshot(SnapshotError::Superseded { .. }) => 409,
+        ReloadError::Snapshot(_) | ReloadError::Store(_) => 500,
+        ReloadError::Configuration(..)
+        | ReloadError::NotInBuild(_)
+        | ReloadError::Tests(_)
+        | ReloadError::OtherDomain
+        | ReloadError::NotReady(_) => 422,
     }
 }
 

@@ -1,7 +1,10 @@
 use super::AdminError;
 use super::Operator;
 use super::done;
+use crate::reload::Change;
 use crate::reload::Reloaded;
+use crate::reload::Via;
+use crate::store::Activation;
 use countersign_core::vocabulary::Operation;
 use countersign_wire::admin::Join;
 use countersign_wire::admin::Status;
@@ -14,6 +17,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reload {
+    /// Everything but the doing.
+    #[serde(default)]
+    pub dry_run: bool,
     /// The file to start from.
     pub entry: String,
     /// The files by name.
@@ -41,8 +47,8 @@ impl Operator {
         let admitted = self
             .ask("console", Operation::named("admin", "status"))
             .await?;
-        let status = self.now();
-        done(&admitted, Ok(status))
+        let status = self.now().await;
+        done(&admitted, status)
     }
 
     /// Puts another configuration in force, or changes nothing. Decided as `admin reload` of
@@ -51,15 +57,48 @@ impl Operator {
     /// # Errors
     /// [`AdminError::Reload`] says what is wrong with it.
     pub async fn reload(&self, request: Reload) -> Result<Reloaded, AdminError> {
+        self.reload_via(Via::Command, request).await
+    }
+
+    /// The same, because the process was sent a signal.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub async fn reload_on_signal(&self, request: Reload) -> Result<Reloaded, AdminError> {
+        self.reload_via(Via::Sighup, request).await
+    }
+
+    async fn reload_via(&self, via: Via, request: Reload) -> Result<Reloaded, AdminError> {
         let admitted = self
             .ask("console", Operation::named("admin", "reload"))
             .await?;
-        let Reload { entry, files } = request;
-        let reloaded = self.desk.reloader.reload(entry, files, &self.name()).await;
+        let Reload {
+            dry_run,
+            entry,
+            files,
+        } = request;
+        let change = Change {
+            actor: self.name(),
+            dry_run,
+            entry,
+            files,
+            via,
+        };
+        let reloaded = self.desk.reloader.reload(change).await;
         done(&admitted, reloaded.map_err(AdminError::from))
     }
 
-    fn now(&self) -> Status {
+    async fn now(&self) -> Result<Status, AdminError> {
+        let active = self.desk.store.active().await?;
+        let snapshot = self.desk.point.snapshot();
+        let file = self.desk.file.compared_with(&snapshot).await;
+        Ok(Status {
+            file,
+            ..self.measured(active)
+        })
+    }
+
+    fn measured(&self, active: Option<Activation>) -> Status {
         let desk = &self.desk;
         let state = desk.point.state();
         let counts = desk.point.counts();
@@ -69,9 +108,12 @@ impl Operator {
         let configured = config.listeners.iter();
         listeners.extend(configured.map(|(name, it)| (name.to_string(), it.bind.to_string())));
         Status {
+            activated: active.as_ref().map(|it| it.at),
+            activated_by: active.map(|it| it.actor),
             admitted: counts.admitted,
             dev: state.snapshot.is_development(),
             epoch: state.revocations.epoch(),
+            file: None,
             log_key: desk.audit.verifier().to_string(),
             log_size: desk.audit.signed().claimed().size,
             open: desk.point.open() as u64,

@@ -61,6 +61,10 @@ pub(super) async fn answer(operator: &Operator, request: Request<Incoming>) -> R
                 .await
                 .map(|note| object!({ "checkpoint": note })),
         ),
+        (&Method::GET, ["change"]) => document(operator.changes().await),
+        (&Method::GET, ["change", id]) => document(operator.change(id).await),
+        (&Method::POST, ["change", id, "approve"]) => document(operator.approve_change(id).await),
+        (&Method::POST, ["change", id, "deny"]) => document(operator.deny_change(id).await),
         (&Method::POST, ["join", "token"]) => match read(&body) {
             Ok(request) => document(operator.mint_join(&request).await),
             Err(error) => unreadable(operator, error).await,
@@ -175,6 +179,10 @@ fn failure(error: &AdminError) -> Response<Body> {
         AdminError::Reload(ReloadError::Tests(failed)) => json(
             status,
             &object!({ "error": error.to_string(), "tests": failed }),
+        ),
+        AdminError::Reload(ReloadError::NeedsApproval(pending)) => json(
+            status,
+            &object!({ "change": pending, "error": error.to_string() }),
         ),
         error => json(status, &object!({ "error": error.to_string() })),
     }

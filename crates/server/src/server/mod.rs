@@ -1,5 +1,6 @@
 //! The server, put together.
 
+mod certificates;
 mod folder;
 mod open;
 mod spending;
@@ -16,11 +17,13 @@ use crate::ca::CaError;
 use crate::control::LocalPlane;
 use crate::control::Plane;
 use crate::control::PlaneError;
+use crate::drift::Reader;
 use crate::http::Front;
 use crate::http::JoinDoor;
 use crate::keys::KeyError;
 use crate::keys::SealError;
 use crate::keys::TokenKeys;
+use crate::reload::Prepare;
 use crate::reload::ReloadError;
 use crate::snapshots::SnapshotError;
 use crate::snapshots::Snapshots;
@@ -29,6 +32,8 @@ use crate::store::StoreError;
 use crate::updates::Updates;
 use crate::vault::VaultError;
 use countersign_core::snapshot::Bundle;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::TrustDomain;
 use countersign_enforce::Clock;
@@ -48,6 +53,7 @@ use countersign_net::TrustError;
 use countersign_net::WithRoot;
 use countersign_net::peer_cred;
 use countersign_wire::admin::Endpoints;
+use countersign_wire::admin::FileStatus;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
 use parking_lot::Mutex;
@@ -73,6 +79,18 @@ pub struct ServerOptions {
     pub data: PathBuf,
     /// This node's name.
     pub node: Name,
+}
+
+/// What a server that is opened puts in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The active revision, whatever the given policy says; the given one on the first start.
+    #[default]
+    Active,
+    /// The given policy, whatever was active.
+    File,
+    /// Nothing: what lasts is made, and no revision becomes active.
+    Nothing,
 }
 
 /// Why a server can't be opened or started.
@@ -125,6 +143,19 @@ pub enum ServerError {
     /// The kernel does not say who this process is.
     #[error("can't find out who runs this process")]
     Ourselves(#[source] io::Error),
+    /// What was active can't be served by this build.
+    #[error("the active revision `{}` can't be loaded; to serve the file instead, start once with `--from-file`", .revision.short())]
+    Active {
+        /// Which.
+        revision: Digest,
+        /// Why.
+        source: Box<ReloadError>,
+    },
+    /// A restart is no way around a second person.
+    #[error(
+        "the file allows more than the active revision, which wants that approved: start without `--from-file`, then `countersign reload`"
+    )]
+    NeedsApproval,
     /// The configuration.
     #[error(transparent)]
     Configuration(#[from] ReloadError),
@@ -223,7 +254,21 @@ impl Server {
     /// # Errors
     /// [`ServerError`] names what is missing, foreign or wrong.
     pub async fn open(options: ServerOptions, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
-        let parts = Arc::new(open::open(options, clock).await?);
+        Self::open_with(options, Start::Active, clock).await
+    }
+
+    /// Opens what lasts, and puts in force what `start` says.
+    ///
+    /// # Errors
+    /// [`ServerError`] names what is missing, foreign or wrong.
+    pub async fn open_with(
+        options: ServerOptions,
+        start: Start,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServerError> {
+        let parts = Arc::new(open::open(options, start, clock).await?);
+        let renewal = certificates::Renewal::new(&parts);
+        parts.desk.reloader.prepare_with(Arc::new(renewal));
         Ok(Self {
             parts,
             running: Mutex::default(),
@@ -410,6 +455,23 @@ impl Server {
         Ok(Operator::new(self.parts.desk.clone(), &process))
     }
 
+    /// Has somebody get ready before each policy that is put in force from now on, in the order of
+    /// asking.
+    pub fn prepare_with(&self, hook: Arc<dyn Prepare>) {
+        self.parts.desk.reloader.prepare_with(hook);
+    }
+
+    /// Which file a reload would read: its status is told with the server's.
+    pub fn follow_file(&self, path: String, reader: Reader) {
+        self.parts.desk.file.set(path, reader);
+    }
+
+    /// The file that a reload would read against what is in force; none if there is no file.
+    pub async fn file_status(&self) -> Option<FileStatus> {
+        let snapshot = self.parts.point.snapshot();
+        self.parts.desk.file.compared_with(&snapshot).await
+    }
+
     /// Publishes the next access-token key, which signs as soon as everybody has it.
     ///
     /// # Errors
@@ -428,7 +490,18 @@ impl Parts {
         role: &str,
         name: &Name,
     ) -> Result<countersign_net::Svid, ServerError> {
-        let hosts = open::hosts(&self.point.snapshot(), self.options.control);
+        let snapshot = self.point.snapshot();
+        self.issue_for(role, name, &snapshot).await
+    }
+
+    /// The same, with the names that a policy has.
+    async fn issue_for(
+        &self,
+        role: &str,
+        name: &Name,
+        snapshot: &Snapshot,
+    ) -> Result<countersign_net::Svid, ServerError> {
+        let hosts = open::hosts(snapshot, self.options.control);
         let (svid, issued) = self.ca.issue_own(role, name, &hosts, self.point.now())?;
         self.store
             .insert_certificate(&crate::admin::certificate(&issued))

@@ -4,6 +4,7 @@ use super::Options;
 use super::Parts;
 use super::ServerError;
 use super::ServerOptions;
+use super::Start;
 use super::folder;
 use super::spending;
 use crate::admin;
@@ -12,6 +13,7 @@ use crate::audit::Audit;
 use crate::ca::Ca;
 use crate::control::Nodes;
 use crate::control::Plane;
+use crate::drift::ConfigurationFile;
 use crate::issuer;
 use crate::issuer::Issuer;
 use crate::join::Joins;
@@ -22,18 +24,22 @@ use crate::keys::Schedule;
 use crate::keys::SnapshotKey;
 use crate::keys::TokenKeys;
 use crate::reload;
+use crate::reload::ReloadError;
 use crate::reload::Reloader;
+use crate::reload::Report;
+use crate::reload::Via;
 use crate::revocation::Revoker;
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::snapshots::Snapshots;
+use crate::store::Activation;
 use crate::store::Store;
 use crate::updates::Beginning;
 use crate::updates::Updates;
 use crate::vault::Vault;
+use countersign_core::change::Difference;
+use countersign_core::change::difference;
 use countersign_core::config::Config;
-use countersign_core::record::Record;
-use countersign_core::record::Resource;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::TrustDomain;
@@ -48,10 +54,9 @@ use countersign_net::SvidSource;
 use countersign_net::TokenVerifier;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::admin::Endpoints;
+use countersign_wire::control::SignedSnapshot;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -70,8 +75,19 @@ struct Kept {
     token_keys: Arc<TokenKeys>,
 }
 
+/// What is served, and what was active before.
+struct Chosen {
+    active: Option<Activation>,
+    /// The policy before, where there was another one that can be read.
+    before: Option<Arc<Snapshot>>,
+    /// Whether the file says something else than what is served.
+    drift: bool,
+    snapshot: Arc<Snapshot>,
+}
+
 pub(super) async fn open(
     options: ServerOptions,
+    start: Start,
     clock: Arc<dyn Clock>,
 ) -> Result<Parts, ServerError> {
     countersign_net::install_crypto()?;
@@ -84,9 +100,10 @@ pub(super) async fn open(
         roots: vec![kept.ca.root_digest()],
         ..options.bundle.clone()
     };
-    let snapshot = reload::checked(bundle)?;
+    let chosen = choose(&kept, bundle, start).await?;
+    let snapshot = chosen.snapshot.clone();
     let spooling = SpoolOptions {
-        commit: config.audit.commit,
+        commit: snapshot.config().audit.commit,
         ..SpoolOptions::default()
     };
     let (spool, recovered) = Spool::open(kept.storage.clone(), options.node.as_str(), spooling)?;
@@ -102,7 +119,9 @@ pub(super) async fn open(
     );
     let audit = Arc::new(audit.await?);
     let point = EnforcementPoint::new(spool, snapshot.clone(), clock);
-    activate(&kept, &snapshot, &point).await?;
+    if start != Start::Nothing {
+        activate(&kept, &chosen, &point).await?;
+    }
     assemble(options, kept, audit, point).await
 }
 
@@ -148,35 +167,96 @@ async fn kept(data: &Path, domain: &TrustDomain, clock: &dyn Clock) -> Result<Ke
     })
 }
 
-/// Starting with another file is a change like a reload; that it can be is up to who starts it,
-/// and that it was is in the log before it is in force.
+/// The active revision is what is served, whatever the file says by now, unless whoever starts
+/// the process says otherwise: a restart, planned or not, is no reload.
+///
+/// What this process is started with beside the files (roots, the operator of development,
+/// `ZT_OFF`) is of this start.
+async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, ServerError> {
+    let active = kept.snapshots.active().await?;
+    let Some(revision) = active.as_ref().map(|active| active.revision) else {
+        return Ok(Chosen {
+            active,
+            before: None,
+            drift: false,
+            snapshot: reload::checked(file)?,
+        });
+    };
+    let unusable = |error: ReloadError| ServerError::Active {
+        revision,
+        source: Box::new(error),
+    };
+    let before = kept.snapshots.read(&revision).map_err(ReloadError::from);
+    let same = matches!(&before, Ok(bundle) if reload::same_files(bundle, &file));
+    if !same && start != Start::Active {
+        let before = before.and_then(reload::compile).ok();
+        let snapshot = reload::checked(file)?;
+        if let (Start::File, Some(before)) = (start, &before) {
+            may_start_with(before, &snapshot)?;
+        }
+        return Ok(Chosen {
+            active,
+            before,
+            drift: false,
+            snapshot,
+        });
+    }
+    let before = before.map_err(unusable)?;
+    let served = Bundle {
+        entry: before.entry.clone(),
+        files: before.files.clone(),
+        ..file
+    };
+    let before = reload::compile(before).map_err(unusable)?;
+    Ok(Chosen {
+        active,
+        before: Some(before),
+        drift: !same,
+        snapshot: reload::checked(served).map_err(unusable)?,
+    })
+}
+
+/// A restart is no way around the second person. In development one person is often alone.
+fn may_start_with(before: &Snapshot, next: &Snapshot) -> Result<(), ServerError> {
+    let (old, new) = (before.config(), next.config());
+    let loosens = difference(old, new).allows_more();
+    if loosens && !old.change.approve.is_empty() && !before.is_development() {
+        return Err(ServerError::NeedsApproval);
+    }
+    Ok(())
+}
+
+/// A start that changes what is in force is a change like a reload, and is in the log before it
+/// is in force. So is a file that differs from it.
 async fn activate(
     kept: &Kept,
-    snapshot: &Snapshot,
+    chosen: &Chosen,
     point: &EnforcementPoint,
 ) -> Result<(), ServerError> {
-    let revision = kept.snapshots.keep(snapshot.bundle())?;
-    let active = kept.snapshots.active().await?.map(|active| active.revision);
+    let revision = kept.snapshots.keep(chosen.snapshot.bundle())?;
+    if chosen.drift {
+        tracing::warn!(revision = %revision.short(), "the file differs from the active revision, which is served");
+        let report = Report::new("config.drift", point.now(), STARTER).via(Via::Start);
+        let report = report.with("revision", revision.to_string());
+        let _promise = point.record_event(&report.into_record()).await?;
+    }
+    let active = chosen.active.as_ref().map(|active| active.revision);
     if active == Some(revision) {
         return Ok(());
     }
     if let Some(previous) = active {
-        let before = kept.snapshots.read(&previous).map(reload::compile);
-        let removed = match before {
-            Ok(Ok(before)) => reload::removed_tests(&before, snapshot).join("; "),
-            _ => "unknown: the configuration before can't be read any more".to_owned(),
+        let report = Report::new("config.change", point.now(), STARTER).via(Via::Start);
+        let report = report.revisions(&previous, &revision);
+        let report = match &chosen.before {
+            Some(before) => {
+                report.difference(&difference(before.config(), chosen.snapshot.config()))
+            }
+            None => report.difference(&Difference::default()).with(
+                "diff",
+                "unknown: the configuration before can't be read any more",
+            ),
         };
-        let resource = Resource {
-            id: Cow::Borrowed("configuration"),
-            service: Cow::Borrowed("console"),
-        };
-        let mut record = Record::event("config.change", point.now(), STARTER, resource);
-        record.metadata = BTreeMap::from([
-            (Cow::Borrowed("previous"), Cow::Owned(previous.to_string())),
-            (Cow::Borrowed("revision"), Cow::Owned(revision.to_string())),
-            (Cow::Borrowed("tests_removed"), Cow::Owned(removed)),
-        ]);
-        let _promise = point.record_event(&record).await?;
+        let _promise = point.record_event(&report.into_record()).await?;
     }
     kept.snapshots
         .activate(active.as_ref(), &revision, STARTER, point.now())
@@ -271,9 +351,15 @@ async fn doors(
         audit: audit.clone(),
         ca: kept.ca.clone(),
         endpoints,
+        file: Arc::new(ConfigurationFile::default()),
         joins,
         point: point.clone(),
-        reloader: Reloader::new(point.clone(), kept.snapshots.clone(), updates.clone()),
+        reloader: Reloader::new(
+            point.clone(),
+            kept.snapshots.clone(),
+            kept.store.clone(),
+            updates.clone(),
+        ),
         revoker,
         secrets,
         snapshots: kept.snapshots.clone(),
@@ -294,13 +380,27 @@ async fn updates(kept: &Kept, point: &EnforcementPoint) -> Result<Updates, Serve
         at: point.now(),
         keys: kept.token_keys.jwks(),
         revision: *point.snapshot().revision(),
-        snapshot: kept
-            .snapshots
-            .sign(point.state().revocations.epoch())
-            .await?,
+        snapshot: signed(kept, point).await?,
         revocations,
         roots: kept.ca.bundle(),
     }))
+}
+
+/// The policy in force, signed; that it is active too is up to the start.
+async fn signed(kept: &Kept, point: &EnforcementPoint) -> Result<SignedSnapshot, ServerError> {
+    let epoch = point.state().revocations.epoch();
+    let snapshot = point.snapshot();
+    match kept.snapshots.active().await? {
+        Some(active) if active.revision == *snapshot.revision() => {
+            Ok(kept.snapshots.sign(epoch).await?)
+        }
+        active => {
+            let revision = kept.snapshots.keep(snapshot.bundle())?;
+            let predecessor = active.map(|it| it.revision);
+            let signed = kept.snapshots.sign_as(epoch, predecessor, &revision).await;
+            Ok(signed?)
+        }
+    }
 }
 
 fn issuer(kept: &Kept, point: &EnforcementPoint, revoker: Arc<Revoker>) -> Issuer {

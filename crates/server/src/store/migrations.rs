@@ -27,6 +27,10 @@ const MIGRATIONS: &[Migration] = &[
         ],
     },
     Migration {
+        version: 2,
+        statements: &[include_str!("schema/0002_changes.sql")],
+    },
+    Migration {
         version: 3,
         statements: &[include_str!("schema/0003_gateways.sql")],
     },

@@ -9,6 +9,7 @@
 
 mod audit;
 mod certificates;
+mod changes;
 mod columns;
 mod gateways;
 mod migrations;
@@ -21,6 +22,8 @@ mod token_keys;
 pub use audit::IndexRow;
 pub use audit::Search;
 pub use certificates::IssuedCertificate;
+pub use changes::ChangeRow;
+pub use changes::Verdict;
 pub use gateways::Consumed;
 pub use gateways::GatewayRow;
 pub use gateways::JoinRow;

@@ -376,6 +376,7 @@ async fn an_exchange_stays_below_the_ceiling() {
     );
     let files = BTreeMap::from([("hms.yaml".to_owned(), more)]);
     let reload = Reload {
+        dry_run: false,
         entry: "hms.yaml".to_owned(),
         files,
     };

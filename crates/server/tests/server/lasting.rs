@@ -6,6 +6,7 @@ use countersign_core::vocabulary::Code;
 use countersign_enforce::SystemClock;
 use countersign_server::Server;
 use countersign_server::ServerError;
+use countersign_server::Start;
 use countersign_wire::admin::Revoke;
 use serde_json::json;
 use std::sync::Arc;
@@ -203,7 +204,8 @@ async fn a_start_with_another_file_is_in_the_log() {
         .lines()
         .filter(|line| !line.contains("the worker has no vault"));
     let config = without.collect::<Vec<_>>().join("\n");
-    let again = Server::open(options(folder.path(), &config), Arc::new(SystemClock)).await;
+    let clock = Arc::new(SystemClock);
+    let again = Server::open_with(options(folder.path(), &config), Start::File, clock).await;
     let again = again.unwrap();
     again.audit().advance().await.unwrap();
     let search = countersign_server::store::Search {

@@ -12,6 +12,7 @@ mod issuer;
 mod joining;
 mod lasting;
 mod planes;
+mod reloading;
 mod remote;
 mod revoking;
 mod support;

@@ -1,0 +1,268 @@
+//! One listener: its socket, and what new connections there are held to.
+
+use super::connection;
+use crate::connected;
+use crate::error::GatewayError;
+use crate::place::Place;
+use crate::place::Running;
+use crate::place::Seat;
+use crate::place::Stage;
+use crate::shared::Shared;
+use countersign_core::config::Attached;
+use countersign_core::config::DoorTls;
+use countersign_core::config::Limits;
+use countersign_core::config::Listener as Configured;
+use countersign_core::config::PeerKind;
+use countersign_core::hop::Facts;
+use countersign_core::record::Context;
+use countersign_core::snapshot::DoorKind;
+use countersign_core::vocabulary::Name;
+use countersign_core::vocabulary::Operation;
+use countersign_enforce::Ask;
+use countersign_net::Acceptor;
+use countersign_net::AcceptorError;
+use countersign_net::Listener;
+use countersign_net::Refused;
+use countersign_net::Roots;
+use countersign_net::SvidSource;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What new connections of a listener are held to; those that are there keep what they began with.
+#[derive(Debug)]
+pub(super) struct Door {
+    acceptor: Arc<Acceptor>,
+    kind: DoorKind,
+    limits: Limits,
+    name: Name,
+    proof: Proof,
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+/// What a handshake at a listener proves, and by what: another one discards the TLS sessions of
+/// the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Proof {
+    client_ca: Option<Attached>,
+    peer: PeerKind,
+    tls: DoorTls,
+    tls12: bool,
+}
+
+/// What a listener's socket needs of its gateway.
+#[derive(Clone, Debug)]
+pub(super) struct Around {
+    pub(super) gateway: watch::Receiver<Stage>,
+    pub(super) here: mpsc::Sender<()>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Time for a TLS handshake, which begins with one flight from the client.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Pause after an error of `accept`, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long what is under way at a listener may take when the configuration has it no more.
+const DRAIN: Duration = Duration::from_secs(30);
+
+impl Door {
+    /// As configured. What is the same `before` stays: its TLS sessions, and the end that its
+    /// connections listen for.
+    pub(super) fn new(
+        name: &Name,
+        listener: &Configured,
+        before: Option<&Self>,
+        (roots, svid): (&Arc<Roots>, &Arc<SvidSource>),
+    ) -> Result<Self, AcceptorError> {
+        let proof = Proof::of(listener);
+        let kind = match listener.peer {
+            PeerKind::Browser => DoorKind::Browser,
+            _ => DoorKind::Mesh,
+        };
+        let same = before.filter(|before| before.name == *name && before.proof == proof);
+        let (acceptor, stage) = match same {
+            Some(before) => (before.acceptor.clone(), before.stage.clone()),
+            None => {
+                let acceptor = Acceptor::new(tls(listener, roots, svid))?;
+                let stage = watch::Sender::new(Stage::Serving);
+                (Arc::new(acceptor), Arc::new(stage))
+            }
+        };
+        Ok(Self {
+            acceptor,
+            kind,
+            limits: listener.limits,
+            name: name.clone(),
+            proof,
+            stage,
+        })
+    }
+
+    pub(super) const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Ends the connections that were made by other rules than those of `next`, each as gently as
+    /// what changed allows.
+    pub(super) fn replaced_by(&self, next: &Self) {
+        if Arc::ptr_eq(&self.stage, &next.stage) {
+            return;
+        }
+        if self.name == next.name && self.proof.peer == next.proof.peer {
+            // Each request on them is decided by the policy in force, TLS version included.
+            self.stage.send_replace(Stage::Retiring);
+        } else {
+            self.end();
+        }
+    }
+
+    /// Ends its connections after what is under way on them.
+    pub(super) fn end(&self) {
+        self.stage.send_replace(Stage::Draining);
+        let stage = self.stage.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(DRAIN).await;
+            stage.send_replace(Stage::Cut);
+        });
+    }
+}
+
+impl Proof {
+    fn of(listener: &Configured) -> Self {
+        Self {
+            client_ca: listener.client_ca.clone(),
+            peer: listener.peer,
+            tls: listener.tls.clone(),
+            tls12: listener.tls12.is_some(),
+        }
+    }
+}
+
+fn tls(listener: &Configured, roots: &Arc<Roots>, svid: &Arc<SvidSource>) -> Listener {
+    match listener.peer {
+        PeerKind::Browser => Listener::Browser {
+            certificates: svid.clone(),
+            tls12: listener.tls12.is_some(),
+        },
+        _ => Listener::Mutual {
+            resumption: true,
+            roots: roots.clone(),
+            svid: svid.clone(),
+        },
+    }
+}
+
+/// A socket that listens, though nobody accepts yet.
+pub(super) fn bind(name: &Name, address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    listen(address).map_err(|source| GatewayError::Bind {
+        address,
+        name: name.clone(),
+        source,
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // Not the asynchronous way to bind, so that preparing needs no `await` and can't be left half
+    // done.
+    let socket = std::net::TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Accepts until the gateway drains or `doors` has no sender any more.
+pub(super) async fn accept(
+    socket: TcpListener,
+    mut doors: watch::Receiver<Arc<Door>>,
+    mut around: Around,
+) {
+    let taken = Arc::new(AtomicU32::new(0));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = around.gateway.wait_for(|now| *now >= Stage::Draining) => return,
+            changed = doors.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+            accepted = socket.accept() => accepted,
+        };
+        let door = doors.borrow().clone();
+        let (stream, source) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, door = %door.name, "can't accept");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // Over the limit a connection is closed unheard: whoever comes next finds the door open.
+        let Some(seat) = Seat::take(&taken, door.limits.connections) else {
+            tracing::warn!(door = %door.name, %source, "too many connections");
+            continue;
+        };
+        let (gateway, here) = (around.gateway.clone(), around.here.clone());
+        let running = Running::new(here, gateway, door.stage.clone());
+        let place = Arc::new(Place::new(seat, running));
+        let shared = around.shared.clone();
+        tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
+    }
+}
+
+async fn connect(
+    door: &Door,
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    source: SocketAddr,
+    place: Arc<Place>,
+) {
+    let _ = stream.set_nodelay(true);
+    let handshake = door.acceptor.accept(stream, Instant::now() + HANDSHAKE);
+    let accepted = tokio::select! {
+        biased;
+        () = place.cut() => return,
+        accepted = handshake => accepted,
+    };
+    match accepted {
+        Ok((stream, established)) => {
+            let connected = connected::Connected {
+                door: door.name.clone(),
+                kind: door.kind,
+                place,
+                source,
+                sni: established.sni,
+                peer: established.peer,
+                tls: established.tls,
+            };
+            let http2 = established.alpn.as_deref() == Some(b"h2");
+            connection::serve(stream, http2, connected, shared, door.limits).await;
+        }
+        Err(refused) => record(door, shared, source, *refused).await,
+    }
+}
+
+/// A refused handshake is decided and recorded like any other refusal.
+async fn record(door: &Door, shared: &Shared, source: SocketAddr, refused: Refused) {
+    tracing::info!(door = %door.name, %source, detail = refused.detail, "a handshake was refused");
+    let ask = Ask {
+        door: door.name.clone(),
+        service: String::new(),
+        operation: Operation::named("connect", ""),
+        evidence: connected::evidence(refused.peer, refused.tls),
+        facts: Facts::default(),
+        context: Context {
+            source_ip: Some(source.ip().to_canonical()),
+            ..Context::default()
+        },
+    };
+    // There is nobody to tell, and nothing to forward were it admitted.
+    let _ = shared.plane.point.enforce(ask).await;
+}
