@@ -95,7 +95,8 @@ impl OperationRule {
 
 impl Listener {
     /// What its callers prove that this build can't judge.
-    pub(crate) fn undecidable(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn undecidable(&self) -> Option<&'static str> {
         let mut first = None;
         door_peer(self, &mut |_, asked, what| {
             first = first.or(asked.then_some(what));
@@ -106,7 +107,8 @@ impl Listener {
 
 impl Identity {
     /// What it is that bears on what it may do, and this build does not know.
-    pub(crate) fn undecidable(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn undecidable(&self) -> Option<&'static str> {
         let mut first = None;
         kind(self, &mut |_, asked, what| {
             first = first.or(asked.then_some(what));

@@ -139,6 +139,9 @@ SENTENCE = "CS0125", "not a test sentence",
 TRUST_DOMAIN = "CS0126", "not a trust domain",
 "A trust domain is lower-case letters, digits, `-`, `_` and `.`, at most 255 of them, without \
 `spiffe://`.";
+FILE_PATH = "CS0127", "not a path of a file",
+"Paths are relative to the file that names them, with `/` between their parts. `*` stands for any \
+part of the name of a file, in `include` only, and never for a folder.";
 BAD_SCHEMA = "CS0140", "a file that is no json schema",
 "The file that `schema` or `input` names is JSON Schema 2020-12, complete in itself: nothing is \
 fetched. The message says where it is wrong. Patterns are regular expressions without look-around \
@@ -173,10 +176,18 @@ UNKNOWN_LOGIN = "CS0210", "a person or group without a login",
 `login`, and name it (`group:<login>/<name>`) where there are several.";
 UNKNOWN_VIA = "CS0211", "an unknown stop on the way",
 "`via` starts at a listener and goes on through identities, in the order of the call.";
-OWN_NAME = "CS0212", "an identity or listener with a name of countersign itself",
+OWN_NAME = "CS0212", "an identity, listener or login with a name of countersign itself",
 "`control` and `admin` are countersign's own doors, `operator` is whom development lets administer, \
-and `vault`, `issuer`, `audit` and `console` are built in. Rules and records tell doors and callers \
-apart by these names. Choose another name.";
+`dev` is the login of development, and `vault`, `issuer`, `audit` and `console` are built in. Rules \
+and records tell doors and callers apart by these names. Choose another name.";
+UNKNOWN_SIGN_IN = "CS0213", "an unknown login",
+"A browser door, the owner of an AI agent or a pipeline names a login that is not in `login`. Only \
+`dev` is built in, and lets nobody but people in.";
+NO_GROUPS = "CS0214", "a group of a login that tells no groups",
+"Whether somebody is in a group is what the login says about them, in the claim that `roles_from` \
+names. Without it, everybody is in no group.";
+UNKNOWN_TIER = "CS0215", "an unknown tier",
+"The name is not in `tiers`.";
 UNKNOWN_POLICY = "CS0220", "an unknown policy",
 "The name is not in `policies`.";
 HTTP_UPSTREAM = "CS0301", "plain http beyond loopback",
@@ -219,7 +230,8 @@ NO_IDENTITY = "CS0315", "a service that proves nothing",
 "A `service` is dialled only if its certificate carries the SPIFFE ID of the identity with the \
 service's name, or of its `identity:`. Declare one. Loopback `http://` is excepted.";
 WRONG_PEER = "CS0316", "a peer kind in the wrong place",
-"A listener takes `service` or `browser`, a service is `service` or `third-party`.";
+"A listener takes `service`, `browser`, `partner` or `third-party`. A service takes anything but \
+`browser`.";
 TWO_NEEDS = "CS0317", "needs beside operations",
 "A service says either what each operation needs or what all of it needs. With both, one would \
 quietly widen or void the other.";
@@ -230,6 +242,33 @@ SAME_ADDRESS = "CS0319", "two doors at one address",
 "Two listeners can't share an address and port.";
 TLS_OFF = "CS0325", "tls switched off",
 "No door is without TLS, in development neither.";
+INCOMPLETE_LOGIN = "CS0326", "a login that lacks what it is used for",
+"Where people sign in, `client_id` is our name at the issuer. Where pipelines bring their own \
+tokens, `audience` is what these must be for: without it a token made for anybody else would do.";
+ATTEST_ANYWHERE = "CS0327", "attestation without a place",
+"A system user of the same name exists on every machine, and whoever administers one of them could \
+become this identity. Outside development, name the `nodes` on which it runs.";
+SHARED_AUDIENCE = "CS0328", "people and pipelines with one audience",
+"The tokens with which people sign in are for `client_id`. If those of pipelines were for the same, \
+the one could be passed off as the other. Give the login another `audience`, or use two logins.";
+NO_CLIENT_CA = "CS0329", "a partner door without an authority",
+"A partner proves itself with a certificate of its own authority. Without `client_ca` nobody could, \
+or anybody.";
+OWN_CA = "CS0330", "our own authority where a partner's is needed",
+"Every certificate of our trust domain would open the partners' door, and whoever can have one \
+issued here would be the partner. Name the authority that the partner runs.";
+PARTNER_WITHOUT_DOOR = "CS0331", "a partner that has no door",
+"A partner comes in by a listener of `peer: partner` whose `client_ca` holds its authority. There \
+is none, so its certificate is refused everywhere.";
+SHARED_DOOR = "CS0332", "an edge from a door of several partners",
+"The edge would hold for each of them. Where a door serves more than one partner, edges start at \
+the partner's identity.";
+SAME_PROOF = "CS0333", "two identities with one proof",
+"Both are recognised by the same thing, so that which one a caller is would be chance. Tell them \
+apart, or make them one.";
+NO_SIGNATURE = "CS0334", "a webhook door without a signature",
+"Whoever knows the address could send. The sender signs each message with a secret; `signature` \
+says how, and how old a message may be.";
 WRONG_URL = "CS0335", "no address, or one of another kind",
 "Each kind of peer has its own address: `https://` (or, on this machine, `http://` and `unix:`) for \
 a `service`, `https://` for `third-party` and `partner`, `postgres://` for a `database`, `nats://` \
@@ -268,9 +307,9 @@ forever.";
 NO_ENGINE = "CS0346", "a provisioner that provisions nothing",
 "`engine` names what provisions: a Terraform or OpenTofu module, a Calm blueprint or an Infoblox \
 view.";
-NO_HOSTS = "CS0324", "a browser door without a host",
+NO_HOSTS = "CS0324", "a door without a host",
 "Outside development a browser door answers only to the host names it lists, so that cookies and \
-origins can't be confused.";
+origins can't be confused; and `tls: acme` gets certificates for those names.";
 EMPTY_EXCEPT = "CS0322", "an exception that excepts nothing",
 "`except` carves paths out of the operation's own pattern; this one is not within it.";
 IMPOSSIBLE_TEST = "CS0323", "a test of a call that can't be made",
@@ -294,6 +333,18 @@ UNREACHED_OPERATION = "CS0356", "an operation that no request can reach",
 "No edge to this service overlaps with the operation.";
 SAID_TWICE = "CS0357", "said twice",
 "The list has this entry already.";
+UNUSED_AUTHORITY = "CS0358", "an authority of no partner",
+"The door accepts certificates of this authority, but no identity of `kind: partner` has it, so \
+every call ends in a refusal.";
+NO_TIER = "CS0359", "people without a limit",
+"Nothing bounds how often these people may call by this door. Give the role a `tier`, or the door a \
+`rate`.";
+NAMES_ALONE = "CS0361", "a pipeline known by names alone",
+"A repository can be renamed or deleted, and its name taken by somebody else. Match what is never \
+given out again: `repository_id`, `project_id`, `job_workflow_ref`, `sub`.";
+SHARED_ORIGIN = "CS0362", "applications of different owners on one host",
+"A browser keeps applications apart by host and port, not by path: each could read the pages of the \
+other with the person's session. Give each a host of its own.";
 PASSWORD_LEASE = "CS0364", "leased users with passwords",
 "A leased user of a database has a password, which the application would hold. With `through: \
 agent` the agent beside the application logs in, and the application holds nothing.";
@@ -320,6 +371,16 @@ NOT_A_READER = "CS0404", "an edge for somebody who is no reader",
 the `readers`, so the answer is always no.";
 NO_FILE = "CS0501", "a file that can't be read",
 "The file does not exist, may not be read by this user, or is not UTF-8 text.";
+NOT_A_CERTIFICATE = "CS0502", "not a certificate",
+"The file has to hold certificates in PEM form: base64 between `-----BEGIN CERTIFICATE-----` and \
+`-----END CERTIFICATE-----`. What stands around the blocks is ignored.";
+KEY_IN_FILE = "CS0503", "a private key in a file",
+"Files that the configuration names go to every gateway and are kept with each revision. A private \
+key in one is not private. Remove it, rotate it, and keep the new one as a secret.";
+INCLUDE = "CS0504", "an include that goes in circles or deeper",
+"Only the first file includes others, so that reading it tells which files there are.";
+NOTHING_INCLUDED = "CS0505", "an include that finds nothing",
+"No file matches the pattern. What you expect to be in force is not.";
 TEST_FAILED = "CS0900", "a test failed",
 "The policy decides otherwise than a sentence of `tests` expects. The same evaluator decides at \
 run time, so this is what would happen. Correct the rule or the sentence.";

@@ -14,6 +14,7 @@ mod diagnostic;
 pub mod json_schema;
 mod model;
 mod parse;
+mod pem;
 pub(crate) mod project;
 mod render;
 mod resolve;
@@ -202,12 +203,13 @@ fn load_with(
     let mut sources = Sources::default();
     let mut report = Report::default();
     let file = sources.add(name, text);
-    let root = yaml::parse(file, sources.text(file), &mut report);
+    let mut nodes = 0;
+    let root = yaml::parse(file, sources.text(file), &mut report, &mut nodes);
     let mut document =
-        root.and_then(|root| parse::document(&root, files, &mut sources, &mut report));
+        root.and_then(|root| parse::document(&root, files, &mut sources, &mut report, &mut nodes));
     if let (Some(document), Some(text)) = (&mut document, sentences) {
         let file = sources.add("command line", text.to_owned());
-        let root = yaml::parse(file, sources.text(file), &mut report);
+        let root = yaml::parse(file, sources.text(file), &mut report, &mut nodes);
         let asked = root.and_then(|root| parse::sentences(&root, files, &mut sources, &mut report));
         document.tests.extend(asked.into_iter().flatten());
     }

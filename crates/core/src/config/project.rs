@@ -33,7 +33,7 @@ pub(crate) fn project(
     let mut sources = Sources::default();
     let mut report = Report::default();
     let file = sources.add(entry, files.get(entry)?.clone());
-    let root = yaml::parse(file, sources.text(file), &mut report)?;
+    let root = yaml::parse(file, sources.text(file), &mut report, &mut 0)?;
     let Json::Object(root) = json(&root)? else {
         return None;
     };

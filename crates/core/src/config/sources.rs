@@ -174,6 +174,16 @@ impl Sources {
         self.attached.insert(path.to_owned(), Arc::clone(text));
     }
 
+    /// The text of a file that the configuration names, if it was read already.
+    pub(crate) fn attached(&self, path: &str) -> Option<Arc<str>> {
+        self.attached.get(path).map(Arc::clone)
+    }
+
+    /// How many bytes the files have that the configuration names.
+    pub(crate) fn attached_bytes(&self) -> usize {
+        self.attached.values().map(|text| text.len()).sum()
+    }
+
     /// The name of a file; empty if there is no such file.
     #[must_use]
     pub fn name(&self, file: u16) -> &str {

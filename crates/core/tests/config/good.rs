@@ -1,25 +1,32 @@
 //! Realistic files are clean, and mean what they say.
 
+use super::Case;
 use super::check;
+use super::directive;
 use super::files;
 use countersign_core::config::BudgetScope;
 use countersign_core::config::Config;
 use countersign_core::config::CredentialForm;
+use countersign_core::config::DoorTls;
 use countersign_core::config::Environment;
 use countersign_core::config::Expectation;
 use countersign_core::config::FileError;
 use countersign_core::config::Files;
-use countersign_core::config::Loaded;
+use countersign_core::config::IdentityKind;
 use countersign_core::config::Member;
 use countersign_core::config::Needs;
 use countersign_core::config::Options;
+use countersign_core::config::Place;
 use countersign_core::config::SecretSource;
 use countersign_core::config::ServiceUrl;
 use countersign_core::config::Window;
+use countersign_core::config::is_listed;
 use countersign_core::config::load;
 use countersign_core::config::load_text;
 use countersign_core::config::render_all;
 use countersign_core::vocabulary::Pillar;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 fn config(name: &str) -> Config {
@@ -34,22 +41,100 @@ fn config(name: &str) -> Config {
 #[test]
 fn realistic_files_are_clean() {
     let files = files("good");
-    assert!(files.len() >= 6);
+    assert!(files.len() >= 12);
+    let mut wrong = String::new();
     for (name, text) in files {
         let strict = Options {
             strict: true,
             ..super::options(&text)
         };
-        let shown = |loaded: &Loaded| render_all(&loaded.diagnostics, &loaded.sources, false);
-        let loaded = super::Case::new(&text).load(&strict);
-        let doubts = super::found_in_any_build(&loaded);
-        assert!(doubts.is_empty(), "{name}\n{}", shown(&loaded));
-        let mut expected = super::directive(&text, "beyond");
+        let loaded = Case::new(&text).load(&strict);
+        let warned: Vec<_> = directive(&text, "warns")
+            .iter()
+            .flat_map(|it| it.split(", "))
+            .collect();
+        let found = super::found_in_any_build(&loaded);
+        let parts = super::beyond(&loaded);
+        let mut expected: Vec<_> = directive(&text, "beyond")
+            .iter()
+            .flat_map(|it| it.split("; "))
+            .collect();
         expected.sort_unstable();
-        assert_eq!(super::beyond(&loaded), expected, "{name}");
-        let loaded = check(&text);
-        assert!(loaded.config.is_some(), "{name}\n{}", shown(&loaded));
+        if found != warned || parts != expected || check(&text).config.is_none() {
+            let shown = render_all(&loaded.diagnostics, &loaded.sources, false);
+            writeln!(wrong, "## {name}: {found:?}, {parts:#?}\n{shown}").unwrap();
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Of what is said beside the caret or below it, nothing depends on where files come from.
+#[test]
+fn a_bundle_reads_as_its_files() {
+    let mut several = 0;
+    for (name, text) in files("good") {
+        let options = super::options(&text);
+        let loaded = Case::new(&text).load(&options);
+        let kept = Kept(
+            loaded
+                .sources
+                .files()
+                .map(|(path, text)| (path.to_owned(), text.to_owned()))
+                .collect(),
+        );
+        several += usize::from(kept.0.len() > 1);
+        let again = load(&kept, loaded.sources.name(0), &options);
+        assert_eq!(again.config, loaded.config, "{name}");
+        assert_eq!(again.diagnostics, loaded.diagnostics, "{name}");
+        assert!(again.sources.files().eq(loaded.sources.files()), "{name}");
+    }
+    assert!(several >= 3, "{several}");
+}
+
+#[test]
+fn places_are_in_the_file_that_says_it() {
+    let text = files("good")
+        .into_iter()
+        .find(|(name, _)| name == "several-files")
+        .unwrap()
+        .1;
+    let loaded = check(&text);
+    let config = loaded.config.unwrap();
+    let file = |place: Place| loaded.sources.name(place.file).to_owned();
+    assert_eq!(file(config.listeners["web"].place), super::ENTRY);
+    assert_eq!(file(config.services["shop"].place), "conf.d/shop.yaml");
+    assert_eq!(file(config.edges[0].place), "conf.d/shop.yaml");
+    assert_eq!(config.audit.keep, Duration::from_secs(10 * 366 * 86_400));
+    let schema = config.services["shop"].operations[0].body_schema.as_ref();
+    assert_eq!(schema.unwrap().path, "schemas/report.json");
+}
+
+#[test]
+fn the_whole_company_is_understood() {
+    let config = config("whole-company");
+    assert_eq!(config.listeners["web"].tls, DoorTls::Acme);
+    assert_eq!(config.logins["corp"].roles_from.as_deref(), Some("groups"));
+    let IdentityKind::Partner { ca, dns } = &config.identities["globex"].kind else {
+        panic!("globex is a partner");
+    };
+    assert_eq!(
+        (ca.path.as_str(), dns.as_str()),
+        ("partners/globex.pem", "api.globex.example")
+    );
+    assert_eq!(config.listeners["partners"].client_ca.as_ref(), Some(ca));
+    let IdentityKind::AiAgent { owner } = &config.identities["infra-bot"].kind else {
+        panic!("infra-bot is an agent");
+    };
+    assert_eq!(owner.login, "corp");
+    let pipeline = config.identities["deploy-ci"].pipeline.as_ref().unwrap();
+    assert_eq!(pipeline.claims["repository"], "acme/infra");
+    let member = Member::Group {
+        login: "corp".into(),
+        name: "analysts".into(),
+    };
+    assert_eq!(config.roles["analyst"].members, [member]);
+    let pro = config.tiers["pro"].rate;
+    assert_eq!((pro.count, pro.burst), (100, 150));
 }
 
 #[test]
@@ -242,12 +327,33 @@ fn the_example_is_accepted() {
     assert!(loaded.diagnostics.is_empty(), "{shown}");
 }
 
+/// The files of a bundle.
+struct Kept(BTreeMap<String, String>);
+
+impl Files for Kept {
+    fn read(&self, path: &str) -> Result<String, FileError> {
+        self.0.get(path).cloned().ok_or_else(|| FileError {
+            path: path.to_owned(),
+            reason: "not in the bundle".to_owned(),
+        })
+    }
+
+    fn list(&self, pattern: &str) -> Result<Vec<String>, FileError> {
+        let listed = self.0.keys().filter(|path| is_listed(pattern, path));
+        Ok(listed.cloned().collect())
+    }
+}
+
 struct Folder;
 
 impl Files for Folder {
     fn read(&self, path: &str) -> Result<String, FileError> {
         match path {
-            "here.yaml" => Ok(files("good").swap_remove(0).1),
+            "here.yaml" => Ok(files("good")
+                .into_iter()
+                .find(|(name, _)| name == "three-lines")
+                .unwrap()
+                .1),
             other => Err(FileError {
                 path: other.to_owned(),
                 reason: "no such file".to_owned(),
@@ -263,7 +369,7 @@ impl Files for Folder {
 #[test]
 fn files_come_through_the_trait() {
     assert!(
-        load(&Folder, "here.yaml", &Options::default())
+        load(&Folder, "here.yaml", &super::options("#! dev\n"))
             .config
             .is_some()
     );

@@ -72,7 +72,11 @@ struct Case(BTreeMap<String, String>);
 
 impl Case {
     fn new(text: &str) -> Self {
-        let mut files = BTreeMap::from([(ENTRY.to_owned(), text.to_owned())]);
+        // What a directive quotes is not what the case says.
+        let head = directives(text).count();
+        let blanked = |(index, line)| if index < head { "#\n" } else { line };
+        let entry = text.split_inclusive('\n').enumerate().map(blanked);
+        let mut files = BTreeMap::from([(ENTRY.to_owned(), entry.collect())]);
         for file in directive(text, "file") {
             let (path, text) = file.split_once(' ').unwrap();
             files.insert(path.to_owned(), serde_json::from_str(text).unwrap());

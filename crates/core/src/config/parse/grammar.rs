@@ -1,4 +1,5 @@
 //! The small grammars: what is written inside one text.
+// long: one small grammar after the other, each with its own words for what is wrong
 
 use super::reader::Wrong;
 use super::reader::listed;
@@ -658,7 +659,23 @@ pub(super) fn path(text: &str) -> Parsed<String> {
     }
     let message = format!("`{}` is not a path", shortened(text));
     let help = "write a path relative to this file, with `/` between its parts";
-    Err(Wrong::all(codes::SOURCE, text, message, help))
+    Err(Wrong::all(codes::FILE_PATH, text, message, help))
+}
+
+/// Paths of files: `*` stands for any part of the name of a file.
+pub(super) fn pattern_of_files(text: &str) -> Parsed<String> {
+    let folder = text.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if text.contains("**") || folder.contains('*') {
+        let message = "`*` stands in the name of a file only, not for folders";
+        let help = "name one folder: `conf.d/*.yaml`";
+        return Err(Wrong::all(codes::FILE_PATH, text, message, help));
+    }
+    path(&text.replace('*', "_"))
+        .map(|_| text.to_owned())
+        .map_err(|wrong| Wrong {
+            at: 0..text.len(),
+            ..wrong
+        })
 }
 
 /// The path of a request.

@@ -9,6 +9,7 @@ mod credentials;
 mod doors;
 mod grammar;
 mod identities;
+mod include;
 mod limits;
 mod reach;
 mod reader;
@@ -28,6 +29,7 @@ use super::diagnostic::Report;
 use super::schema;
 use super::sources::Sources;
 use super::sources::Span;
+use super::sources::beside;
 use super::yaml::Node;
 use crate::vocabulary::Name;
 use crate::vocabulary::Operation;
@@ -324,20 +326,23 @@ pub(super) fn sentences(
     sentences::tests(reader, root)
 }
 
-/// Reads what a file says; there is none if it is not a map.
+/// Reads what a file and those it includes say; there is none if it is not a map. `nodes` is how
+/// many values were read so far.
 pub(super) fn document(
     root: &Node,
     files: &dyn Files,
     sources: &mut Sources,
     report: &mut Report,
+    nodes: &mut usize,
 ) -> Option<Document> {
-    let root = &credentials::refuse_literals(root, sources, report);
+    let root = credentials::refuse_literals(root, sources, report);
     let reader = &mut Reader {
         files,
         sources,
         report,
         passed_over: 0,
     };
+    let root = &include::merged(root, reader, nodes)?;
     let fields = &reader.fields(root, &schema::FILE, root.span)?;
     let words = [("dev", Environment::Dev), ("prod", Environment::Prod)];
     let before = reader.said();

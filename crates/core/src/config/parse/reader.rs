@@ -6,6 +6,7 @@ use crate::config::codes;
 use crate::config::codes::ConfigCode;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::diagnostic::Report;
+use crate::config::pem::has_private_key;
 use crate::config::schema::Presence;
 use crate::config::schema::Shape;
 use crate::config::sources::Sources;
@@ -17,6 +18,11 @@ use crate::vocabulary::Name;
 use hashbrown::HashSet;
 use indexmap::IndexMap;
 use std::ops::Range;
+
+/// Most bytes of a file that the configuration names.
+const MAX_ATTACHED: usize = 1 << 20;
+/// Most bytes of all of them.
+const MAX_ALL_ATTACHED: usize = 8 << 20;
 
 /// A value and where it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -306,12 +312,12 @@ impl Reader<'_> {
     /// The text of a file that the configuration names.
     pub(super) fn attached(&mut self, node: &Node) -> Option<Attached> {
         let path = self.path(node)?;
+        // One text for one path, whatever happens to the file meanwhile.
+        if let Some(text) = self.sources.attached(&path) {
+            return Some(Attached { path, text });
+        }
         match self.files.read(&path) {
-            Ok(text) => {
-                let text: std::sync::Arc<str> = text.into();
-                self.sources.attach(&path, &text);
-                Some(Attached { path, text })
-            }
+            Ok(text) => self.attach(node, path, text),
             Err(error) => {
                 let message = format!("`{}` can't be read: {}", shortened(&path), error.reason);
                 let help = "write a path relative to this file, to a text file that is there";
@@ -319,6 +325,26 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn attach(&mut self, node: &Node, path: String, text: String) -> Option<Attached> {
+        let all = self.sources.attached_bytes() + text.len();
+        if text.len() > MAX_ATTACHED || all > MAX_ALL_ATTACHED {
+            let message = format!("`{}` makes the files too big", shortened(&path));
+            let help = "name files of at most 1 MiB, 8 MiB together";
+            self.error(codes::TOO_BIG, node.span, message, help);
+            return None;
+        }
+        // Every gateway gets these files, and each revision is kept.
+        if has_private_key(&text) {
+            let message = format!("a private key is in `{}`", shortened(&path));
+            let help = "name a file without it, and keep the key as an entry of `secrets`";
+            self.error(codes::KEY_IN_FILE, node.span, message, help);
+            return None;
+        }
+        let text: std::sync::Arc<str> = text.into();
+        self.sources.attach(&path, &text);
+        Some(Attached { path, text })
     }
 
     /// A path, as it is from where the paths of the files themselves start.

@@ -1,12 +1,13 @@
-//! Listeners, routes, and names that mean two things.
+//! Listeners, what callers prove at each, and names that mean two things.
 
 use super::Resolver;
 use super::built_in;
+use super::logins::DEV;
 use crate::config::Cors;
+use crate::config::DoorTls;
 use crate::config::Listener;
 use crate::config::Login;
 use crate::config::PeerKind;
-use crate::config::Route;
 use crate::config::Signature;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
@@ -15,11 +16,8 @@ use crate::config::parse::Given;
 use crate::config::parse::Spanned;
 use crate::config::sources::Span;
 use crate::vocabulary::Name;
-use crate::vocabulary::OperationPattern;
 use hashbrown::HashMap;
 use indexmap::IndexMap;
-use indexmap::IndexSet;
-use std::cmp::Reverse;
 
 impl Resolver<'_> {
     /// Listeners and identities share one namespace; a service shares a name only with the
@@ -76,16 +74,20 @@ impl Resolver<'_> {
         let document = self.document;
         let listeners = document.listeners.iter().map(|(name, it)| (name, it.name));
         let identities = document.identities.iter().map(|(name, it)| (name, it.name));
-        for (name, span) in listeners.chain(identities) {
-            let ours = built_in::RESERVED.iter().chain(&built_in::OWN);
-            if ours.into_iter().any(|it| *it == name.as_str()) {
-                let message = format!("`{name}` is a name of countersign itself");
-                let it = Diagnostic::error(codes::OWN_NAME, span, message);
-                self.report.push(
-                    it.label("a reserved name")
-                        .help(format!("rename it, for example to `my-{name}`")),
-                );
-            }
+        let ours = |name: &Name| {
+            let mut all = built_in::RESERVED.iter().chain(&built_in::OWN);
+            all.any(|it| *it == name.as_str())
+        };
+        let doors = listeners.chain(identities).filter(|(name, _)| ours(name));
+        let logins = document.logins.iter().map(|(name, it)| (name, it.name));
+        let logins = logins.filter(|(name, _)| name.as_str() == DEV);
+        for (name, span) in doors.chain(logins) {
+            let message = format!("`{name}` is a name of countersign itself");
+            let it = Diagnostic::error(codes::OWN_NAME, span, message);
+            self.report.push(
+                it.label("a reserved name")
+                    .help(format!("rename it, for example to `my-{name}`")),
+            );
         }
     }
 
@@ -104,11 +106,7 @@ impl Resolver<'_> {
         for (name, listener) in self.document.listeners.iter() {
             self.check_twice(listener.hosts.items());
             self.check_bind(listener, &mut addresses);
-            match listener.peer.value() {
-                Some(PeerKind::Browser) => self.check_browser(name, listener),
-                Some(_) => self.check_mesh(listener),
-                None => {}
-            }
+            self.check_peer(name, listener);
             if let (Some(bind), Some(peer)) = (listener.bind.value(), listener.peer.value()) {
                 let listener = Listener {
                     place: self.place(listener.name),
@@ -195,179 +193,133 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_browser(&mut self, name: &Name, listener: &parse::Listener) {
-        if listener.login.is_absent() {
-            let it = Diagnostic::error(
-                codes::NO_LOGIN,
-                listener.name,
-                format!("at `{name}` nobody can sign in"),
-            );
-            self.report.push(
-                it.label("has no `login`")
-                    .help("add `login: dev` (with `environment: dev`)"),
-            );
+    /// The floor of the decision matrix: what each kind of caller has to prove.
+    fn check_peer(&mut self, name: &Name, listener: &parse::Listener) {
+        let Some(peer) = listener.peer.value() else {
+            return;
+        };
+        match peer {
+            PeerKind::Browser => self.check_browser(name, listener),
+            PeerKind::Partner => self.check_partner_door(name, listener),
+            PeerKind::ThirdParty => self.check_webhook(name, listener),
+            _ => {}
         }
-        if let (Some(login), true) = (listener.login.spanned(), self.is_prod()) {
-            let it = Diagnostic::error(
-                codes::DEV_LOGIN,
-                login.span,
-                "`login: dev` lets anybody be anybody",
-            );
-            let it = it.label("for development only");
-            self.report.push(
-                it.help("run with `--dev`, or add `environment: dev` at the top of the file"),
-            );
+        self.check_keys(listener, *peer);
+        self.check_certificate(name, listener, *peer);
+    }
+
+    fn check_browser(&mut self, name: &Name, listener: &parse::Listener) {
+        match listener.login.spanned() {
+            Some(login) => self.check_sign_in(login),
+            None if listener.login.is_absent() => self.no_login(name, listener),
+            None => {}
         }
         if self.is_prod() && listener.hosts.is_absent() {
-            let it = Diagnostic::error(
-                codes::NO_HOSTS,
-                listener.name,
-                format!("`{name}` answers to no host name"),
-            );
-            self.report.push(
-                it.label("has no `hosts`")
-                    .help("add `hosts: [app.acme.example]`"),
-            );
+            self.no_hosts(name, listener, "answers to no host name");
         }
     }
 
-    fn check_mesh(&mut self, listener: &parse::Listener) {
-        let login = listener.login.spanned().map(|it| ("login", it.span));
-        let routes = listener.routes.spanned().map(|it| ("routes", it.span));
-        let tls12 = listener.tls12.spanned().map(|it| ("min_tls", it.span));
-        for (key, span) in [login, routes, tls12].into_iter().flatten() {
-            let message = format!("`{key}` is for `peer: browser`");
-            self.error(
-                codes::KEY_NOT_HERE,
-                span,
-                message,
-                format!("remove `{key}`"),
-            );
+    fn no_login(&mut self, name: &Name, listener: &parse::Listener) {
+        let message = format!("at `{name}` nobody can sign in");
+        let it = Diagnostic::error(codes::NO_LOGIN, listener.name, message);
+        let help = match self.document.logins.keys().next() {
+            Some(login) => format!("add `login: {login}`"),
+            None => "add `login: dev` (with `environment: dev`)".to_owned(),
+        };
+        self.report.push(it.label("has no `login`").help(help));
+    }
+
+    fn no_hosts(&mut self, name: &Name, listener: &parse::Listener, what: &str) {
+        let message = format!("`{name}` {what}");
+        let it = Diagnostic::error(codes::NO_HOSTS, listener.name, message);
+        self.report.push(
+            it.label("has no `hosts`")
+                .help("add `hosts: [app.acme.example]`"),
+        );
+    }
+
+    fn check_webhook(&mut self, name: &Name, listener: &parse::Listener) {
+        if listener.signature.is_absent() {
+            let message = format!("at `{name}` anybody can send");
+            let it = Diagnostic::error(codes::NO_SIGNATURE, listener.name, message);
+            let help = "add `signature: { secret: webhook, scheme: standard-webhooks }`";
+            self.report.push(it.label("has no `signature`").help(help));
         }
     }
 
-    /// Most specific first: the longest literal beginning, then exact before open.
-    fn routes(&self, listener: &parse::Listener) -> Vec<Route> {
-        let literal =
-            |path: &OperationPattern| path.object().find('*').unwrap_or(path.object().len());
-        let mut routes: Vec<_> = listener
-            .routes
-            .items()
-            .iter()
-            .map(|route| Route {
-                place: self.place(route.span),
-                host: route.host.clone(),
-                path: route.path.clone(),
-                service: route.service.value.clone(),
-            })
-            .collect();
-        routes.sort_by_key(|it| {
+    /// A key that means nothing at this door looks like a restriction that is not enforced.
+    fn check_keys(&mut self, listener: &parse::Listener, peer: PeerKind) {
+        use PeerKind::Browser;
+        use PeerKind::Partner;
+        use PeerKind::ThirdParty;
+        let keys: [(_, _, &[PeerKind], _); 6] = [
+            ("login", span(&listener.login), &[Browser], "browser"),
             (
-                it.host.clone(),
-                Reverse(literal(&it.path)),
-                it.path.object().contains('*'),
-            )
-        });
-        routes
+                "client_ca",
+                span(&listener.client_ca),
+                &[Partner],
+                "partner",
+            ),
+            (
+                "signature",
+                span(&listener.signature),
+                &[ThirdParty],
+                "third-party",
+            ),
+            (
+                "routes",
+                span(&listener.routes),
+                &[Browser, ThirdParty],
+                "browser",
+            ),
+            ("min_tls", span(&listener.tls12), &[Browser], "browser"),
+            ("cors", span(&listener.cors), &[Browser], "browser"),
+        ];
+        for (key, span, peers, word) in keys {
+            if let (Some(span), false) = (span, peers.contains(&peer)) {
+                let message = format!("`{key}` is for `peer: {word}`");
+                let help = format!("remove `{key}`");
+                self.error(codes::KEY_NOT_HERE, span, message, help);
+            }
+        }
     }
 
-    /// Where browser doors lead: needs the edges.
-    pub(super) fn check_routes(&mut self) {
-        let mut leads: HashMap<&Name, IndexSet<&Name>> = HashMap::new();
-        for edge in &self.document.edges {
-            leads
-                .entry(&edge.from.value)
-                .or_default()
-                .insert(&edge.to.value);
-        }
-        if self.document.edges_trouble {
+    /// Where a door's certificate can come from: workloads expect one of the trust domain.
+    fn check_certificate(&mut self, name: &Name, listener: &parse::Listener, peer: PeerKind) {
+        let Some(tls) = listener.tls.spanned() else {
             return;
-        }
-        let nowhere = IndexSet::new();
-        for (name, listener) in self.document.listeners.iter() {
-            let to = leads.get(name).unwrap_or(&nowhere);
-            if listener.routes.is_absent() && listener.peer.value() == Some(&PeerKind::Browser) {
-                self.check_single(name, listener, to);
+        };
+        let acme = tls.value == DoorTls::Acme;
+        let message = match &tls.value {
+            DoorTls::Internal => return,
+            _ if peer == PeerKind::Service => {
+                "workloads expect a certificate of the trust domain here"
             }
-            for route in listener.routes.items() {
-                self.check_route(name, listener, route, to);
-            }
-        }
-    }
-
-    fn check_single(&mut self, name: &Name, listener: &parse::Listener, to: &IndexSet<&Name>) {
-        let (message, help) = match (to.get_index(0), to.get_index(1)) {
-            (Some(_), None) => return,
-            (None, _) => {
-                let service = self
-                    .document
-                    .services
-                    .keys()
-                    .next()
-                    .map_or("frontend", Name::as_str);
-                (
-                    format!("`{name}` leads nowhere"),
-                    format!("add the edge `{name} -> {service}: [GET /**]`"),
-                )
-            }
-            (Some(first), Some(second)) => {
-                let host = listener
-                    .hosts
-                    .items()
-                    .first()
-                    .map_or("localhost", |it| it.value.as_str());
-                let help = format!(
-                    "add `routes: {{ \"{host}/**\": {first}, \"{host}/{second}/**\": {second} }}`"
-                );
-                (
-                    format!(
-                        "`{name}` leads to `{first}` and `{second}`, but which host and path goes where?"
-                    ),
-                    help,
-                )
+            DoorTls::Acme if self.is_dev() => "no authority on the internet can reach loopback",
+            _ => {
+                if acme && listener.hosts.items().is_empty() && !self.is_prod_browser(peer) {
+                    self.no_hosts(name, listener, "has no host name to get a certificate for");
+                }
+                return;
             }
         };
-        let it = Diagnostic::error(codes::NO_ROUTE, listener.name, message);
-        self.report.push(it.label("has no `routes`").help(help));
+        let help = "write `tls: internal`, or remove the key";
+        self.error(codes::KEY_NOT_HERE, tls.span, message, help);
     }
 
-    fn check_route(
-        &mut self,
-        name: &Name,
-        listener: &parse::Listener,
-        route: &parse::Route,
-        to: &IndexSet<&Name>,
-    ) {
-        let service = &route.service;
-        if !self.is_service(&service.value) {
-            self.unknown_service(service.value.as_str(), service.span);
-        } else if !to.contains(&service.value) {
-            let it = Diagnostic::error(
-                codes::ROUTE_WITHOUT_EDGE,
-                service.span,
-                format!("no edge leads from `{name}` to `{}`", service.value),
-            );
-            self.report.push(it.help(format!(
-                "add the edge `{name} -> {}: [GET /**]`",
-                service.value
-            )));
-        }
-        let hosts = listener.hosts.items();
-        if !hosts.is_empty() && !hosts.iter().any(|host| host.value == route.host) {
-            let message = format!("`{name}` does not answer to `{}`", route.host);
-            self.error(
-                codes::HOST,
-                route.span,
-                message,
-                format!("add `{}` to `hosts`", route.host),
-            );
-        }
+    /// Where the same was said already.
+    fn is_prod_browser(&self, peer: PeerKind) -> bool {
+        self.is_prod() && peer == PeerKind::Browser
     }
+}
+
+fn span<T>(given: &Given<T>) -> Option<Span> {
+    given.spanned().map(|it| it.span)
 }
 
 /// `dev` is built in.
 fn login(name: &Name) -> Login {
-    if name.as_str() == "dev" {
+    if name.as_str() == DEV {
         Login::Dev
     } else {
         Login::Oidc(name.clone())

@@ -9,10 +9,13 @@ mod built_in;
 mod doors;
 mod edges;
 mod floors;
+mod identities;
 mod limits;
 mod logins;
 mod members;
+mod partners;
 mod permissions;
+mod routes;
 mod sentences;
 mod services;
 
@@ -50,7 +53,7 @@ pub(super) fn resolve(
         sources,
         report,
         environment: None,
-        logins: members::Logins::of(document),
+        logins: logins::Logins::of(document),
     };
     it.environment = it.environment(options);
     let trust_domain = it.trust_domain();
@@ -67,6 +70,7 @@ pub(super) fn resolve(
     it.check_reach();
     it.check_routes();
     it.check_permissions();
+    it.check_paces();
     it.check_named_secrets();
     it.check_policies();
     let tests = it.tests();
@@ -96,7 +100,7 @@ struct Resolver<'a> {
     report: &'a mut Report,
     /// Unknown if the file says nothing legible about it.
     environment: Option<Environment>,
-    logins: members::Logins,
+    logins: logins::Logins,
 }
 
 impl<'a> Resolver<'a> {
