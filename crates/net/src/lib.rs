@@ -10,6 +10,7 @@
 
 pub mod assertion;
 pub mod dial;
+pub mod framing;
 pub mod http;
 pub mod json;
 pub mod peer_cred;

@@ -23,6 +23,8 @@ pub enum Fault {
     Misdirected,
     /// Too large: 413.
     TooLarge,
+    /// The head of the request is too large: 431 (RFC 6585 section 5).
+    HeadTooLarge,
     /// A field is missing or wrong: 422.
     Unprocessable,
     /// A limit or budget is used up: 429.
@@ -95,6 +97,10 @@ codes! {
     SUBJECT_MISMATCH = 219, Forbidden, "subject token not given to this workload";
     /// A static or otherwise foreign credential where only an issued token opens. `CSD220`
     CREDENTIAL_STATIC = 220, Unauthenticated, "static credential refused";
+    /// The message can be read in more than one way, so it is not certain whose it is. `CSD221`
+    MESSAGE_AMBIGUOUS = 221, Malformed, "request can be read in more than one way";
+    /// The head of the request has more bytes or fields than the listener takes. `CSD222`
+    HEAD_TOO_LARGE = 222, HeadTooLarge, "head of the request too large";
     /// The token was revoked. `CSD301`
     TOKEN_REVOKED = 301, Unauthenticated, "token revoked";
     /// The subject was revoked. `CSD302`
@@ -173,6 +179,7 @@ impl Code {
             Fault::Misdirected => 421,
             Fault::TooLarge => 413,
             Fault::Unprocessable => 422,
+            Fault::HeadTooLarge => 431,
             Fault::Exhausted => 429,
             Fault::Unavailable => 503,
         }

@@ -1,0 +1,192 @@
+//! The stream between a connection and the HTTP library.
+
+use super::Framing;
+use super::FramingFault;
+use super::HeadLimits;
+use bytes::Buf;
+use bytes::BytesMut;
+use http::HeaderName;
+use http::Request;
+use parking_lot::Mutex;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::task::ready;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+/// Marks the request that stands for a faulty one.
+const MARK: HeaderName = HeaderName::from_static("countersign-framing-fault");
+
+/// How much is read at once.
+const BLOCK: usize = 16 * 1024;
+
+/// The other end of a [`Guarded`], for whoever answers its requests.
+#[derive(Clone, Debug)]
+pub struct Guard(Arc<Mutex<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    fault: Option<FramingFault>,
+    /// What no peer can know, so that none can make a request that stands for a faulty one.
+    nonce: String,
+    opened: bool,
+    /// Waits for the answer to a request for another protocol.
+    reader: Option<Waker>,
+}
+
+impl Guard {
+    /// Why this request stands for one that could not be read; the connection ends behind it.
+    #[must_use]
+    pub fn fault<B>(&self, request: &Request<B>) -> Option<FramingFault> {
+        let mark = request.headers().get(MARK)?;
+        let shared = self.0.lock();
+        shared
+            .fault
+            .filter(|_| mark.as_bytes() == shared.nonce.as_bytes())
+    }
+
+    /// The answer to the last request was to go on in another protocol.
+    pub fn open(&self) {
+        let mut shared = self.0.lock();
+        shared.opened = true;
+        if let Some(reader) = shared.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// A stream that lets HTTP/1.1 requests through as long as they can be read in one way only.
+///
+/// In place of a faulty head it gives a request that [`Guard::fault`] knows, and nothing after it;
+/// a fault inside a body is an error of the stream. After a request for another protocol nothing
+/// is let through until [`Guard::open`], so whoever does not open it has to end the connection.
+#[derive(Debug)]
+pub struct Guarded<IO> {
+    framing: Framing,
+    io: IO,
+    /// Read and not yet looked at, or not yet whole.
+    held: BytesMut,
+    shared: Arc<Mutex<Shared>>,
+    /// May be handed on.
+    passed: usize,
+    /// Nothing more comes.
+    over: bool,
+}
+
+impl<IO> Guarded<IO> {
+    /// A guard in front of a stream; `nonce` is 128 bits or more that no peer can guess, in
+    /// characters of a field's value.
+    #[must_use]
+    pub fn new(io: IO, limits: HeadLimits, nonce: String) -> (Self, Guard) {
+        let shared = Arc::new(Mutex::new(Shared {
+            fault: None,
+            nonce,
+            opened: false,
+            reader: None,
+        }));
+        let guarded = Self {
+            framing: Framing::new(limits),
+            io,
+            held: BytesMut::new(),
+            shared: shared.clone(),
+            passed: 0,
+            over: false,
+        };
+        (guarded, Guard(shared))
+    }
+
+    /// Looks at what is held.
+    fn look(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        let mut shared = self.shared.lock();
+        if shared.opened {
+            self.framing.open();
+        } else {
+            shared.reader = Some(cx.waker().clone());
+        }
+        match self.framing.pass(&self.held) {
+            Ok(passed) => self.passed = passed,
+            Err((passed, fault)) if self.framing.in_head() => {
+                shared.fault = Some(fault);
+                self.held.truncate(passed);
+                let stand_in = format!(
+                    "GET / HTTP/1.1\r\nhost: invalid\r\n{MARK}: {}\r\n\r\n",
+                    shared.nonce
+                );
+                self.held.extend_from_slice(stand_in.as_bytes());
+                self.passed = self.held.len();
+                self.over = true;
+            }
+            Err((_, fault)) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+        Ok(())
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.passed > 0 {
+                let take = this.passed.min(buffer.remaining());
+                buffer.put_slice(this.held.get(..take).unwrap_or_default());
+                this.held.advance(take);
+                this.passed -= take;
+                return Poll::Ready(Ok(()));
+            }
+            if this.over {
+                // The refusal is still to be written, so this is no end of the stream.
+                return Poll::Pending;
+            }
+            this.look(cx)?;
+            if this.passed > 0 {
+                continue;
+            }
+            let mut block = [0; BLOCK];
+            let mut read = ReadBuf::new(&mut block);
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.held.extend_from_slice(read.filled());
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

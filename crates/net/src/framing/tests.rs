@@ -1,0 +1,365 @@
+use super::*;
+use proptest::prelude::*;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+
+const LIMITS: HeadLimits = HeadLimits {
+    bytes: 1_024,
+    fields: 8,
+};
+
+fn pass(text: &str) -> Result<usize, (usize, FramingFault)> {
+    Framing::new(LIMITS).pass(text.as_bytes())
+}
+
+/// All of it passes, whole and byte by byte.
+#[track_caller]
+fn passes(text: &str) {
+    assert_eq!(pass(text), Ok(text.len()), "{text:?}");
+    let mut framing = Framing::new(LIMITS);
+    let mut held = Vec::new();
+    for byte in text.bytes() {
+        held.push(byte);
+        let passed = framing.pass(&held).unwrap();
+        held.drain(..passed);
+    }
+    assert!(held.is_empty(), "{text:?}");
+}
+
+/// Faulty, whole and byte by byte.
+#[track_caller]
+fn refused(text: &str, fault: FramingFault) {
+    assert_eq!(pass(text).map_err(|(_, it)| it), Err(fault), "{text:?}");
+    let mut framing = Framing::new(LIMITS);
+    let mut held = Vec::new();
+    for byte in text.bytes() {
+        held.push(byte);
+        match framing.pass(&held) {
+            Ok(passed) => drop(held.drain(..passed)),
+            Err((_, it)) => return assert_eq!(it, fault, "{text:?}"),
+        }
+    }
+    panic!("{text:?} passes byte by byte");
+}
+
+fn with(fields: &str) -> String {
+    format!("POST /a HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")
+}
+
+#[test]
+fn what_has_one_reading_passes() {
+    for text in [
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://x/a?b HTTP/1.1\r\nHost: x\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:x\r\nX-Empty:\r\nX-Tab: a\tb \r\nX-Text: \u{e9}\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n\
+         5\r\nhello\r\nA;name=value\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        passes(text);
+    }
+}
+
+#[test]
+fn two_lengths() {
+    refused(
+        &with("Content-Length: 4\r\nTransfer-Encoding: chunked"),
+        FramingFault::TwoLengths,
+    );
+    refused(
+        &with("Transfer-Encoding: chunked\r\nContent-Length: 0"),
+        FramingFault::TwoLengths,
+    );
+    for value in [
+        "4, 4",
+        "+4",
+        "-1",
+        "4 4",
+        "0x4",
+        "",
+        " ",
+        "4,",
+        "9999999999999999999",
+    ] {
+        refused(
+            &with(&format!("Content-Length: {value}")),
+            FramingFault::Length,
+        );
+    }
+    refused(
+        &with("Content-Length: 4\r\nContent-Length: 4"),
+        FramingFault::Length,
+    );
+    for value in [
+        "chunked, chunked",
+        "gzip, chunked",
+        "identity",
+        "xchunked",
+        "chunked;q=1",
+        "",
+        "chun\u{212a}ed",
+    ] {
+        refused(
+            &with(&format!("Transfer-Encoding: {value}")),
+            FramingFault::Coding,
+        );
+    }
+    refused(
+        &with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+        FramingFault::Coding,
+    );
+    refused(
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        FramingFault::Coding,
+    );
+}
+
+#[test]
+fn line_ends_and_folds() {
+    for text in [
+        "GET / HTTP/1.1\nHost: x\n\n",
+        "GET / HTTP/1.1\r\nHost: x\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA: b\rContent-Length: 3\r\n\r\n",
+        "GET / HTTP/1.1\r\rHost: x\r\n\r\n",
+    ] {
+        refused(text, FramingFault::LineEnd);
+    }
+    refused(&with("A: b\r\n c"), FramingFault::Folded);
+    refused(
+        &with("A: b\r\n\tTransfer-Encoding: chunked"),
+        FramingFault::Folded,
+    );
+}
+
+#[test]
+fn fields() {
+    for line in [
+        "Transfer-Encoding : chunked",
+        "Transfer\u{b}-Encoding: chunked",
+        ": chunked",
+        "no colon",
+        "A\0: b",
+        "(A): b",
+    ] {
+        refused(&with(line), FramingFault::FieldName);
+    }
+    for line in ["A: b\0c", "A: \u{b}chunked", "A: b\u{7f}"] {
+        refused(&with(line), FramingFault::FieldValue);
+    }
+    refused(&with(&"A: b\r\n".repeat(8)), FramingFault::TooManyFields);
+    refused(
+        &with(&format!("A: {}", "b".repeat(1_100))),
+        FramingFault::HeadTooLarge,
+    );
+    refused(&"A".repeat(1_100), FramingFault::HeadTooLarge);
+}
+
+#[test]
+fn request_lines() {
+    for line in [
+        "GET  / HTTP/1.1",
+        "GET /",
+        "GET / HTTP/1.2",
+        "GET / HTTP/2.0",
+        "GET / http/1.1",
+        "GET / HTTP/1.1 ",
+        " GET / HTTP/1.1",
+        "GET /a b HTTP/1.1",
+        "GET\t/ HTTP/1.1",
+        "GET a HTTP/1.1",
+        "GET * HTTP/1.1",
+        "GET ftp://x/ HTTP/1.1",
+        "GET /\u{e9} HTTP/1.1",
+        "G(T / HTTP/1.1",
+        "CONNECT /a HTTP/1.1",
+        "",
+    ] {
+        let text = format!("{line}\r\nHost: x\r\n\r\n");
+        assert!(matches!(pass(&text), Err((0, _))), "{line:?}");
+    }
+    refused(
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        FramingFault::RequestLine,
+    );
+}
+
+#[test]
+fn chunks() {
+    let chunked = |body: &str| {
+        format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+    };
+    for body in [
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5;a\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "ffffffffffffffff\r\n",
+        "0000000000000005\r\nhello",
+        "5;\0\r\nhello",
+    ] {
+        refused(&chunked(body), FramingFault::Chunk);
+    }
+    refused(
+        &chunked(&format!("5;{}\r\n", "a".repeat(130))),
+        FramingFault::Chunk,
+    );
+    refused(
+        &chunked("0\r\nContent-Length: 5\r\n\r\n"),
+        FramingFault::Trailer,
+    );
+    refused(
+        &chunked("0\r\nAuthorization: Bearer x\r\n\r\n"),
+        FramingFault::Trailer,
+    );
+    refused(&chunked("0\r\n folded: x\r\n\r\n"), FramingFault::Folded);
+    refused(&chunked("0\r\nA: b\n\r\n"), FramingFault::LineEnd);
+    refused(
+        &chunked(&format!("0\r\n{}\r\n", "A: bbbbbbbb\r\n".repeat(1_000))),
+        FramingFault::Trailer,
+    );
+}
+
+#[test]
+fn another_protocol_waits_for_its_answer() {
+    let ask = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    for ask in [ask, "CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n"] {
+        let mut framing = Framing::new(LIMITS);
+        let smuggled = format!("{ask}GET /admin HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(framing.pass(smuggled.as_bytes()), Ok(ask.len()));
+        assert_eq!(framing.pass(b"\x81\x00\n\n"), Ok(0));
+        framing.open();
+        assert_eq!(framing.pass(b"\x81\x00\n\n"), Ok(4));
+    }
+}
+
+#[test]
+fn earlier_messages_are_let_through() {
+    let good = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let text = format!("{good}{good}GET / HTTP/1.1\nHost: x\n\n");
+    assert_eq!(pass(&text), Err((good.len() * 2, FramingFault::LineEnd)));
+}
+
+#[tokio::test]
+async fn a_stand_in_takes_the_place_of_a_faulty_head() {
+    let good = "GET /first HTTP/1.1\r\nHost: x\r\n\r\n";
+    let bad = "POST /second HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (mut peer, ours) = tokio::io::duplex(64);
+    let (mut guarded, guard) = Guarded::new(ours, LIMITS, "f00d".to_owned());
+    let sent = format!("{good}{bad}GET /third HTTP/1.1\r\nHost: x\r\n\r\n");
+    let sending = tokio::spawn(async move { peer.write_all(sent.as_bytes()).await.map(|()| peer) });
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"f00d\r\n\r\n") {
+        assert!(guarded.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    let text = String::from_utf8(seen).unwrap();
+    assert!(text.starts_with(good), "{text}");
+    assert!(
+        !text.contains("second") && !text.contains("third"),
+        "{text}"
+    );
+    let stand_in = |mark: &str| {
+        let request = http::Request::builder().header("countersign-framing-fault", mark);
+        guard.fault(&request.body(()).unwrap())
+    };
+    assert_eq!(stand_in("f00d"), Some(FramingFault::TwoLengths));
+    assert_eq!(stand_in("beef"), None);
+    assert_eq!(guard.fault(&http::Request::new(())), None);
+    // Nothing comes after it, and it is no end either.
+    let more = tokio::time::timeout(std::time::Duration::from_millis(50), guarded.read_u8()).await;
+    assert!(more.is_err());
+    drop(sending);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// How bytes are cut into reads makes no difference, and nothing panics.
+    #[test]
+    fn cuts_make_no_difference(text in messages(), cuts in prop::collection::vec(1_usize..9, 0..200)) {
+        let whole = Framing::new(LIMITS).pass(&text);
+        let mut framing = Framing::new(LIMITS);
+        let (mut held, mut passed) = (Vec::new(), 0);
+        let mut rest = text.as_slice();
+        let mut outcome = None;
+        for cut in cuts.into_iter().chain(std::iter::repeat(7)) {
+            if rest.is_empty() {
+                break;
+            }
+            let (next, after) = rest.split_at(cut.min(rest.len()));
+            rest = after;
+            held.extend_from_slice(next);
+            match framing.pass(&held) {
+                Ok(n) => {
+                    passed += n;
+                    held.drain(..n);
+                }
+                Err((n, fault)) => {
+                    outcome = Some((passed + n, fault));
+                    break;
+                }
+            }
+        }
+        match (whole, outcome) {
+            (Ok(all), None) => prop_assert_eq!(all, passed),
+            (Err((at, fault)), Some((here, it))) => {
+                prop_assert_eq!(fault, it);
+                // A body is let through as it comes, up to the byte that is wrong.
+                prop_assert!(here <= at || here <= text.len());
+            }
+            (whole, cut) => prop_assert!(false, "{:?} {:?}", whole, cut),
+        }
+    }
+
+    /// What passes as one head is read by the library that comes after it in the same way.
+    #[test]
+    fn heads_end_where_the_library_ends_them(text in messages()) {
+        let mut framing = Framing::new(LIMITS);
+        if let Ok(Some(end)) = framing.end_of_head(&text)
+            && head::read(&text[..end], LIMITS).is_ok()
+        {
+            let mut fields = [httparse::EMPTY_HEADER; 64];
+            let mut request = httparse::Request::new(&mut fields);
+            prop_assert_eq!(request.parse(&text), Ok(httparse::Status::Complete(end)));
+        }
+    }
+}
+
+/// Requests with a few parts that may or may not fit, and now and then any byte.
+fn messages() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        4 => Just("GET / HTTP/1.1\r\n"),
+        2 => Just("POST /a HTTP/1.1\r\n"),
+        4 => Just("Host: x\r\n"),
+        2 => Just("Content-Length: 3\r\n"),
+        2 => Just("Transfer-Encoding: chunked\r\n"),
+        6 => Just("\r\n"),
+        2 => Just("3\r\nabc\r\n"),
+        2 => Just("0\r\n\r\n"),
+        2 => Just("abc"),
+        1 => Just("\n"),
+        1 => Just("\r"),
+        1 => Just(" "),
+        1 => Just("A: b\r\n"),
+        1 => Just("Upgrade: x\r\n"),
+    ];
+    let parts = prop::collection::vec(part, 0..14).prop_map(|parts| parts.concat().into_bytes());
+    (
+        parts,
+        prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    )
+        .prop_map(|(mut text, noise)| {
+            if let (Some((at, byte)), false) = (noise, text.is_empty()) {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            text
+        })
+}
