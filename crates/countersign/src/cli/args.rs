@@ -1,11 +1,25 @@
 //! Every flag and command. Parser, help, completions and man pages come from here.
 
 mod apart;
+mod audit;
+mod meaning;
 
 pub(crate) use apart::GatewayArgs;
 pub(crate) use apart::GatewayCommand;
 pub(crate) use apart::GatewayTokenArgs;
 pub(crate) use apart::ServerArgs;
+pub(crate) use audit::AuditArgs;
+pub(crate) use audit::AuditCommand;
+pub(crate) use audit::TailArgs;
+pub(crate) use audit::VerifyArgs;
+
+pub(crate) use meaning::CheckArgs;
+pub(crate) use meaning::DiffArgs;
+pub(crate) use meaning::EvalArgs;
+pub(crate) use meaning::ExplainArgs;
+pub(crate) use meaning::PolicyArgs;
+pub(crate) use meaning::PolicyCommand;
+pub(crate) use meaning::PolicyTestArgs;
 
 use crate::boot;
 use crate::operate::Admin;
@@ -120,6 +134,12 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Print a token for a service, for 60 s at most
     Token(TokenArgs),
+    /// Show what another configuration would change, and whether it allows more
+    Diff(DiffArgs),
+    /// Ask the policy, and run its tests
+    Policy(PolicyArgs),
+    /// Draw who reaches what: -o table, json or svg
+    Map,
     /// Put the changed configuration in force, or change nothing
     Reload(ReloadArgs),
     /// Decide on changes of the configuration that wait for a second person
@@ -216,37 +236,6 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct ReloadArgs {
-    /// Do everything but bind and commit
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ChangeArgs {
-    #[command(subcommand)]
-    pub(crate) command: ChangeCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ChangeCommand {
-    /// List changes, the newest first
-    Ls,
-    /// Show what a change would do
-    Show(ChangeId),
-    /// Agree to a change that somebody else asked for, which puts it in force
-    Approve(ChangeId),
-    /// See to it that a change is never put in force
-    Deny(ChangeId),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ChangeId {
-    /// Change such as c-1f2e3d4c5b6a
-    pub(crate) id: String,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// Development: loopback only, watermarked, `login: dev`
     #[arg(long, env = "COUNTERSIGN_DEV", hide_env = true)]
@@ -275,16 +264,34 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct CheckArgs {
-    /// Show who may do what, and because of which lines
+pub(crate) struct ReloadArgs {
+    /// Do everything but bind and commit
     #[arg(long)]
-    pub(crate) explain: bool,
-    /// Warnings are errors
-    #[arg(long, env = "COUNTERSIGN_STRICT", hide_env = true)]
-    pub(crate) strict: bool,
-    /// Check for development
-    #[arg(long, env = "COUNTERSIGN_DEV", hide_env = true)]
-    pub(crate) dev: bool,
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChangeArgs {
+    #[command(subcommand)]
+    pub(crate) command: ChangeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChangeCommand {
+    /// List changes, the newest first
+    Ls,
+    /// Show what a change would do
+    Show(ChangeId),
+    /// Agree to a change that somebody else asked for, which puts it in force
+    Approve(ChangeId),
+    /// See to it that a change is never put in force
+    Deny(ChangeId),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChangeId {
+    /// Change such as c-1f2e3d4c5b6a
+    pub(crate) id: String,
 }
 
 /// Who is calling.
@@ -341,14 +348,6 @@ pub(crate) struct TokenArgs {
     pub(crate) scope: String,
     #[command(flatten)]
     pub(crate) by: AsIdentity,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ExplainArgs {
-    /// A code such as CS0203 or CSD401, a key such as listeners.limits.header_time, or a receipt
-    /// such as r-4f2k9q7xw3bt
-    #[arg(value_name = "CODE|KEY|RECEIPT")]
-    pub(crate) what: String,
 }
 
 #[derive(Args, Debug)]
@@ -445,52 +444,6 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct AuditArgs {
-    #[command(subcommand)]
-    pub(crate) command: AuditCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Show the newest records
-    Tail(TailArgs),
-    /// Show one record
-    Show(ReceiptArgs),
-    /// Verify a receipt or a whole log, offline
-    Verify(VerifyArgs),
-    /// Prove that a record is in the log; `-o FILE` writes the receipt there
-    Prove(ReceiptArgs),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct TailArgs {
-    /// How many records
-    #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
-    pub(crate) lines: u64,
-    /// Keep showing new ones
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ReceiptArgs {
-    /// Receipt of the record
-    pub(crate) receipt: String,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct VerifyArgs {
-    /// A receipt, or the folder of a log [default: the log of the data folder]
-    pub(crate) path: Option<PathBuf>,
-    /// Key of the log, got some other way than with the log: `<name>+<8 hex digits>+<base64>`
-    #[arg(long, value_name = "VKEY", env = "COUNTERSIGN_KEY", hide_env = true)]
-    pub(crate) key: Option<String>,
-    /// Checkpoint of the same log that you kept from before
-    #[arg(long, value_name = "CHECKPOINT")]
-    pub(crate) since: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {
     /// Shell to complete for
     #[arg(value_enum)]
@@ -520,6 +473,8 @@ pub(crate) enum Output {
     Yaml,
     /// The one thing a script wants.
     Short,
+    /// A drawing, where a command has one.
+    Svg,
     /// A file, where a command writes one.
     File(PathBuf),
 }
@@ -555,6 +510,11 @@ impl Command {
         )
     }
 
+    /// Whether it has a drawing.
+    pub(crate) const fn draws(&self) -> bool {
+        matches!(self, Self::Map)
+    }
+
     /// Whether `-o` may name a file.
     pub(crate) const fn writes_a_file(&self) -> bool {
         matches!(
@@ -576,6 +536,7 @@ impl FromStr for Output {
             "json" => Self::Json,
             "yaml" => Self::Yaml,
             "short" => Self::Short,
+            "svg" => Self::Svg,
             file => Self::File(file.into()),
         })
     }

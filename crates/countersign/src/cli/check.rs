@@ -2,55 +2,95 @@
 
 use super::args::CheckArgs;
 use super::args::Globals;
+use super::diff::Side;
 use super::ui::Answer;
 use super::ui::Style;
 use super::ui::Ui;
 use super::ui::table;
 use crate::boot;
 use crate::operate::Failure;
+use countersign_core::change::Difference;
+use countersign_core::change::difference;
 use countersign_core::config::Config;
-use countersign_core::config::Diagnostic;
-use countersign_core::config::Expectation;
 use countersign_core::config::Loaded;
-use countersign_core::config::Member;
-use countersign_core::config::Needs;
 use countersign_core::config::Options;
 use countersign_core::config::Place;
-use countersign_core::config::Role;
 use countersign_core::config::Severity;
 use countersign_core::config::Sources;
-use countersign_core::config::Span;
 use countersign_core::config::Test;
-use countersign_core::config::codes;
 use countersign_core::config::load;
 use countersign_core::config::render_all;
 use countersign_core::config::to_json;
+use countersign_core::matrix::Filter;
+use countersign_core::matrix::Row;
+use countersign_core::matrix::rows;
 use countersign_core::proving::Judgement;
 use countersign_core::proving::Proved;
+use countersign_core::proving::diagnostics;
 use countersign_core::proving::prove_all;
 use countersign_core::snapshot::Revocations;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
-use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
-use countersign_core::vocabulary::Name;
-use countersign_core::vocabulary::Permission;
-use std::collections::BTreeSet;
+use serde_json::Value;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What came of checking a configuration.
 pub(crate) struct Checked {
-    /// Sentences that hold, and all that could be judged.
-    pub(crate) held: usize,
     pub(crate) loaded: Loaded,
-    pub(crate) tests: usize,
+    pub(crate) tests: Tests,
 }
+
+/// How many sentences were judged, and what came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tests {
+    pub(crate) failed: usize,
+    pub(crate) held: usize,
+    pub(crate) undecided: usize,
+}
+
+/// Rows of `--explain` that fit on some screens; a program gets more.
+const ROWS: usize = 200;
+const ROWS_OF_DOCUMENT: usize = 20_000;
 
 impl Checked {
     /// Whether it may be used.
     pub(crate) fn is_sound(&self) -> bool {
         self.loaded.config.is_some() && self.loaded.errors().next().is_none()
+    }
+}
+
+impl Tests {
+    pub(crate) fn of(proved: &[(&Test, Proved)]) -> Self {
+        let count = |what: Judgement| proved.iter().filter(|(_, it)| it.outcome == what).count();
+        Self {
+            failed: count(Judgement::Fails),
+            held: count(Judgement::Holds),
+            undecided: count(Judgement::Undecided),
+        }
+    }
+
+    pub(crate) const fn judged(self) -> usize {
+        self.failed + self.held + self.undecided
+    }
+
+    /// `12 tests: 9 hold, 1 fails, 2 undecided`; `5 of 5 tests hold` if nothing else is to be told.
+    pub(crate) fn told(self) -> String {
+        let judged = self.judged();
+        let noun = if judged == 1 { "test" } else { "tests" };
+        if self.held == judged {
+            return format!("{judged} of {judged} {noun} hold");
+        }
+        let mut parts = vec![format!("{} hold", self.held)];
+        if self.failed > 0 {
+            parts.push(format!("{} fail", self.failed));
+        }
+        if self.undecided > 0 {
+            parts.push(format!("{} undecided", self.undecided));
+        }
+        format!("{judged} {noun}: {}", parts.join(", "))
     }
 }
 
@@ -62,58 +102,66 @@ pub(crate) fn file(globals: &Globals) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Runs the sentences of a configuration; a broken one becomes an error of it.
-pub(crate) fn check(mut loaded: Loaded) -> Checked {
-    let Some(config) = loaded.config.clone() else {
-        return Checked {
-            held: 0,
-            loaded,
-            tests: 0,
-        };
-    };
-    let mut bundle = boot::bundle(&config, &loaded.sources, None, false);
+/// What the sentences of a configuration are judged on.
+pub(crate) fn state(config: &Config, sources: &Sources) -> State {
+    let mut bundle = boot::bundle(config, sources, None, false);
     // No authority is asked here: the callers of the sentences have certificates of this root.
     bundle.roots = vec![Digest::new([1; 32])];
-    let snapshot = Arc::new(Snapshot::new(bundle, config));
-    let state = State {
+    State {
         revocations: Arc::new(Revocations::default()),
-        snapshot,
+        snapshot: Arc::new(Snapshot::new(bundle, config.clone())),
+    }
+}
+
+/// Runs the sentences of a configuration; one that fails becomes an error of it, and with `strict`
+/// so does one that can't be decided.
+pub(crate) fn check(mut loaded: Loaded, strict: bool) -> Checked {
+    let Some(config) = &loaded.config else {
+        return Checked {
+            loaded,
+            tests: Tests::default(),
+        };
     };
+    let state = state(config, &loaded.sources);
     let proved = prove_all(&state);
-    let failed = proved
-        .iter()
-        .filter(|(_, proved)| proved.outcome != Judgement::Holds);
-    let failed: Vec<_> = failed
-        .map(|(test, proved)| broken(test, proved, &loaded.sources))
-        .collect();
-    let (tests, held) = (proved.len(), proved.len() - failed.len());
-    loaded.diagnostics.extend(failed);
+    let mut told = diagnostics(&proved, &loaded.sources);
+    if strict {
+        told.iter_mut().for_each(|it| it.severity = Severity::Error);
+    }
+    loaded.diagnostics.extend(told);
     Checked {
-        held,
         loaded,
-        tests,
+        tests: Tests::of(&proved),
     }
 }
 
 /// `check`.
-pub(crate) fn run(args: &CheckArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &CheckArgs,
+    globals: &Globals,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
     let path = file(globals)?;
     let options = Options {
         dev: args.dev,
         strict: args.strict,
     };
-    let checked = check(load(
-        &boot::DiskFiles,
-        &path.display().to_string(),
-        &options,
-    ));
+    let loaded = load(&boot::DiskFiles, &path.display().to_string(), &options);
+    let checked = check(loaded, args.strict);
     let sound = checked.is_sound();
+    let running = match &checked.loaded.config {
+        Some(config) if sound && args.explain => running(config, globals).await,
+        _ => None,
+    };
     if ui.is_document() {
-        document(&checked, args, ui)?;
+        document(&checked, args, running.as_ref(), ui)?;
     } else {
         show(&checked, ui);
         if let (true, true, Some(config)) = (sound, args.explain, &checked.loaded.config) {
-            ui.print(&permissions(config))?;
+            ui.print(&permissions(config, &checked.loaded.sources, args))?;
+            if let Some(running) = &running {
+                ui.print(&running.told())?;
+            }
         }
         if sound {
             let mark = ui.paint(Style::Good, "✔");
@@ -125,6 +173,39 @@ pub(crate) fn run(args: &CheckArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resul
     } else {
         Err(Failure::Check(summary(&checked)))
     }
+}
+
+/// What is running, compared with a file.
+struct Running {
+    difference: Difference,
+    revision: Digest,
+}
+
+impl Running {
+    fn told(&self) -> String {
+        let rev = self.revision.short();
+        if self.difference.is_empty() {
+            return format!("vs running (rev {rev}): the same");
+        }
+        let more = if self.difference.allows_more() {
+            "   allows more: see `countersign diff`"
+        } else {
+            ""
+        };
+        format!(
+            "vs running (rev {rev}): {}{more}   apply with `countersign reload`",
+            self.difference.summary()
+        )
+    }
+}
+
+/// The difference to what is running; nothing if nobody answers or tells.
+async fn running(config: &Config, globals: &Globals) -> Option<Running> {
+    let side = Side::running(&globals.admin(), None).await.ok()?;
+    Some(Running {
+        difference: difference(&side.config, config),
+        revision: side.revision?,
+    })
 }
 
 /// Writes what was found to standard error, as people read it.
@@ -146,34 +227,43 @@ pub(crate) fn summary(checked: &Checked) -> String {
         |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut parts = vec![of(errors, "error"), of(warnings, "warning")];
     if checked.loaded.config.is_some() {
-        parts.push(format!(
-            "{} of {} hold",
-            checked.held,
-            of(checked.tests, "test")
-        ));
+        parts.push(checked.tests.told());
     } else {
         parts.push("tests not run".to_owned());
     }
     parts.join(", ")
 }
 
-fn document(checked: &Checked, args: &CheckArgs, ui: &mut Ui<'_>) -> Result<(), Failure> {
+fn document(
+    checked: &Checked,
+    args: &CheckArgs,
+    running: Option<&Running>,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
     let loaded = &checked.loaded;
     let mut document = to_json(&loaded.diagnostics, &loaded.sources);
-    if let serde_json::Value::Object(members) = &mut document {
+    if let Value::Object(members) = &mut document {
         members.insert("sound".to_owned(), checked.is_sound().into());
-        let tests = serde_json::json!({ "held": checked.held, "judged": checked.tests });
+        let Tests {
+            failed,
+            held,
+            undecided,
+        } = checked.tests;
+        let tests = json!({
+            "failed": failed, "held": held, "judged": checked.tests.judged(), "undecided": undecided,
+        });
         members.insert("tests".to_owned(), tests);
         if let (true, Some(config)) = (args.explain, &loaded.config) {
-            let head = ["who", "via", "may", "because"];
-            let rows = rows(config).into_iter().map(|row| {
-                let named = head
-                    .iter()
-                    .map(|it| (*it).to_owned())
-                    .zip(row.into_iter().map(Into::into));
-                serde_json::Value::Object(named.collect())
+            let found = rows(config, &filter(args), ROWS_OF_DOCUMENT);
+            let all = found.rows.iter().map(|row| entry(row, &loaded.sources));
+            members.insert("permissions".to_owned(), all.collect());
+            members.insert("more".to_owned(), found.more.into());
+        }
+        if let Some(running) = running {
+            let told = json!({
+                "difference": running.difference, "revision": running.revision,
             });
-            members.insert("permissions".to_owned(), rows.collect());
+            members.insert("running".to_owned(), told);
         }
     }
     ui.answer(Answer {
@@ -184,142 +274,68 @@ fn document(checked: &Checked, args: &CheckArgs, ui: &mut Ui<'_>) -> Result<(), 
     })
 }
 
-/// A sentence that does not hold, at the place where it says what it expects.
-fn broken(test: &Test, proved: &Proved, sources: &Sources) -> Diagnostic {
-    let expected = match test.expect {
-        Expectation::Allow => "allow".to_owned(),
-        Expectation::Deny(pillar) => format!("deny {pillar}"),
-        Expectation::NeedsApproval => "needs-approval".to_owned(),
-    };
-    let place = span(test.expect_place, sources);
-    if proved.outcome == Judgement::Undecided {
-        let message = format!("test undecided: {}", test.name);
-        return Diagnostic::warning(codes::TEST_UNDECIDED, place, message)
-            .label(proved.reason.clone())
-            .help("it is not counted as passed; use a build that has this part");
+fn filter(args: &CheckArgs) -> Filter {
+    Filter {
+        service: args.service.clone(),
+        who: args.who.clone(),
     }
-    let got = match proved.got {
-        None => "allow".to_owned(),
-        Some(code) => format!("deny {} ({code})", Code::pillar(code)),
-    };
-    let message = format!("test failed: {}", test.name);
-    Diagnostic::error(codes::TEST_FAILED, place, message)
-        .label(format!("expected {expected}, got {got}"))
-        .help(proved.reason.clone())
 }
 
-/// The word at a place.
-fn span(place: Place, sources: &Sources) -> Span {
-    let text = sources.text(place.file);
-    let line = usize::try_from(place.line).unwrap_or(1).saturating_sub(1);
-    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
-    let rest = text.get(start..).unwrap_or_default();
-    let column = usize::try_from(place.column).unwrap_or(1).saturating_sub(1);
-    let before: usize = rest.chars().take(column).map(char::len_utf8).sum();
-    let value = rest.get(before..).unwrap_or_default();
-    let end = value
-        .find(['\n', '\r', ',', '}', '#'])
-        .unwrap_or(value.len());
-    let value = value.get(..end).unwrap_or_default().trim_end();
-    Span::new(place.file, start + before..start + before + value.len())
+/// A row for a program.
+fn entry(row: &Row, sources: &Sources) -> Value {
+    let because = row.because.iter().map(|it| match it.place {
+        Some(place) if place.line > 0 => {
+            json!({ "file": sources.name(place.file), "line": place.line, "what": it.what })
+        }
+        _ => json!({ "what": it.what }),
+    });
+    json!({
+        "because": because.collect::<Vec<_>>(), "conditions": row.conditions, "may": row.may_text(),
+        "operation": row.operation, "service": row.service, "via": row.via, "who": row.who,
+    })
 }
 
-fn permissions(config: &Config) -> String {
-    let rows = rows(config);
-    if rows.is_empty() {
+/// The table of `--explain`.
+fn permissions(config: &Config, sources: &Sources, args: &CheckArgs) -> String {
+    let found = rows(config, &filter(args), ROWS);
+    if found.rows.is_empty() {
         return "nobody may do anything".to_owned();
     }
-    table(&["WHO", "VIA", "MAY", "BECAUSE (line)"], &rows)
-}
-
-/// Who may do what, and because of which lines.
-fn rows(config: &Config) -> Vec<Vec<String>> {
-    let mut rows = Vec::new();
-    for edge in &config.edges {
-        let Some(service) = config.services.get(&edge.to) else {
-            rows.extend(edge.operations.iter().map(|operation| {
-                let may = format!("{operation} {}", edge.to);
-                row(
-                    edge.from.as_str(),
-                    "-",
-                    may,
-                    format!("edge {}", edge.place.line),
-                )
-            }));
-            continue;
-        };
-        for rule in &service.operations {
-            let pattern = rule.pattern.as_ref();
-            let asked = edge
-                .operations
-                .iter()
-                .filter(|it| pattern.is_none_or(|own| own.overlaps(it)));
-            for operation in asked {
-                let may = format!("{operation} {}", edge.to);
-                let because = format!("edge {}, operation {}", edge.place.line, rule.place.line);
-                match &rule.needs {
-                    Needs::Edge => rows.push(row(edge.from.as_str(), "-", may, because)),
-                    Needs::Permission(permission) => {
-                        rows.extend(holders(config, permission).into_iter().filter_map(|it| {
-                            let (who, via) = by(&it.0, &edge.from, config)?;
-                            let because = format!("{because}, {permission}, role {}", it.1);
-                            Some(row(&who, &via, may.clone(), because))
-                        }));
-                    }
-                }
-            }
-        }
+    let line = |place| line(place, sources);
+    let rows: Vec<_> = found
+        .rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.who.clone(),
+                row.via_text(),
+                row.may_text(),
+                row.because_text(&line),
+            ]
+        })
+        .collect();
+    let mut text = table(&["WHO", "VIA", "MAY", "BECAUSE (line)"], &rows);
+    if found.more {
+        text.push_str(&format!(
+            "\n.. and more than these {ROWS}: ask for some with `--who WHO` or `--service SERVICE`, or for \
+             all with `-o json`"
+        ));
     }
-    rows
+    text
 }
 
-fn row(who: &str, via: &str, may: String, because: String) -> Vec<String> {
-    vec![who.to_owned(), via.to_owned(), may, because]
-}
-
-/// Who calls by an edge: people by a door or a workload that acts for them, a workload for itself.
-fn by(member: &Member, from: &Name, config: &Config) -> Option<(String, String)> {
-    match member {
-        Member::Identity(name) if name == from => Some((name.to_string(), "-".to_owned())),
-        Member::Identity(_) => None,
-        person => {
-            let known = config.listeners.contains_key(from) || config.identities.contains_key(from);
-            known.then(|| (person.to_string(), from.to_string()))
-        }
+/// The line of a place, with the name of its file if there are several.
+pub(crate) fn line(place: Place, sources: &Sources) -> String {
+    if place.file == 0 {
+        place.line.to_string()
+    } else {
+        format!("{}:{}", sources.name(place.file), place.line)
     }
-}
-
-/// Everybody who has a permission, with the role it comes by.
-fn holders(config: &Config, permission: &Permission) -> BTreeSet<(Member, Name)> {
-    let mut holders = BTreeSet::new();
-    for (name, role) in &config.roles {
-        if grants(config, role, permission, 0) {
-            holders.extend(
-                role.members
-                    .iter()
-                    .map(|member| (member.clone(), name.clone())),
-            );
-        }
-    }
-    holders
-}
-
-/// Roles include each other to a depth that the language bounds.
-const MAX_DEPTH: u8 = 32;
-
-fn grants(config: &Config, role: &Role, permission: &Permission, depth: u8) -> bool {
-    role.may.contains(permission)
-        || (depth < MAX_DEPTH
-            && role
-                .includes
-                .iter()
-                .filter_map(|name| config.roles.get(name))
-                .any(|included| grants(config, included, permission, depth + 1)))
 }
 
 /// Loads and checks a configuration that is about to be used, or says why it can't be.
 pub(crate) fn require(loaded: Loaded, ui: &mut Ui<'_>) -> Result<(Config, Sources), Failure> {
-    let mut checked = check(loaded);
+    let mut checked = check(loaded, false);
     let sound = checked.is_sound();
     checked
         .loaded

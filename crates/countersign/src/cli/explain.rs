@@ -54,6 +54,7 @@ fn story(document: &Value) -> String {
     let mut lines = vec![format!("{head}  {at}   receipt {receipt}{leaf}")];
     let named = facts(document).into_iter().chain(nearest(document));
     lines.extend(named.map(|(name, value)| format!("{name:<7} {value}")));
+    lines.extend(remedy(document));
     for pillar in array(document, "/explanation/pillars") {
         let holds = pillar.get("holds").and_then(Value::as_bool) == Some(true);
         let mark = if holds { "✔" } else { "✘" };
@@ -101,8 +102,34 @@ fn nearest(document: &Value) -> Vec<(&'static str, String)> {
             ),
         )
     });
-    let fix = text(document, "/explanation/to_allow").map(|it| ("fix", format!("add {it}")));
+    let tried = document.pointer("/remedy").is_some_and(|it| !it.is_null());
+    let fix = text(document, "/explanation/to_allow").filter(|_| !tried);
+    let fix = fix.map(|it| ("fix", format!("add {it}")));
     near.chain(fix).collect()
+}
+
+/// What would let it through, which was tried, and what that breaks.
+fn remedy(document: &Value) -> Option<String> {
+    let add = text(document, "/remedy/add")?;
+    let place = text(document, "/remedy/to/line").filter(|it| it != "0");
+    let place = place.map(|line| format!(" (line {line})"));
+    let names: Vec<_> = array(document, "/remedy/breaks")
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|name| format!("\"{}\"", harmless(name)))
+        .collect();
+    let then = match names.as_slice() {
+        [] => "no test fails then".to_owned(),
+        [one] => format!("then test {one} fails"),
+        several => format!("then tests {} fail", several.join(", ")),
+    };
+    let still = text(document, "/remedy/then");
+    let still = still.map(|code| format!("; it would still be refused with {code}"));
+    Some(format!(
+        "to allow, add:   {add}{}     {then}{}",
+        place.unwrap_or_default(),
+        still.unwrap_or_default()
+    ))
 }
 
 /// What is there, made harmless for a terminal.

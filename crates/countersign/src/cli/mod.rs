@@ -6,14 +6,17 @@ mod call;
 mod change;
 mod check;
 mod demo;
+mod diff;
 mod explain;
 mod gateway;
 mod generate;
 mod identity;
 mod init;
 mod logging;
+mod map;
 mod notify;
 mod pages;
+mod policy;
 mod reference;
 mod reload;
 mod schema;
@@ -69,6 +72,9 @@ fn dispatch(cli: Cli, streams: Streams<'_>) -> u8 {
         Output::File(_) if !cli.command.writes_a_file() => Err(Failure::usage(
             "`--output` is `table`, `json`, `yaml` or `short`",
         )),
+        Output::Svg if !cli.command.draws() => Err(Failure::usage(
+            "only `countersign map` has a drawing: `--output svg`",
+        )),
         _ => perform(cli, &mut ui),
     };
     match outcome {
@@ -106,8 +112,11 @@ async fn command(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
         Command::Init => init::run(globals, ui).await,
         Command::Up(args) => up::up(args, globals, ui).await,
         Command::Server(args) => up::server(args, globals, ui).await,
+        Command::Check(args) => check::run(&args, globals, ui).await,
+        Command::Diff(args) => diff::run(&args, globals, ui).await,
+        Command::Policy(args) => policy::run(&args, globals, ui).await,
+        Command::Map => map::run(globals, ui),
         Command::Gateway(args) => gateway::run(args, globals, ui).await,
-        Command::Check(args) => check::run(&args, globals, ui),
         Command::Call(args) => call::call(&args, globals, ui).await,
         Command::Token(args) => call::token(&args, globals, ui).await,
         Command::Reload(args) => reload::run(&args, globals, ui).await,

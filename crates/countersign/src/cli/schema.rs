@@ -11,7 +11,7 @@ pub(crate) fn run(ui: &mut Ui<'_>) -> Result<(), Failure> {
     let text = match ui.output {
         Output::Short => return ui.print(schema::ID),
         Output::Yaml => serde_saphyr::to_string(&document).map_err(|it| it.to_string()),
-        Output::Table | Output::Json | Output::File(_) => {
+        Output::Table | Output::Json | Output::Svg | Output::File(_) => {
             serde_json::to_string_pretty(&document).map_err(|it| it.to_string())
         }
     };

@@ -84,7 +84,7 @@ impl<'a> Ui<'a> {
             Output::Yaml => serde_saphyr::to_string(&document)
                 .map_err(|error| Failure::failed(error.to_string()))?,
             Output::Short => short.to_owned(),
-            Output::Table | Output::File(_) => text.to_owned(),
+            Output::Table | Output::Svg | Output::File(_) => text.to_owned(),
         };
         self.print(&text)
     }

@@ -5,6 +5,7 @@
 //! role. There is no other way in, and none past the decision.
 
 mod changes;
+mod configuration;
 mod identities;
 mod process;
 mod records;
@@ -13,6 +14,7 @@ mod secrets;
 mod socket;
 
 pub use changes::ShownChange;
+pub use configuration::Configuration;
 pub use identities::IdentityEntry;
 pub(crate) use identities::certificate;
 pub use process::Reload;

@@ -5,6 +5,8 @@ use crate::store::Search;
 use countersign_core::explain;
 use countersign_core::explain::Explanation;
 use countersign_core::record::Record;
+use countersign_core::remedy;
+use countersign_core::remedy::Remedy;
 use countersign_core::replay;
 use countersign_core::snapshot::Revocations;
 use countersign_core::snapshot::Snapshot;
@@ -26,6 +28,8 @@ pub struct Explained {
     pub entry: RecordEntry,
     /// The six lines, the nearest rules, and what would let it through.
     pub explanation: Explanation,
+    /// What would let it through, tried on a copy, and the tests that it would break.
+    pub remedy: Option<Remedy>,
 }
 
 /// A recorded decision, made again.
@@ -113,9 +117,11 @@ impl Operator {
         let (entry, record, state) = self.decided(receipt).await?;
         let hop = record.hop.ok_or_else(no_decision)?.into_owned();
         let configuration = state.snapshot.bundle().entry.clone();
+        let remedy = remedy::remedy(&hop, &state);
         Ok(Explained {
             configuration,
             entry,
+            remedy,
             explanation: explain::explain(hop, &state),
         })
     }

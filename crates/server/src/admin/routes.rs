@@ -65,6 +65,10 @@ pub(super) async fn answer(operator: &Operator, request: Request<Incoming>) -> R
         (&Method::GET, ["change", id]) => document(operator.change(id).await),
         (&Method::POST, ["change", id, "approve"]) => document(operator.approve_change(id).await),
         (&Method::POST, ["change", id, "deny"]) => document(operator.deny_change(id).await),
+        (&Method::GET, ["configuration"]) => document(operator.configuration(None).await),
+        (&Method::GET, ["configuration", revision]) => {
+            document(operator.configuration(Some(*revision)).await)
+        }
         (&Method::POST, ["join", "token"]) => match read(&body) {
             Ok(request) => document(operator.mint_join(&request).await),
             Err(error) => unreadable(operator, error).await,
