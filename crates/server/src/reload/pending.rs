@@ -101,11 +101,10 @@ impl Pending {
         let (id, requested_by) = (&self.id, &self.requested_by);
         let loosens = self.loosens.join("; ");
         let next = if self.others.is_empty() {
-            format!(
-                "but nobody else who administers here is: a second person is an identity with \
-                 `attest: {{ unix: {{ user }} }}` in that role, and where one person is alone, \
-                 `change: {{ approve }}` is left out before the first start"
-            )
+            "but nobody else who administers here is: a second person is an identity with `attest: \
+             { unix: { user } }` in that role, and where one person is alone, `change: { approve }` \
+             is left out before the first start"
+                .to_owned()
         } else {
             let others = self.others.join(", ");
             format!("which is {others}: `countersign change approve {id}` within an hour")

@@ -354,12 +354,7 @@ async fn doors(
         file: Arc::new(ConfigurationFile::default()),
         joins,
         point: point.clone(),
-        reloader: Reloader::new(
-            point.clone(),
-            kept.snapshots.clone(),
-            kept.store.clone(),
-            updates.clone(),
-        ),
+        reloader: reloader(kept, point, &updates),
         revoker,
         secrets,
         snapshots: kept.snapshots.clone(),
@@ -368,6 +363,11 @@ async fn doors(
         updates,
     };
     Ok((desk, plane))
+}
+
+fn reloader(kept: &Kept, point: &EnforcementPoint, updates: &Arc<Updates>) -> Reloader {
+    let (snapshots, store) = (kept.snapshots.clone(), kept.store.clone());
+    Reloader::new(point.clone(), snapshots, store, updates.clone())
 }
 
 /// Puts the kept revocations in force, and begins to tell of them and of everything else.
