@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod checking;
+mod policy;
 mod reference;
 mod reloading;
 mod running;
