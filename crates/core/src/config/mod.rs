@@ -149,15 +149,16 @@ impl Loaded {
 /// Reads, checks and resolves a configuration.
 #[must_use]
 pub fn load(files: &dyn Files, path: &str, options: &Options) -> Loaded {
-    load_part(files, path, options, &[])
+    load_part(files, path, options, None)
 }
 
-/// The same for a part of a configuration, which has `logins` that no listener in it has.
+/// The same for a part of a configuration if there are `logins`: those of the whole, also of doors
+/// that are not in the part.
 pub(crate) fn load_part(
     files: &dyn Files,
     path: &str,
     options: &Options,
-    logins: &[String],
+    logins: Option<&[String]>,
 ) -> Loaded {
     match files.read(path) {
         Ok(text) => load_with(files, path, text, options, (logins, None)),
@@ -179,7 +180,7 @@ pub(crate) fn load_part(
 /// Reads, checks and resolves a configuration that is already in memory.
 #[must_use]
 pub fn load_text(name: &str, text: impl Into<String>, options: &Options) -> Loaded {
-    load_with(&NoFiles, name, text.into(), options, (&[], None))
+    load_with(&NoFiles, name, text.into(), options, (None, None))
 }
 
 /// Reads a configuration with sentences that are not in it, for questions that nobody wrote down:
@@ -188,7 +189,7 @@ pub fn load_text(name: &str, text: impl Into<String>, options: &Options) -> Load
 #[must_use]
 pub fn load_asking(files: &dyn Files, path: &str, options: &Options, sentences: &str) -> Loaded {
     match files.read(path) {
-        Ok(text) => load_with(files, path, text, options, (&[], Some(sentences))),
+        Ok(text) => load_with(files, path, text, options, (None, Some(sentences))),
         Err(_) => load(files, path, options),
     }
 }
@@ -198,7 +199,7 @@ fn load_with(
     name: &str,
     text: String,
     options: &Options,
-    (logins, sentences): (&[String], Option<&str>),
+    (logins, sentences): (Option<&[String]>, Option<&str>),
 ) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
@@ -214,7 +215,8 @@ fn load_with(
         document.tests.extend(asked.into_iter().flatten());
     }
     let config = document.and_then(|mut it| {
-        it.other_logins = logins.to_vec();
+        it.is_part = logins.is_some();
+        it.other_logins = logins.unwrap_or_default().to_vec();
         resolve::resolve(&it, &sources, &mut report, options)
     });
     for part in config.iter().flat_map(Config::beyond) {

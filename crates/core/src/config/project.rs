@@ -3,8 +3,13 @@
 //! What is left out is left out whole, entry by entry; what stays, stays as it was written. Keys
 //! that nothing is known of here stay too: dropping one could loosen what it restricts.
 
+use super::FileError;
+use super::Files;
 use super::diagnostic::Report;
+use super::is_listed;
+use super::parse;
 use super::sources::Sources;
+use super::sources::beside;
 use super::yaml;
 use super::yaml::Node;
 use super::yaml::Value;
@@ -34,6 +39,8 @@ pub(crate) fn project(
     let mut report = Report::default();
     let file = sources.add(entry, files.get(entry)?.clone());
     let root = yaml::parse(file, sources.text(file), &mut report, &mut 0)?;
+    // What is included is part of the whole, of which entries are left out.
+    let root = parse::in_one(root, &Whole(files), &mut sources, &mut report)?;
     let Json::Object(root) = json(&root)? else {
         return None;
     };
@@ -46,13 +53,8 @@ pub(crate) fn project(
     let mut named = BTreeSet::new();
     let part = Json::Object(part);
     texts(&part, &mut named);
-    let is_named = |name: &str| {
-        let by = |text: &&str| match text.split_once('*') {
-            Some((start, _)) => name.starts_with(start),
-            None => name == *text,
-        };
-        named.iter().any(by)
-    };
+    let named: BTreeSet<String> = named.iter().map(|text| beside(entry, text)).collect();
+    let is_named = |name: &str| named.contains(name);
     let others = files
         .iter()
         .filter(|(name, _)| *name != entry && is_named(name));
@@ -62,6 +64,23 @@ pub(crate) fn project(
     let text = serde_json::to_string_pretty(&part).ok()? + "\n";
     out.insert(entry.to_owned(), text);
     Some(out)
+}
+
+/// The files of the whole.
+struct Whole<'a>(&'a BTreeMap<String, String>);
+
+impl Files for Whole<'_> {
+    fn read(&self, path: &str) -> Result<String, FileError> {
+        self.0.get(path).cloned().ok_or_else(|| FileError {
+            path: path.to_owned(),
+            reason: "not in the bundle".to_owned(),
+        })
+    }
+
+    fn list(&self, pattern: &str) -> Result<Vec<String>, FileError> {
+        let listed = self.0.keys().filter(|path| is_listed(pattern, path));
+        Ok(listed.cloned().collect())
+    }
 }
 
 fn section(key: &str, value: Json, keep: &Keep<'_>) -> Option<Json> {

@@ -121,7 +121,7 @@ impl Snapshot {
             strict: false,
         };
         let projection = bundle.projection.as_ref();
-        let logins = projection.map_or(&[][..], |it| it.logins.as_slice());
+        let logins = projection.map(|it| it.logins.as_slice());
         let loaded = crate::config::load_part(&bundle, &bundle.entry, &options, logins);
         let count = loaded.errors().count();
         let config = loaded.config.ok_or(CompileError::Configuration(count))?;

@@ -52,6 +52,14 @@ pub(super) fn merged(root: Node, reader: &mut Reader<'_>, nodes: &mut usize) -> 
     whole.then(|| root.done())
 }
 
+/// The tree without the key itself.
+pub(super) fn without(mut root: Node) -> Node {
+    if let Value::Map(entries) = &mut root.value {
+        entries.retain(|(key, _)| key.text() != Some(KEY));
+    }
+    root
+}
+
 /// The files that the patterns stand for, each once, with the place that named it first; they are
 /// not `whole` if an error keeps some out.
 fn paths(reader: &mut Reader<'_>, patterns: &Node, whole: &mut bool) -> Vec<(String, Span)> {

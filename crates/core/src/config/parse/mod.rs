@@ -13,6 +13,7 @@ mod include;
 mod limits;
 mod reach;
 mod reader;
+mod relocate;
 mod roles;
 mod sentences;
 mod services;
@@ -49,6 +50,8 @@ pub(super) struct Document {
     pub(super) change: Given<Vec<Spanned<Name>>>,
     /// Logins beside those of the listeners, by name: a part of a configuration has some.
     pub(super) other_logins: Vec<String>,
+    /// It is what one gateway needs of a whole, in which doors and logins of others are missing.
+    pub(super) is_part: bool,
     pub(super) listeners: Section<Listener>,
     pub(super) logins: Section<Login>,
     pub(super) identities: Section<Identity>,
@@ -326,6 +329,24 @@ pub(super) fn sentences(
     sentences::tests(reader, root)
 }
 
+/// The tree of a file with those that it includes, as if all of it were written there; nothing if
+/// one of them can't be read.
+pub(super) fn in_one(
+    root: Node,
+    files: &dyn Files,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Option<Node> {
+    let reader = &mut Reader {
+        files,
+        sources,
+        report,
+        passed_over: 0,
+    };
+    let root = include::merged(root, reader, &mut 0)?;
+    relocate::relocated(include::without(root), sources)
+}
+
 /// Reads what a file and those it includes say; there is none if it is not a map. `nodes` is how
 /// many values were read so far.
 pub(super) fn document(
@@ -367,6 +388,7 @@ pub(super) fn document(
             )
         }),
         other_logins: Vec::new(),
+        is_part: false,
         listeners: reader.section(fields, "listeners", doors::listener),
         logins: reader.section(fields, "login", doors::login),
         identities: reader.section(fields, "identities", identities::identity),

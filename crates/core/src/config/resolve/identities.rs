@@ -221,7 +221,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn check_fronts(&mut self, it: &parse::Identity) {
-        for front in it.fronts.items() {
+        // Of a part, what it may ask about can be elsewhere.
+        let fronts = it.fronts.items().iter();
+        for front in fronts.filter(|_| !self.document.is_part) {
             if !self.is_service(&front.value) {
                 self.unknown_service(front.value.as_str(), front.span);
             } else if !self.document.services.knows(&front.value) {

@@ -144,7 +144,7 @@ impl<'a> Resolver<'a> {
     /// A login has to be declared.
     pub(super) fn check_login(&mut self, name: &str, span: Span) {
         let logins = &self.document.logins;
-        if Name::new(name).is_ok_and(|name| logins.knows(&name)) {
+        if self.document.is_part || Name::new(name).is_ok_and(|name| logins.knows(&name)) {
             return;
         }
         let names = logins.keys().map(Name::as_str);

@@ -59,7 +59,8 @@ impl<'a> Resolver<'a> {
     pub(super) fn check_partners(&mut self) {
         let document = self.document;
         // Nothing certain can be said beside files and doors that are broken.
-        let mut unclear = document.listeners.trouble() || document.identities.trouble();
+        let mut unclear =
+            document.is_part || document.listeners.trouble() || document.identities.trouble();
         let mut partners = Partners::new();
         let mut authorities: Vec<(&Name, Span, Vec<Vec<u8>>)> = Vec::new();
         for (name, identity) in document.identities.iter() {
