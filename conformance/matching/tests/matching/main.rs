@@ -1,7 +1,6 @@
 //! The compiled decision against the naive one, and wrong copies of the compiled one against both.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
     reason = "tests"
