@@ -315,12 +315,7 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
         door,
         evidence: Evidence {
             peer,
-            tls: Tls::Established {
-                cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
-                group: "X25519MLKEM768".to_owned(),
-                resumed: false,
-                version: TlsVersion::V13,
-            },
+            tls: established(),
             token: Token::Verified(Arc::new(VerifiedToken {
                 claims,
                 hash: LEAF,
@@ -337,6 +332,15 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
         },
         operation: test.operation.clone(),
         service: test.service.clone(),
+    }
+}
+
+fn established() -> Tls {
+    Tls::Established {
+        cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
+        group: "X25519MLKEM768".to_owned(),
+        resumed: false,
+        version: TlsVersion::V13,
     }
 }
 
