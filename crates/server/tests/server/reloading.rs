@@ -399,6 +399,8 @@ async fn what_loosens_waits_for_a_second_person() {
     assert_eq!(*world.server.point().snapshot().revision(), before);
 
     let folder = stopped(world).await;
+    let admin = socket(folder.path()).parent().unwrap().to_owned();
+    std::fs::set_permissions(admin, std::fs::Permissions::from_mode(0o700)).unwrap();
     let world = World::in_folder(folder).await;
     reach(world.folder.path());
     let listed = world.operator.changes().await.unwrap();
