@@ -4,6 +4,7 @@
 
 mod flips;
 mod matrix;
+mod remedy;
 mod table;
 
 use countersign_core::change::Difference;
