@@ -8,22 +8,25 @@ use bytes::BytesMut;
 use http::HeaderName;
 use http::Request;
 use parking_lot::Mutex;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 use std::task::ready;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
 /// Marks the request that stands for a faulty one.
 const MARK: HeaderName = HeaderName::from_static("countersign-framing-fault");
 
-/// How much is read at once.
-const BLOCK: usize = 16 * 1024;
+/// How much is read at once where it has to be looked at.
+const BLOCK: usize = 8 * 1024;
 
 /// The other end of a [`Guarded`], for whoever answers its requests.
 #[derive(Clone, Debug)]
@@ -100,6 +103,18 @@ impl<IO> Guarded<IO> {
         (guarded, Guard(shared))
     }
 
+    /// The stream of a connection that speaks another protocol from the start.
+    #[must_use]
+    pub fn transparent(io: IO) -> (Self, Guard) {
+        let limits = HeadLimits {
+            bytes: 0,
+            fields: 0,
+        };
+        let (mut guarded, guard) = Self::new(io, limits, String::new());
+        guarded.framing.open();
+        (guarded, guard)
+    }
+
     /// Looks at what is held.
     fn look(&mut self, cx: &Context<'_>) -> io::Result<()> {
         let mut shared = self.shared.lock();
@@ -146,18 +161,44 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 // The refusal is still to be written, so this is no end of the stream.
                 return Poll::Pending;
             }
+            let plain = this.framing.plain().filter(|_| this.held.is_empty());
+            if let Some(most) = plain {
+                return this.read_plain(cx, buffer, most);
+            }
             this.look(cx)?;
             if this.passed > 0 {
                 continue;
             }
-            let mut block = [0; BLOCK];
-            let mut read = ReadBuf::new(&mut block);
-            ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
-            if read.filled().is_empty() {
+            this.held.reserve(BLOCK);
+            let mut read = pin!(this.io.read_buf(&mut this.held));
+            if ready!(read.as_mut().poll(cx))? == 0 {
                 return Poll::Ready(Ok(()));
             }
-            this.held.extend_from_slice(read.filled());
         }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> Guarded<IO> {
+    /// Bytes in which nothing is framed go straight through, as many as there are of them.
+    fn read_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: u64,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let room = buffer.remaining() as u64;
+        if most >= room {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        } else {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+            let read = part.filled().len();
+            buffer.advance(read);
+        }
+        self.framing.took((buffer.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -137,6 +137,29 @@ impl Framing {
         matches!(self.state, State::Head)
     }
 
+    /// How many bytes from here on have no structure, if the next one has none.
+    const fn plain(&self) -> Option<u64> {
+        match self.state {
+            State::Opaque => Some(u64::MAX),
+            State::Length(left) => Some(left),
+            State::Chunked(Chunked::Data(left)) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// That many of them were handed on.
+    fn took(&mut self, bytes: u64) {
+        self.state = match self.state {
+            State::Length(left) if left > bytes => State::Length(left - bytes),
+            State::Length(_) => State::Head,
+            State::Chunked(Chunked::Data(left)) if left > bytes => {
+                State::Chunked(Chunked::Data(left - bytes))
+            }
+            State::Chunked(Chunked::Data(_)) => State::Chunked(Chunked::DataEnd),
+            state => state,
+        };
+    }
+
     /// From here on it is another protocol: the answer to the last request said so.
     pub const fn open(&mut self) {
         self.state = State::Opaque;
