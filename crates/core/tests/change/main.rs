@@ -1,6 +1,10 @@
 //! What a change of the configuration is said to do, against what it does.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_in_result,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
 
 mod flips;
 mod matrix;

@@ -1,7 +1,11 @@
 //! The configuration language: broken files with the exact place of each error and a remedy that
 //! works, realistic files that must be clean, and arbitrary bytes that must never panic.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
 #![expect(
     clippy::disallowed_methods,
     reason = "the crate is pure; its tests read files and look at the clock"
