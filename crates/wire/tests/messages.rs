@@ -20,11 +20,19 @@ use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::InjectedSecret;
 use countersign_wire::control::Known;
+use countersign_wire::control::Said;
 use countersign_wire::control::SessionToken;
 use countersign_wire::control::SessionTokenRequest;
 use countersign_wire::control::SignIn;
 use countersign_wire::control::SignedIn;
 use countersign_wire::control::Update;
+use countersign_wire::join::JoinRequest;
+use countersign_wire::join::JoinToken;
+use countersign_wire::join::Joined;
+use countersign_wire::join::MintJoin;
+use countersign_wire::join::Minted;
+use countersign_wire::join::Renew;
+use countersign_wire::join::Renewed;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde::Serialize;
@@ -37,7 +45,7 @@ const TIME: &str = "2026-01-02T03:04:05.000006Z";
 
 /// One of each kind, by name.
 fn samples() -> Vec<(&'static str, Value)> {
-    [control(), admin()].concat()
+    [control(), admin(), joining()].concat()
 }
 
 fn revocation() -> Value {
@@ -48,7 +56,7 @@ fn control() -> Vec<(&'static str, Value)> {
     vec![
         (
             "update",
-            json!({ "snapshot": { "bundle": "{}", "epoch": 7, "predecessor": DIGEST, "signature": "AA" } }),
+            json!({ "snapshot": { "bundle": "{}", "epoch": 7, "predecessor": DIGEST, "serial": 2, "signature": "AA" } }),
         ),
         ("update", json!({ "revocations": [revocation()] })),
         (
@@ -57,10 +65,26 @@ fn control() -> Vec<(&'static str, Value)> {
         ),
         (
             "update",
+            json!({ "signed-heartbeat": { "beat": { "epoch": 7, "revision": DIGEST, "time": TIME }, "number": 3, "serial": 2, "signature": "AA" } }),
+        ),
+        (
+            "update",
+            json!({ "checkpoint": { "checkpoint": "a.b/log\n1\n", "from": 4, "proof": [DIGEST] } }),
+        ),
+        (
+            "update",
             json!({ "keys": { "keys": [{ "kid": "a", "n": [1.5, null] }] } }),
         ),
         ("update", json!({ "roots": "-----BEGIN CERTIFICATE-----" })),
-        ("known", json!({ "epoch": 7, "revision": DIGEST })),
+        (
+            "known",
+            json!({ "epoch": 7, "nonce": DIGEST, "revision": DIGEST, "witnessed": 4 }),
+        ),
+        (
+            "said",
+            json!({ "cosigned": { "signature": "AA", "size": 4 } }),
+        ),
+        ("said", json!({ "head": { "hash": DIGEST, "next": 9 } })),
         (
             "sign-in",
             json!({ "door": "web", "member": "user:dev/anna", "source_ip": "192.0.2.7" }),
@@ -88,6 +112,35 @@ fn control() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// What a gateway is told when it joins.
+fn told() -> Value {
+    json!({ "log_key": "a.b/log+1+AA", "roots": "r", "server": "h:7443", "snapshot_key": DIGEST, "trust_domain": "a.b" })
+}
+
+fn joining() -> Vec<(&'static str, Value)> {
+    vec![
+        (
+            "mint-join",
+            json!({ "gateway": "gw1", "listeners": ["mesh"] }),
+        ),
+        (
+            "minted",
+            json!({ "ends": TIME, "gateway": "gw1", "listeners": ["mesh"], "token": "hunter2" }),
+        ),
+        (
+            "join-token",
+            json!({ "gateway": "gw1", "pin": DIGEST, "secret": "hunter2", "server": "h:7444", "trust_domain": "a.b" }),
+        ),
+        (
+            "join-request",
+            json!({ "csr": "-----BEGIN", "secret": "hunter2", "witness": DIGEST }),
+        ),
+        ("joined", json!({ "chain": "c", "join": told() })),
+        ("renew", json!({ "csr": "-----BEGIN" })),
+        ("renewed", json!({ "chain": "c" })),
+    ]
+}
+
 fn admin() -> Vec<(&'static str, Value)> {
     let endpoints = json!({ "mesh": "127.0.0.1:9443", "server": "h:7443", "trust_domain": "a.b" });
     vec![
@@ -102,7 +155,7 @@ fn admin() -> Vec<(&'static str, Value)> {
         ("endpoints", endpoints),
         (
             "join",
-            json!({ "roots": "r", "server": "h:7443", "snapshot_key": DIGEST, "trust_domain": "a.b" }),
+            told(),
         ),
         (
             "revoke",
@@ -123,7 +176,7 @@ fn admin() -> Vec<(&'static str, Value)> {
         ),
         (
             "status",
-            json!({ "admitted": 1, "dev": true, "epoch": 2, "log_key": "k", "log_size": 3, "open": 4, "refused": 5, "revision": DIGEST, "listeners": [["mesh", "127.0.0.1:1"]], "started": TIME, "trust_domain": "a.b", "version": "0" }),
+            json!({ "activated": TIME, "activated_by": "unix:anna", "admitted": 1, "file": { "drift": "differs", "path": "/etc/c.yaml" }, "dev": true, "epoch": 2, "log_key": "k", "log_size": 3, "open": 4, "refused": 5, "revision": DIGEST, "listeners": [["mesh", "127.0.0.1:1"]], "started": TIME, "trust_domain": "a.b", "version": "0" }),
         ),
     ]
 }
@@ -138,6 +191,7 @@ fn read(kind: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     match kind {
         "update" => again::<Update>(bytes),
         "known" => again::<Known>(bytes),
+        "said" => again::<Said>(bytes),
         "sign-in" => again::<SignIn>(bytes),
         "signed-in" => again::<SignedIn>(bytes),
         "session-token-request" => again::<SessionTokenRequest>(bytes),
@@ -149,6 +203,13 @@ fn read(kind: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         "issued-identity" => again::<IssuedIdentity>(bytes),
         "endpoints" => again::<Endpoints>(bytes),
         "join" => again::<Join>(bytes),
+        "mint-join" => again::<MintJoin>(bytes),
+        "minted" => again::<Minted>(bytes),
+        "join-token" => again::<JoinToken>(bytes),
+        "join-request" => again::<JoinRequest>(bytes),
+        "joined" => again::<Joined>(bytes),
+        "renew" => again::<Renew>(bytes),
+        "renewed" => again::<Renewed>(bytes),
         "revoke" => again::<Revoke>(bytes),
         "revoked-now" => again::<RevokedNow>(bytes),
         "put-secret" => again::<PutSecret>(bytes),
@@ -184,7 +245,15 @@ fn a_member_twice_is_no_message() {
 #[test]
 fn what_asks_for_an_effect_has_no_unknown_member() {
     for (kind, sample) in samples() {
-        if ["issue-identity", "revoke", "put-secret"].contains(&kind) {
+        let asks = [
+            "issue-identity",
+            "join-request",
+            "mint-join",
+            "put-secret",
+            "renew",
+            "revoke",
+        ];
+        if asks.contains(&kind) {
             let more = sample.to_string().replacen('{', r#"{"force":true,"#, 1);
             assert_eq!(read(kind, more.as_bytes()), None, "{kind}");
         }
@@ -198,6 +267,16 @@ fn secrets_are_not_in_what_is_printed() {
     let cookie: SignedIn =
         serde_json::from_value(json!({ "cookie": "hunter2", "ends": TIME })).unwrap();
     assert!(!format!("{cookie:?}").contains("hunter2"));
+    for (kind, sample) in joining() {
+        let printed = match kind {
+            "minted" => format!("{:?}", serde_json::from_value::<Minted>(sample)),
+            "join-request" => format!("{:?}", serde_json::from_value::<JoinRequest>(sample)),
+            "join-token" => format!("{:?}", serde_json::from_value::<JoinToken>(sample)),
+            _ => continue,
+        };
+        assert!(printed.starts_with("Ok("), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
 }
 
 proptest! {
