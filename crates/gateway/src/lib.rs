@@ -14,6 +14,7 @@ mod browser;
 mod connected;
 mod error;
 mod gateway;
+mod grpc;
 mod home;
 mod listeners;
 mod memory;

@@ -17,12 +17,15 @@ use crate::body::Held;
 use crate::body::Rules;
 use crate::browser;
 use crate::connected::Connected;
+use crate::grpc;
 use crate::mesh;
+use crate::refuse::Failure;
 use crate::refuse::Stop;
 use crate::request;
 use crate::request::Ids;
 use crate::request::Wanted;
 use crate::request::query;
+use crate::request::socket;
 use crate::shared::Shared;
 use crate::upstreams;
 use crate::upstreams::Call;
@@ -41,6 +44,7 @@ use countersign_enforce::Ask;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::Version;
 use http::header;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -49,11 +53,11 @@ use secrecy::SecretString;
 use std::sync::Arc;
 
 /// A request under way.
-struct Exchange<'a> {
-    connected: &'a Connected,
+struct Exchange {
+    connected: Arc<Connected>,
     ids: Ids,
     parts: Parts,
-    shared: &'a Arc<Shared>,
+    shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
     wanted: Wanted,
 }
@@ -66,10 +70,12 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let ids = match Ids::of(&connected, request.headers()) {
         Ok(ids) => ids,
-        Err(error) => return Stop::from(error).response(),
+        Err(error) => return Stop::from(error).response(false),
     };
-    let outcome = phases(&shared, &connected, ids.clone(), request).await;
-    let mut response = outcome.unwrap_or_else(Stop::response);
+    // Its callers read a refusal nowhere else than where gRPC has its status.
+    let grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
+    let outcome = phases(shared, connected.clone(), ids.clone(), request).await;
+    let mut response = outcome.unwrap_or_else(|stop| stop.response(grpc));
     if let Ok(id) = HeaderValue::from_str(&ids.request) {
         // A third party's own id tells its support more than ours.
         response.headers_mut().entry("x-request-id").or_insert(id);
@@ -81,14 +87,15 @@ pub(crate) async fn answer(
 }
 
 async fn phases(
-    shared: &Arc<Shared>,
-    connected: &Connected,
+    shared: Arc<Shared>,
+    connected: Arc<Connected>,
     ids: Ids,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
     let snapshot = shared.plane.point.snapshot();
-    let (parts, body) = request.into_parts();
-    let wanted = Wanted::read(connected, &snapshot, &parts);
+    let (mut parts, body) = request.into_parts();
+    socket::read(&mut parts)?;
+    let wanted = Wanted::read(&connected, &snapshot, &parts);
     let exchange = Exchange {
         connected,
         ids,
@@ -98,13 +105,31 @@ async fn phases(
         wanted,
     };
     let body = exchange.ours(body).await?;
-    let (evidence, token) = exchange.evidence().await?;
-    let (body, facts) = exchange.body(body, &evidence).await?;
-    let admitted = exchange.enforce(evidence, facts).await?;
+    // On a task of its own: when a caller goes away, its connection and all that was under way on
+    // it is dropped, and what it had asked for would be neither decided nor recorded.
+    let decided = tokio::spawn(exchange.decide(body)).await;
+    let (exchange, admitted, body, token) = decided.map_err(|error| {
+        tracing::error!(%error, "deciding did not come to its end");
+        Stop::Failed {
+            failure: Failure::Interrupted,
+            receipt: None,
+        }
+    })??;
     exchange.forward(admitted, body, token).await
 }
 
-impl Exchange<'_> {
+/// A request that was admitted.
+type Decided = (Exchange, Admitted, Held, Option<SecretString>);
+
+impl Exchange {
+    /// From the evidence to the decision and its record.
+    async fn decide(self, body: Incoming) -> Result<Decided, Stop> {
+        let (evidence, token) = self.evidence().await?;
+        let (body, facts) = self.body(body, &evidence).await?;
+        let admitted = self.enforce(evidence, facts).await?;
+        Ok((self, admitted, body, token))
+    }
+
     /// What countersign serves itself at this door. Gives the body back if that is nothing.
     async fn ours(&self, body: Incoming) -> Result<Incoming, Stop> {
         if self.wanted.fault.is_some() {
@@ -119,7 +144,7 @@ impl Exchange<'_> {
                 );
                 mesh::issuer(
                     &self.shared.plane,
-                    self.connected,
+                    &self.connected,
                     asked,
                     self.context(),
                     body,
@@ -217,7 +242,7 @@ impl Exchange<'_> {
         let call = Call {
             admitted,
             body,
-            connected: self.connected,
+            connected: &self.connected,
             idle,
             host: self.wanted.host,
             ids: self.ids,
@@ -241,6 +266,7 @@ impl Exchange<'_> {
     fn rules(&self) -> Rules {
         let limits = self.limits();
         let mut rules = Rules {
+            http2: self.parts.version == Version::HTTP_2,
             time: limits.idle,
             limit: limits.body,
             model: false,
@@ -274,7 +300,7 @@ impl Exchange<'_> {
 
     fn visit(&self) -> browser::Visit<'_> {
         browser::Visit {
-            connected: self.connected,
+            connected: &self.connected,
             context: self.context(),
             parts: &self.parts,
             plane: &self.shared.plane,

@@ -2,11 +2,13 @@
 
 use crate::body;
 use crate::body::Body;
+use crate::grpc;
 use crate::request::NoRandomness;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Refusal;
 use countersign_net::problem::Format;
 use countersign_net::problem::Problem;
+use countersign_net::problem::RECEIPT;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Response;
@@ -42,12 +44,16 @@ pub(crate) enum Stop {
 pub(crate) enum Failure {
     /// No answer in time: 504.
     TimedOut,
+    /// None of the service's addresses is called now; the next may be after this time: 503.
+    NoneLeft(Duration),
     /// No connection, a broken exchange, or an answer that may not be passed on: 502.
     Upstream,
     /// The control plane is away: 503.
     Control,
     /// The system has no randomness: 503.
     Randomness,
+    /// Deciding did not come to its end: 503.
+    Interrupted,
 }
 
 impl From<NoRandomness> for Stop {
@@ -71,8 +77,36 @@ impl Stop {
         }
     }
 
-    /// The answer to the caller.
-    pub(crate) fn response(self) -> Response<Body> {
+    /// The answer to the caller, in gRPC's form if it speaks that.
+    pub(crate) fn response(self, grpc: bool) -> Response<Body> {
+        if grpc && !matches!(self, Self::Answered(_)) {
+            self.trailers_only()
+        } else {
+            self.document()
+        }
+    }
+
+    /// An answer without a message, whose head has what trailers would have ("gRPC over HTTP2",
+    /// Trailers-Only): the status, the pillar and the receipt.
+    fn trailers_only(self) -> Response<Body> {
+        let message = match &self {
+            Self::Refused { code, .. } => {
+                format!("AccessDenied: pillar {} failed ({code})", code.pillar())
+            }
+            Self::Failed { failure, .. } => failure.title().to_owned(),
+            Self::Answered(_) => String::new(),
+        };
+        let (mut head, _document) = self.document().into_parts();
+        head.headers
+            .extend(grpc::end(grpc::status(head.status.as_u16()), &message));
+        head.headers
+            .insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+        head.headers.remove(header::WWW_AUTHENTICATE);
+        head.status = StatusCode::OK;
+        Response::from_parts(head, body::empty())
+    }
+
+    fn document(self) -> Response<Body> {
         match self {
             Self::Answered(response) => *response,
             Self::Failed { failure, receipt } => failed(failure, receipt.as_deref()),
@@ -103,19 +137,40 @@ impl Stop {
     }
 }
 
+impl Failure {
+    /// The status of the answer.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::NoneLeft(_) | Self::Control | Self::Randomness | Self::Interrupted => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::TimedOut => "the upstream did not answer in time",
+            Self::Upstream | Self::NoneLeft(_) => "the upstream is not available",
+            Self::Control => "the control plane is not available",
+            Self::Randomness | Self::Interrupted => "not available",
+        }
+    }
+
+    /// When to come again, in whole seconds.
+    fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::NoneLeft(wait) => {
+                Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+            }
+            _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
+    }
+}
+
 fn failed(failure: Failure, receipt: Option<&str>) -> Response<Body> {
-    let (status, title) = match failure {
-        Failure::TimedOut => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "the upstream did not answer in time",
-        ),
-        Failure::Upstream => (StatusCode::BAD_GATEWAY, "the upstream is not available"),
-        Failure::Control => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the control plane is not available",
-        ),
-        Failure::Randomness => (StatusCode::SERVICE_UNAVAILABLE, "not available"),
-    };
+    let (status, title) = (failure.status(), failure.title());
     let mut problem = serde_json::json!({
         "type": "about:blank",
         "title": title,
@@ -132,8 +187,11 @@ fn failed(failure: Failure, receipt: Option<&str>) -> Response<Body> {
         HeaderValue::from_static("application/problem+json"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(receipt) = receipt.and_then(|it| HeaderValue::from_str(it).ok()) {
+        headers.insert(RECEIPT, receipt);
+    }
+    if let Some(seconds) = failure.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -2,6 +2,7 @@ use super::BodyError;
 use super::leak::Needle;
 use super::leak::Scan;
 use super::usage::Meter;
+use crate::grpc;
 use crate::place::Place;
 use crate::request::headers;
 use bytes::Bytes;
@@ -40,12 +41,24 @@ pub(crate) struct Downlink {
 
 /// What is looked for in a response body.
 pub(crate) struct Watch {
-    /// An event stream, which is ended with an event that says why.
-    pub(crate) events: bool,
+    /// Whether it comes by HTTP/2.
+    pub(crate) http2: bool,
     /// The credential that must not come back, and whom to tell if it does.
     pub(crate) leak: Option<(Needle, Box<dyn Fn() + Send>)>,
     /// What reads the usage of a model's answer.
     pub(crate) meter: Option<Meter>,
+    pub(crate) shape: Shape,
+}
+
+/// How a body is ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Not properly: its reader sees a broken connection or a reset stream.
+    Plain,
+    /// With an event that says why.
+    Events,
+    /// With gRPC's trailers.
+    Grpc,
 }
 
 /// Time for the end of a hop to reach a caller who reads.
@@ -95,17 +108,27 @@ impl Downlink {
     fn end(&mut self, ending: Ending, error: BodyError) -> Polled {
         self.admitted.ended(ending);
         self.state = Progress::Over;
+        let leak = matches!(error, BodyError::Leak);
+        if self.watch.shape == Shape::Grpc && !leak {
+            let unavailable = grpc::end(grpc::status(503), "the call was ended");
+            return Poll::Ready(Some(Ok(Frame::trailers(unavailable))));
+        }
         Poll::Ready(Some(Err(error)))
     }
 
     /// An event stream is told why it ends and then ends properly; its client would otherwise
-    /// connect again at once.
+    /// connect again at once. So is a call of gRPC, whose status says that it is not whole.
     fn cut(&mut self, code: Code) -> Polled {
-        if !self.watch.events {
+        if self.watch.shape == Shape::Plain {
             return self.end(Ending::Cut, BodyError::Cut(code));
         }
         self.admitted.ended(Ending::Cut);
         self.state = Progress::Over;
+        if self.watch.shape == Shape::Grpc {
+            let message = format!("AccessDenied: pillar {} failed ({code})", code.pillar());
+            let refused = grpc::end(grpc::status(code.status()), &message);
+            return Poll::Ready(Some(Ok(Frame::trailers(refused))));
+        }
         let receipt = self.admitted.admission().receipt().to_string();
         let problem = Problem {
             code,
@@ -236,6 +259,11 @@ impl Body for Downlink {
         loop {
             let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
+                // A stream that was reset without an error ends the body for hyper; only its own end
+                // says that it is whole (RFC 9113 section 8.1).
+                Poll::Ready(None) if this.watch.http2 && !this.inner.is_end_stream() => {
+                    return this.end(Ending::UpstreamFailed, BodyError::Reset);
+                }
                 Poll::Ready(None) => return this.finish(None),
                 Poll::Ready(Some(Err(error))) => {
                     return this.end(Ending::UpstreamFailed, error.into());

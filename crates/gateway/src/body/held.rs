@@ -1,4 +1,3 @@
-use super::Body;
 use super::BodyError;
 use crate::request::NoRandomness;
 use bytes::Bytes;
@@ -33,6 +32,8 @@ pub(crate) struct Kept {
 /// What the rules ask of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
+    /// Whether it comes by HTTP/2.
+    pub(crate) http2: bool,
     /// How long the whole of it may take.
     pub(crate) time: Duration,
     /// The most bytes.
@@ -78,7 +79,7 @@ impl Held {
             );
             return Ok(Self::Streaming(body));
         }
-        let whole = tokio::time::timeout(rules.time, collect(body, rules.limit));
+        let whole = tokio::time::timeout(rules.time, collect(body, rules.http2, rules.limit));
         let bytes = match whole.await.unwrap_or(Err(BodyError::Idle)) {
             Ok(bytes) => bytes,
             Err(BodyError::TooLarge) => {
@@ -112,15 +113,8 @@ impl Held {
     }
 }
 
-impl Kept {
-    /// The body to forward.
-    pub(crate) fn into_body(self) -> Body {
-        super::full(self.bytes)
-    }
-}
-
 /// The whole body, if it is not over the limit.
-async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, BodyError> {
+async fn collect(mut body: Incoming, http2: bool, limit: u64) -> Result<Bytes, BodyError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -129,6 +123,10 @@ async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, BodyError> {
             }
             bytes.extend_from_slice(&data);
         }
+    }
+    // See `Uplink`.
+    if http2 && !body.is_end_stream() {
+        return Err(BodyError::Reset);
     }
     Ok(bytes.freeze())
 }

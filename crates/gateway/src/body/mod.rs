@@ -7,6 +7,7 @@ mod uplink;
 mod usage;
 
 pub(crate) use downlink::Downlink;
+pub(crate) use downlink::Shape;
 pub(crate) use downlink::Watch;
 pub(crate) use held::Held;
 pub(crate) use held::Rules;
@@ -47,6 +48,9 @@ pub(crate) enum BodyError {
     /// The response holds the credential that was put into the request.
     #[error("the response holds the injected credential")]
     Leak,
+    /// Its stream was reset before its end.
+    #[error("the stream was reset before its end")]
+    Reset,
     /// More bytes than the operation allows.
     #[error("the body is over its limit")]
     TooLarge,

@@ -22,6 +22,8 @@ use tokio::time::Sleep;
 pub(crate) struct Uplink {
     admitted: Admitted,
     fault: Arc<Mutex<Option<UplinkFault>>>,
+    /// Whether it comes by HTTP/2.
+    http2: bool,
     idle: Duration,
     inner: Incoming,
     left: u64,
@@ -39,9 +41,10 @@ pub(crate) enum UplinkFault {
 }
 
 impl Uplink {
-    /// Forwards at most what the admission allows. `idle` is how long the caller may be silent.
+    /// Forwards at most what the admission allows, of a body that comes by HTTP/2 or HTTP/1.1.
+    /// `idle` is how long the caller may be silent.
     pub(crate) fn new(
-        inner: Incoming,
+        (inner, http2): (Incoming, bool),
         admitted: Admitted,
         idle: Duration,
         fault: Arc<Mutex<Option<UplinkFault>>>,
@@ -51,6 +54,7 @@ impl Uplink {
         Self {
             admitted,
             fault,
+            http2,
             idle,
             inner,
             left,
@@ -86,6 +90,11 @@ impl Body for Uplink {
         };
         this.silence.as_mut().reset(Instant::now() + this.idle);
         match frame {
+            // Reset without an error it is not whole, and its upstream must not take it for that (RFC
+            // 9113 section 8.1).
+            None if this.http2 && !this.inner.is_end_stream() => {
+                this.fail(UplinkFault::Aborted, BodyError::Reset)
+            }
             None => Poll::Ready(None),
             Some(Err(error)) => this.fail(UplinkFault::Aborted, error.into()),
             Some(Ok(mut frame)) => {

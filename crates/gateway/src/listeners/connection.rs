@@ -193,6 +193,8 @@ fn h2(limits: Limits) -> http2::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(MOST_RESETS)
+        // WebSockets, which are decided like the `GET` they stand for (RFC 8441).
+        .enable_connect_protocol()
         // A peer that is gone without a word is noticed, even with a stream open.
         .keep_alive_interval(limits.idle / 2)
         .keep_alive_timeout(limits.idle / 2);

@@ -87,6 +87,29 @@ pub(crate) fn trailers(fields: &mut HeaderMap) {
     });
 }
 
+/// Whether the sender of these headers reads trailers (RFC 9110 section 10.1.4).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|te| {
+        let mut codings = te.as_bytes().split(|it| *it == b',');
+        codings.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// The names of the trailers that are announced and may pass: over HTTP/1.1 no others do.
+pub(crate) fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
+    let values = headers.get_all(header::TRAILER).iter();
+    let names = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    let mut fields: HeaderMap = names
+        .map(|name| (name, HeaderValue::from_static("")))
+        .collect();
+    trailers(&mut fields);
+    let names: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
+    (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok())?
+}
+
 fn is_claim(name: &str) -> bool {
     // Some servers read `_` as `-`, so a name with one can stand for any of these.
     name.contains('_')
@@ -187,6 +210,21 @@ mod tests {
         ]);
         trailers(&mut fields);
         assert_eq!(fields.len(), 1);
+    }
+
+    #[test]
+    fn only_trailers_that_may_pass_are_announced() {
+        let headers = map(&[
+            ("trailer", "x-checksum, Content-Length,countersign-receipt"),
+            ("trailer", "server-timing"),
+        ]);
+        let announced = announced_trailers(&headers).unwrap();
+        let mut names: Vec<_> = announced.to_str().unwrap().split(", ").collect();
+        names.sort_unstable();
+        assert_eq!(names, ["server-timing", "x-checksum"]);
+        assert_eq!(announced_trailers(&map(&[("trailer", "host")])), None);
+        assert!(takes_trailers(&map(&[("te", "gzip, Trailers")])));
+        assert!(!takes_trailers(&map(&[("te", "gzip")])));
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 pub(crate) mod headers;
 pub(crate) mod query;
+pub(crate) mod socket;
 
 mod host;
 mod ids;
@@ -17,6 +18,7 @@ pub(crate) use ids::random;
 pub(crate) use route::ISSUER;
 
 use crate::connected::Connected;
+use countersign_core::config::ServiceUrl;
 use countersign_core::hop::RequestFault;
 use countersign_core::snapshot::DoorKind;
 use countersign_core::snapshot::Snapshot;
@@ -24,7 +26,9 @@ use countersign_core::vocabulary::CanonicalPath;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::clip;
+use http::Method;
 use http::request::Parts;
+use hyper::ext::Protocol;
 
 /// What a request wants.
 #[derive(Clone, Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct Wanted {
     pub(crate) service: String,
 }
 
+/// The verb of a tunnel.
+pub(crate) const TUNNEL: &str = "connect";
 /// Attacker-chosen text in a record has at most this many bytes.
 const SHOWN: usize = 256;
 
@@ -97,6 +103,9 @@ impl Wanted {
         // The host first: it says which listener's rules the path would be read by.
         let host = Host::agreed(parts, connected.sni.as_deref()).map_err(|it| misdirected(&it))?;
         self.host = Some(host.clone());
+        if connected.kind == DoorKind::Mesh && is_tunnel(parts) {
+            return self.tunnel(connected, snapshot, (&host, parts));
+        }
         let path = CanonicalPath::new(parts.uri.path()).map_err(|it| ambiguous(&it))?;
         path.as_str().clone_into(&mut self.operation.object);
         // Some servers end a parameter at `;` (RFC 1866 section 8.2.1), others don't.
@@ -128,4 +137,46 @@ impl Wanted {
         }
         Ok(())
     }
+
+    /// A tunnel is to the service's own address and to no other: its host is the service, its port
+    /// one of those that policy names for it (RFC 9110 section 9.3.6).
+    fn tunnel(
+        &mut self,
+        connected: &Connected,
+        snapshot: &Snapshot,
+        (host, parts): (&Host, &Parts),
+    ) -> Result<(), (Code, String)> {
+        let misdirected = |error: &dyn ToString| (Code::HOST_MISDIRECTED, error.to_string());
+        self.operation = Operation::named(TUNNEL, "");
+        let Some(listener) = snapshot.config().listeners.get(connected.door.as_str()) else {
+            return Ok(());
+        };
+        let root = CanonicalPath::new("/").map_err(|it| misdirected(&it))?;
+        let route = route::mesh(snapshot, listener, host, root).map_err(|it| misdirected(&it))?;
+        let service = snapshot.service(&route.service);
+        self.service = route.service;
+        let port = parts.uri.port_u16();
+        let ports = service
+            .into_iter()
+            .flat_map(|it| &it.urls)
+            .map(|url| match url {
+                ServiceUrl::Https { port, .. } | ServiceUrl::Http { port, .. } => Some(*port),
+                _ => None,
+            });
+        // A service that is not there is refused like a missing edge, below.
+        let mut ports = ports.peekable();
+        if ports.peek().is_some() && !ports.any(|it| it.is_some() && it == port) {
+            // Told from no edge, it would tell where services listen to who has none.
+            let detail = "the port is not one of the service".to_owned();
+            return Err((Code::NO_EDGE, detail));
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is CONNECT as HTTP/1.1 has it, and not the opening of some other protocol.
+fn is_tunnel(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT
+        && parts.uri.scheme().is_none()
+        && parts.extensions.get::<Protocol>().is_none()
 }

@@ -1,30 +1,35 @@
 //! Where admitted requests go: a file for each kind of upstream.
 //!
 //! A kind says what headers its upstreams get ([`Dressed`]) and what they may not say back. All
-//! else is here: the target and path of the admission, the connection, time, and what ends a hop.
+//! else is here: which of a service's addresses is called (`endpoints`, `circuit`, `probe`), what is
+//! sent again (`attempts`), the target and path of the admission, the connection, time, and what
+//! ends a hop.
 
+mod answer;
+mod attempts;
+mod circuit;
 mod credential;
+mod endpoints;
 mod pool;
+mod probe;
+mod ready;
 mod service;
 mod third_party;
 mod tunnel;
 
-use crate::body;
 use crate::body::Body;
-use crate::body::Downlink;
 use crate::body::Held;
-use crate::body::Meter;
-use crate::body::Uplink;
 use crate::body::UplinkFault;
-use crate::body::Watch;
 use crate::connected::Connected;
-use crate::place::Place;
+use crate::grpc;
 use crate::plane::Plane;
 use crate::refuse::Failure;
 use crate::refuse::Stop;
 use crate::request::Host;
 use crate::request::Ids;
-use crate::request::headers;
+use crate::request::TUNNEL;
+use answer::Passing;
+use attempts::Sending;
 use countersign_core::config::PeerKind;
 use countersign_core::config::Service;
 use countersign_core::config::ServiceUrl;
@@ -34,6 +39,7 @@ use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_enforce::Admitted;
+use countersign_enforce::EnforcementPoint;
 use countersign_net::ConnectError;
 use countersign_net::Connector;
 use countersign_net::PublicRoots;
@@ -42,26 +48,21 @@ use countersign_net::SigningKey;
 use countersign_net::SvidSource;
 use countersign_net::dial::Network;
 use countersign_net::dial::Target;
-use countersign_net::problem;
 use credential::Credentials;
+use endpoints::Endpoints;
+use endpoints::Lease;
+use endpoints::NoneLeft;
 use hashbrown::HashMap;
 use http::HeaderMap;
-use http::HeaderValue;
-use http::Method;
-use http::Request;
 use http::Response;
 use http::StatusCode;
-use http::Version;
-use http::header;
 use http::request::Parts;
-use http_body::Body as _;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use pool::Pool;
+use pool::Reach;
 use pool::SendError;
 use pool::Tls;
+use ready::Ready;
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,17 +108,8 @@ struct Dressed {
 /// One upstream as one revision describes it.
 #[derive(Debug)]
 struct Upstream {
+    endpoints: Endpoints,
     service: Service,
-    pool: Pool,
-}
-
-/// A request ready to be sent, and what is needed for its answer.
-struct Ready {
-    fault: Arc<Mutex<Option<UplinkFault>>>,
-    leak: Option<Injected>,
-    request: Request<Body>,
-    /// The caller's half of a connection that is to become a WebSocket.
-    websocket: Option<OnUpgrade>,
 }
 
 impl Upstreams {
@@ -140,7 +132,7 @@ impl Upstreams {
     }
 
     /// The upstream of a service as the admission's revision describes it.
-    fn of(&self, admission: &Admission) -> Option<Arc<Upstream>> {
+    fn of(&self, admission: &Admission, point: &EnforcementPoint) -> Option<Arc<Upstream>> {
         let service = admission.service()?;
         let (name, _) = admission
             .snapshot()
@@ -151,28 +143,47 @@ impl Upstreams {
         if let Some(upstream) = known.get(name).filter(|it| it.service == *service) {
             return Some(upstream.clone());
         }
-        let pool = self
-            .pool(service, admission)
+        let pools = service.urls.iter();
+        let pools = pools
+            .filter_map(|url| self.pool(service, url, admission).transpose())
+            .collect::<Result<Vec<Pool>, ConnectError>>()
             .inspect_err(|error| tracing::error!(%error, service = %name, "no way to an upstream"))
-            .ok()??;
+            .ok()
+            .filter(|pools| !pools.is_empty())?;
         let upstream = Arc::new(Upstream {
+            endpoints: Endpoints::new(pools, service.balance),
             service: service.clone(),
-            pool,
         });
+        // What policy no longer names is not kept, nor probed.
+        let snapshot = point.snapshot();
+        let services = &snapshot.config().services;
+        known.retain(|name, it| services.get(name) == Some(&it.service));
         known.insert(name.clone(), upstream.clone());
+        drop(known);
+        probe::start(&upstream, name, point);
         Some(upstream)
     }
 
-    fn pool(&self, service: &Service, admission: &Admission) -> Result<Option<Pool>, ConnectError> {
-        let (host, port, network) = match service.url() {
-            Some(ServiceUrl::Https { host, port, .. }) if service.private_network => {
-                (host, *port, Network::Private)
+    fn pool(
+        &self,
+        service: &Service,
+        url: &ServiceUrl,
+        admission: &Admission,
+    ) -> Result<Option<Pool>, ConnectError> {
+        let (host, port, base, network) = match url {
+            ServiceUrl::Https { host, port, base } if service.private_network => {
+                (host, *port, base, Network::Private)
             }
-            Some(ServiceUrl::Https { host, port, .. }) => (host, *port, Network::Public),
-            Some(ServiceUrl::Http { host, port, .. }) => (host, *port, Network::Loopback),
+            ServiceUrl::Https { host, port, base } => (host, *port, base, Network::Public),
+            ServiceUrl::Http { host, port, base } => (host, *port, base, Network::Loopback),
+            ServiceUrl::Unix { path } => {
+                let reach = Reach::Unix(path.into());
+                let pool = Pool::new("localhost".to_owned(), String::new(), reach, None);
+                return Ok(Some(pool));
+            }
             _ => return Ok(None),
         };
-        let plain = matches!(service.url(), Some(ServiceUrl::Http { .. }));
+        let plain = matches!(url, ServiceUrl::Http { .. });
         let connector = || match service.peer {
             PeerKind::Service => {
                 let domain = &admission.snapshot().config().trust_domain;
@@ -191,302 +202,125 @@ impl Upstreams {
                 name: host.clone(),
             })
         };
-        let shown = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.clone()
-        };
-        let default = if plain { 80 } else { 443 };
-        let authority = if port == default {
-            shown
-        } else {
-            format!("{shown}:{port}")
-        };
         let target = Target {
             host: host.clone(),
             network,
             port,
         };
-        Ok(Some(Pool::new(authority, target, tls)))
+        let authority = authority(host, port, if plain { 80 } else { 443 });
+        let pool = Pool::new(authority, base.clone(), Reach::Tcp(target), tls);
+        Ok(Some(pool))
+    }
+}
+
+fn authority(host: &str, port: u16, default: u16) -> String {
+    let shown = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    if port == default {
+        shown
+    } else {
+        format!("{shown}:{port}")
     }
 }
 
 /// Forwards an admitted request and passes on its answer.
 pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
-    let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
-    let (place, started) = (&call.connected.place, Instant::now());
-    let Some(upstream) = upstreams.of(admitted.admission()) else {
+    let (admitted, started) = (call.admitted.clone(), Instant::now());
+    let Some(upstream) = call.upstreams.of(admitted.admission(), &call.plane.point) else {
         return Err(failed(&admitted, Failure::Upstream));
     };
-    let deadline = started + upstream.service.timeout;
-    let ready = tokio::time::timeout_at(deadline, dress(&upstream, call)).await;
+    // Before anything is put into the request: nobody is there to get it.
+    let lease = match upstream.lease(None) {
+        Ok(lease) => lease,
+        Err(NoneLeft(wait)) => return Err(failed(&admitted, Failure::NoneLeft(wait))),
+    };
+    let service = &upstream.service;
+    // A caller of gRPC says how long it waits for all of it.
+    let waits = Some(&call.parts.headers).filter(|it| grpc::is_grpc(it));
+    let waits = waits.and_then(grpc::timeout).unwrap_or(service.max_stream);
+    let within = Within {
+        deadline: started + service.timeout.min(waits),
+        longest: started + service.max_stream.min(waits),
+    };
+    if admitted.admission().hop().operation.verb == TUNNEL {
+        tunnel::open(call, lease, within).await
+    } else {
+        exchange(&upstream, call, lease, within).await
+    }
+}
+
+/// Until when.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    /// The head of the answer has to be there.
+    deadline: Instant,
+    /// The hop may be open.
+    longest: Instant,
+}
+
+async fn exchange(
+    upstream: &Upstream,
+    call: Call<'_>,
+    lease: Lease,
+    Within { deadline, longest }: Within,
+) -> Result<Response<Body>, Stop> {
+    let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
+    let (place, service) = (call.connected.place.clone(), &upstream.service);
+    let ready = tokio::time::timeout_at(deadline, ready::dress(service, call)).await;
     let Ready {
+        caller,
         fault,
         leak,
-        request,
+        outgoing,
         websocket,
     } = match ready {
         Ok(Ok(ready)) => ready,
         Ok(Err(failure)) => return Err(failed(&admitted, failure)),
         Err(_elapsed) => return Err(failed(&admitted, Failure::TimedOut)),
     };
-    let (method, place) = (request.method().clone(), place.clone());
     let revocations = point.state().revocations;
-    let sent = async {
-        let pool = &upstream.pool;
-        if websocket.is_some() {
-            pool.upgrade(request, deadline, &revocations).await
-        } else {
-            pool.send(request, deadline, point.now(), &revocations)
-                .await
-        }
+    let sending = Sending {
+        deadline,
+        fault: &fault,
+        http2: grpc::is_grpc(&outgoing.fields),
+        now: point.now(),
+        revocations: &revocations,
+        switch: websocket.is_some(),
     };
+    let method = outgoing.method.clone();
+    let sent = upstream.send(lease, outgoing, &sending);
     let answer = tokio::select! {
         biased;
         code = admitted.cut().wait() => return Err(cut(&admitted, code)),
         sent = tokio::time::timeout_at(deadline, sent) => sent,
     };
     match answer {
-        Ok(Ok(mut answer)) => {
-            let switched = bare(&mut answer);
+        Ok(Ok((answer, lease))) => {
             let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
             if let Some(injected) = leak.as_ref().filter(|_| unauthorized) {
                 upstreams.credentials.forget(injected.secret());
             }
-            let longest = started + upstream.service.max_stream;
-            pass_on(
-                &admitted,
-                &upstream.service,
-                answer,
-                Passing {
-                    leak,
-                    longest,
-                    method,
-                    place,
-                    websocket: websocket.map(|caller| (caller, switched)),
-                },
-            )
+            let passing = Passing {
+                caller,
+                leak,
+                lease,
+                longest,
+                method,
+                place,
+                websocket,
+            };
+            answer::pass_on(&admitted, service, answer, passing)
         }
         Ok(Err(error)) => Err(broken(&admitted, &error, *fault.lock())),
         Err(_elapsed) => Err(failed(&admitted, Failure::TimedOut)),
     }
 }
 
-/// The upstream's half of a switch of protocols. hyper keeps the upstream's reason phrase beside it
-/// and would write it to the caller, past all that is looked for in fields and bodies.
-fn bare(answer: &mut Response<Incoming>) -> OnUpgrade {
-    let switched = hyper::upgrade::on(&mut *answer);
-    answer.extensions_mut().clear();
-    switched
-}
-
-/// The request as its upstream gets it: target from the admission, headers from its kind.
-async fn dress(upstream: &Upstream, mut call: Call<'_>) -> Result<Ready, Failure> {
-    let service = &upstream.service;
-    let websocket = websocket(service, &mut call.parts);
-    let mut dressed = match service.peer {
-        PeerKind::Service => service::dress(&call)?,
-        PeerKind::ThirdParty => third_party::dress(service, &call).await?,
-        _ => return Err(Failure::Upstream),
-    };
-    if websocket.is_some() {
-        dressed
-            .fields
-            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        dressed
-            .fields
-            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    }
-    let operation = &call.admitted.admission().hop().operation;
-    let mut target = match service.url() {
-        Some(ServiceUrl::Https { base, .. } | ServiceUrl::Http { base, .. }) => base.clone(),
-        _ => String::new(),
-    };
-    target.push_str(&operation.object);
-    if let Some(query) = &call.query {
-        target.push('?');
-        target.push_str(query);
-    }
-    let method = Method::from_bytes(operation.verb.as_bytes()).map_err(|_| Failure::Upstream)?;
-    let fault = Arc::default();
-    let body = match call.body {
-        Held::Whole(kept) => {
-            call.admitted.received(kept.bytes.len() as u64);
-            call.admitted.committed(kept.commitment);
-            kept.into_body()
-        }
-        Held::Streaming(body) if body.is_end_stream() => body::empty(),
-        Held::Streaming(body) => {
-            Uplink::new(body, call.admitted, call.idle, Arc::clone(&fault)).boxed_unsync()
-        }
-    };
-    let request = Request::builder().method(method).uri(target).body(body);
-    let mut request = request.map_err(|_| Failure::Upstream)?;
-    *request.headers_mut() = dressed.fields;
-    Ok(Ready {
-        fault,
-        leak: dressed.leak,
-        request,
-        websocket,
-    })
-}
-
-/// The caller's half of a WebSocket, if this asks for one (RFC 6455 section 4.1).
-fn websocket(service: &Service, parts: &mut Parts) -> Option<OnUpgrade> {
-    let only = |name| {
-        let mut values = parts.headers.get_all(name).iter();
-        values
-            .next()
-            .filter(|_| values.next().is_none())?
-            .to_str()
-            .ok()
-    };
-    let asked = service.peer == PeerKind::Service
-        && parts.method == Method::GET
-        && parts.version == Version::HTTP_11
-        && only(header::UPGRADE).is_some_and(|it| it.eq_ignore_ascii_case("websocket"))
-        && only(header::SEC_WEBSOCKET_VERSION) == Some("13")
-        && parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
-    asked
-        .then(|| parts.extensions.remove::<OnUpgrade>())
-        .flatten()
-}
-
-/// What an answer is passed on with.
-struct Passing {
-    leak: Option<Injected>,
-    longest: Instant,
-    method: Method,
-    place: Arc<Place>,
-    /// The caller's half and the upstream's.
-    websocket: Option<(OnUpgrade, OnUpgrade)>,
-}
-
-fn pass_on(
-    admitted: &Admitted,
-    service: &Service,
-    mut answer: Response<Incoming>,
-    passing: Passing,
-) -> Result<Response<Body>, Stop> {
-    let Passing {
-        leak,
-        longest,
-        method,
-        place,
-        websocket,
-    } = passing;
-    let deadline = stream_end(admitted, longest);
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(admitted, answer, websocket, (deadline, place));
-    }
-    headers::from_upstream(answer.headers_mut());
-    match service.peer {
-        PeerKind::ThirdParty => third_party::undress(answer.headers_mut()),
-        _ => service::undress(answer.headers_mut()),
-    }
-    if let Some(Injected {
-        needle: Some(needle),
-        alarm,
-    }) = &leak
-    {
-        if needle.within(answer.headers()) {
-            alarm.raise();
-            admitted.ended(Ending::Cut);
-            return Err(failed(admitted, Failure::Upstream));
-        }
-        if !third_party::is_plain(answer.headers()) && method != Method::HEAD {
-            tracing::warn!(receipt = %admitted.admission().receipt(), "an answer in a coding that was not asked for");
-            return Err(failed(admitted, Failure::Upstream));
-        }
-    }
-    let status = answer.status();
-    admitted.answered(status.as_u16());
-    let events = is_event_stream(answer.headers());
-    if events {
-        admitted.mark_stream();
-    }
-    let watch = Watch {
-        events: events && !answer.headers().contains_key(header::CONTENT_LENGTH),
-        leak: leak.and_then(|Injected { needle, alarm }| {
-            let alarm: Box<dyn Fn() + Send> = Box::new(move || alarm.raise());
-            Some((needle?, alarm))
-        }),
-        meter: Meter::of(admitted.admission(), events).filter(|_| status.is_success()),
-    };
-    receipt(admitted, answer.headers_mut());
-    let (parts, body) = answer.into_parts();
-    let body = Downlink::new(body, admitted.clone(), deadline, watch, place);
-    Ok(Response::from_parts(parts, body.boxed_unsync()))
-}
-
-/// Becomes a WebSocket, if that is what was asked for: an answer out of turn would make of a
-/// request a tunnel that nobody decided.
-fn switch(
-    admitted: &Admitted,
-    mut answer: Response<Incoming>,
-    websocket: Option<(OnUpgrade, OnUpgrade)>,
-    (deadline, place): (Instant, Arc<Place>),
-) -> Result<Response<Body>, Stop> {
-    let websocket = websocket.filter(|_| {
-        let protocol = answer.headers().get(header::UPGRADE);
-        protocol.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"))
-    });
-    let Some((caller, upstream)) = websocket else {
-        return Err(failed(admitted, Failure::Upstream));
-    };
-    headers::from_upstream(answer.headers_mut());
-    service::undress(answer.headers_mut());
-    let fields = answer.headers_mut();
-    fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    receipt(admitted, fields);
-    admitted.mark_stream();
-    admitted.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-    tokio::spawn(tunnel::run(
-        caller,
-        upstream,
-        admitted.clone(),
-        (deadline, place),
-    ));
-    Ok(answer.map(|_| body::empty()))
-}
-
-fn receipt(admitted: &Admitted, fields: &mut HeaderMap) {
-    if let Ok(receipt) = HeaderValue::from_str(&admitted.admission().receipt().to_string()) {
-        fields.insert(problem::RECEIPT, receipt);
-    }
-}
-
-/// The earliest of the longest time of a stream, the end of the session and the end of the leaf.
-fn stream_end(admitted: &Admitted, longest: Instant) -> Instant {
-    let hop = admitted.admission().hop();
-    let session = hop.evidence.session.as_ref().map(|session| session.ends);
-    let leaf = hop.evidence.certificate().map(|leaf| leaf.not_after);
-    let ends = [session, leaf].into_iter().flatten().min();
-    let left = ends.and_then(|end| Instant::now().checked_add(end.since(hop.at)));
-    left.map_or(longest, |end| end.min(longest))
-}
-
-fn is_event_stream(fields: &HeaderMap) -> bool {
-    let kind = fields
-        .get(header::CONTENT_TYPE)
-        .and_then(|it| it.to_str().ok());
-    let coded = fields.contains_key(header::CONTENT_ENCODING);
-    !coded
-        && kind.is_some_and(|it| {
-            it.trim_start()
-                .to_ascii_lowercase()
-                .starts_with("text/event-stream")
-        })
-}
-
 fn failed(admitted: &Admitted, failure: Failure) -> Stop {
-    let status = if failure == Failure::TimedOut {
-        504
-    } else {
-        502
-    };
-    admitted.answered(status);
+    admitted.answered(failure.status().as_u16());
     admitted.ended(Ending::UpstreamFailed);
     Stop::Failed {
         failure,
@@ -517,7 +351,12 @@ fn broken(admitted: &Admitted, error: &SendError, fault: Option<UplinkFault>) ->
         None => {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, cause, %receipt, "an upstream failed");
-            failed(admitted, Failure::Upstream)
+            let failure = if error.is_late() {
+                Failure::TimedOut
+            } else {
+                Failure::Upstream
+            };
+            failed(admitted, failure)
         }
     }
 }

@@ -12,6 +12,7 @@ use http::Response;
 use http::Uri;
 use http::Version;
 use http::header;
+use http::uri::PathAndQuery;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
@@ -19,50 +20,92 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
+use std::error::Error as _;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-/// The connections to one upstream.
+/// The connections to one address.
 ///
 /// A connection carries a request only while what it was opened with still holds: our leaf is the
 /// one we show now, the peer's has not ended and is not revoked, its root is trusted. So a pool
 /// never outlives our identity, the peer's or the trust bundle.
-pub(crate) struct Pool {
+pub(super) struct Pool {
     authority: String,
+    /// Put in front of every path.
+    base: String,
     dialer: Dialer,
     idle: Arc<Mutex<Vec<Open>>>,
+    reach: Reach,
     shared: Mutex<Option<Open>>,
-    target: Target,
     tls: Option<Tls>,
 }
 
+/// Where an address is.
+#[derive(Debug)]
+pub(super) enum Reach {
+    Tcp(Target),
+    /// A socket on this machine, without TLS.
+    Unix(PathBuf),
+}
+
 /// How an upstream is reached by TLS.
-pub(crate) struct Tls {
-    pub(crate) connector: Connector,
+pub(super) struct Tls {
+    pub(super) connector: Connector,
     /// For a WebSocket, which is opened by HTTP/1.1.
-    pub(crate) http1: Connector,
+    pub(super) http1: Connector,
     /// The server name.
-    pub(crate) name: String,
+    pub(super) name: String,
+}
+
+/// Under what a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How<'a> {
+    /// Until when a new connection has to be there.
+    pub(super) connect_by: Instant,
+    /// Whether a connection that was kept will not do.
+    pub(super) fresh: bool,
+    /// Whether it has to be HTTP/2, which is known beforehand where no handshake agrees on it (RFC
+    /// 9113 section 3.3).
+    pub(super) http2: bool,
+    pub(super) now: Timestamp,
+    pub(super) revocations: &'a Revocations,
 }
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SendError {
+pub(super) enum SendError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
     Tls(#[from] ConnectError),
     #[error("the exchange broke")]
     Http(#[from] hyper::Error),
+    #[error("the connection closed before the request was sent")]
+    Closed,
     #[error("the upstream's certificate is revoked")]
     Revoked,
     #[error("the request has no usable target")]
     Target,
 }
+
+/// No answer, and how far the request got.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) error: SendError,
+    /// Whether the connection had carried a request before: its end may have crossed this one.
+    pub(super) kept: bool,
+    /// The request, if not a byte of it has left.
+    pub(super) unsent: Option<Box<Request<Body>>>,
+}
+
+/// A stream of bytes to an upstream.
+pub(super) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 
 struct Open {
     connection: Option<countersign_net::Connection>,
@@ -75,12 +118,6 @@ enum Sender {
     H2(http2::SendRequest<Body>),
 }
 
-/// Not sent, and so free to be sent again; or failed.
-enum Unsent {
-    Again(Box<Request<Body>>),
-    Failed(SendError),
-}
-
 /// The largest header block of an answer, in bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
 /// Idle HTTP/1.1 connections kept for one upstream.
@@ -88,97 +125,131 @@ const MOST_IDLE: usize = 64;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(30);
 
+impl SendError {
+    /// Whether the upstream said that it did not begin with this request, whatever its method (RFC
+    /// 9113 section 8.7).
+    pub(super) fn is_unprocessed(&self) -> bool {
+        self.h2().is_some_and(|it| {
+            let refused = it.is_reset() && it.reason() == Some(h2::Reason::REFUSED_STREAM);
+            it.is_remote() && (refused || it.is_go_away())
+        })
+    }
+
+    /// Whether the connection ended without a byte of an answer that could be understood.
+    pub(super) fn is_broken(&self) -> bool {
+        match self {
+            Self::Http(error) => {
+                let reset = self.h2().is_some_and(h2::Error::is_reset);
+                !reset && !error.is_parse() && !error.is_user() && !error.is_timeout()
+            }
+            Self::Dial(_) | Self::Tls(_) | Self::Closed => true,
+            Self::Revoked | Self::Target => false,
+        }
+    }
+
+    /// Whether the time for connecting was over.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Dial(DialError::TimedOut(_)))
+    }
+
+    fn h2(&self) -> Option<&h2::Error> {
+        match self {
+            Self::Http(error) => error.source()?.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl Pool {
-    /// A pool of connections to `target`, called `authority` in requests.
-    pub(crate) fn new(authority: String, target: Target, tls: Option<Tls>) -> Self {
+    /// A pool of connections to `reach`, called `authority` in requests.
+    pub(super) fn new(authority: String, base: String, reach: Reach, tls: Option<Tls>) -> Self {
         let (idle, shared) = (Arc::default(), Mutex::default());
         Self {
             authority,
+            base,
             dialer: Dialer,
             idle,
+            reach,
             shared,
-            target,
             tls,
         }
     }
 
-    /// Sends a request and waits for the head of its answer. A request is sent again only if not a
-    /// byte of it had left.
-    pub(crate) async fn send(
+    /// Sends a request for `path` and waits for the head of its answer. It is sent again only if
+    /// not a byte of it had left.
+    pub(super) async fn send(
         &self,
+        path: &str,
         mut request: Request<Body>,
-        deadline: Instant,
-        now: Timestamp,
-        revocations: &Revocations,
-    ) -> Result<Response<Incoming>, SendError> {
-        while let Some(open) = self.take(now, revocations) {
-            match self.exchange(open, request).await {
-                Ok(response) => return Ok(response),
-                Err(Unsent::Again(unsent)) => request = *unsent,
-                Err(Unsent::Failed(error)) => return Err(error),
+        how: How<'_>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        while let Some(open) = self.take(how).filter(|_| !how.fresh) {
+            match self.exchange(open, path, request, true).await {
+                Err(Unanswered {
+                    unsent: Some(unsent),
+                    ..
+                }) => request = *unsent,
+                sent => return sent,
             }
         }
-        let open = self.open(deadline).await?;
-        not_revoked(open.connection.as_ref(), revocations)?;
-        self.finish(self.exchange(open, request).await)
+        match self.open(how).await {
+            Ok(open) => self.exchange(open, path, request, false).await,
+            Err(error) => Err(Unanswered::unsent(error, request)),
+        }
     }
 
     /// Sends a request to switch protocols, on a connection of its own.
-    pub(crate) async fn upgrade(
+    pub(super) async fn upgrade(
         &self,
+        path: &str,
         request: Request<Body>,
-        deadline: Instant,
-        revocations: &Revocations,
-    ) -> Result<Response<Incoming>, SendError> {
-        let stream = self.dialer.connect(&self.target, deadline).await?;
-        let open = match &self.tls {
-            None => start_h1(stream, None).await?,
-            Some(tls) => {
-                let (stream, connection) = tls.http1.connect(stream, &tls.name, deadline).await?;
-                not_revoked(Some(&connection), revocations)?;
-                start_h1(stream, Some(connection)).await?
-            }
-        };
-        self.finish(self.exchange(open, request).await)
+        how: How<'_>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        match self.open_http1(how).await {
+            Ok(open) => self.exchange(open, path, request, false).await,
+            Err(error) => Err(Unanswered::unsent(error, request)),
+        }
     }
 
-    fn finish(
-        &self,
-        sent: Result<Response<Incoming>, Unsent>,
-    ) -> Result<Response<Incoming>, SendError> {
-        sent.map_err(|unsent| match unsent {
-            Unsent::Failed(error) => error,
-            // A connection that closes at once is not tried again.
-            Unsent::Again(_) => SendError::Dial(DialError::NoAddress(self.authority.clone())),
+    /// The bare connection, for whoever speaks to the upstream through a tunnel.
+    pub(super) async fn dial(&self, by: Instant) -> Result<Box<dyn Bytes>, SendError> {
+        Ok(match &self.reach {
+            Reach::Tcp(target) => Box::new(self.dialer.connect(target, by).await?),
+            Reach::Unix(path) => Box::new(self.dialer.connect_unix(path, by).await?),
         })
     }
 
-    fn take(&self, now: Timestamp, revocations: &Revocations) -> Option<Open> {
+    fn take(&self, how: How<'_>) -> Option<Open> {
         let usable = |open: &Open| {
             let closed = match &open.sender {
                 Sender::H1(sender) => sender.is_closed(),
                 Sender::H2(sender) => sender.is_closed(),
             };
-            let revoked = not_revoked(open.connection.as_ref(), revocations).is_err();
-            !closed && !revoked && self.still_good(open, now)
+            let revoked = not_revoked(open.connection.as_ref(), how.revocations).is_err();
+            !closed && !revoked && self.still_good(open, how.now)
         };
-        let mut shared = self.shared.lock();
-        match shared.as_ref().filter(|open| usable(open)) {
-            Some(Open {
-                connection,
-                sender: Sender::H2(sender),
-                since,
-            }) => {
-                let sender = Sender::H2(sender.clone());
-                return Some(Open {
-                    connection: connection.clone(),
-                    sender,
-                    since: *since,
-                });
+        // Without TLS both protocols may be in use side by side.
+        if self.tls.is_some() || how.http2 {
+            let mut shared = self.shared.lock();
+            match shared.as_ref().filter(|open| usable(open)) {
+                Some(Open {
+                    connection,
+                    sender: Sender::H2(sender),
+                    since,
+                }) => {
+                    let sender = Sender::H2(sender.clone());
+                    return Some(Open {
+                        connection: connection.clone(),
+                        sender,
+                        since: *since,
+                    });
+                }
+                _ => *shared = None,
             }
-            _ => *shared = None,
         }
-        drop(shared);
+        if self.tls.is_none() && how.http2 {
+            return None;
+        }
         let mut idle = self.idle.lock();
         while let Some(open) = idle.pop() {
             if open.since.elapsed() < IDLE && usable(&open) {
@@ -199,17 +270,25 @@ impl Pool {
     async fn exchange(
         &self,
         open: Open,
+        path: &str,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, Unsent> {
+        kept: bool,
+    ) -> Result<Response<Incoming>, Unanswered> {
         let Open {
             connection, sender, ..
         } = open;
-        self.address(&mut request, matches!(sender, Sender::H2(_)))
-            .map_err(Unsent::Failed)?;
+        let unsent = |error, request, kept| Unanswered {
+            error,
+            kept,
+            unsent: Some(Box::new(request)),
+        };
+        if let Err(error) = self.address(&mut request, path, matches!(sender, Sender::H2(_))) {
+            return Err(unsent(error, request, kept));
+        }
         let sent = match sender {
             Sender::H1(mut sender) => {
                 if sender.ready().await.is_err() {
-                    return Err(Unsent::Again(Box::new(request)));
+                    return Err(unsent(SendError::Closed, request, kept));
                 }
                 let sent = sender.try_send_request(request).await;
                 if sent.is_ok() {
@@ -219,14 +298,15 @@ impl Pool {
             }
             Sender::H2(mut sender) => {
                 if sender.ready().await.is_err() {
-                    return Err(Unsent::Again(Box::new(request)));
+                    return Err(unsent(SendError::Closed, request, kept));
                 }
                 sender.try_send_request(request).await
             }
         };
-        sent.map_err(|mut error| match error.take_message() {
-            Some(request) => Unsent::Again(Box::new(request)),
-            None => Unsent::Failed(error.into_error().into()),
+        sent.map_err(|mut error| Unanswered {
+            kept,
+            unsent: error.take_message().map(Box::new),
+            error: error.into_error().into(),
         })
     }
 
@@ -253,18 +333,23 @@ impl Pool {
     }
 
     /// Origin form with `Host` for HTTP/1.1, all parts in the target for HTTP/2.
-    fn address(&self, request: &mut Request<Body>, http2: bool) -> Result<(), SendError> {
-        let path = request
-            .uri()
-            .path_and_query()
-            .cloned()
-            .ok_or(SendError::Target)?;
+    fn address(
+        &self,
+        request: &mut Request<Body>,
+        path: &str,
+        http2: bool,
+    ) -> Result<(), SendError> {
+        let path: PathAndQuery = format!("{}{path}", self.base)
+            .parse()
+            .map_err(|_| SendError::Target)?;
         let headers = request.headers_mut();
         headers.remove(header::HOST);
         if http2 {
+            let scheme = if self.tls.is_some() { "https" } else { "http" };
+            headers.remove(header::CONNECTION);
             *request.version_mut() = Version::HTTP_2;
             let uri = Uri::builder()
-                .scheme("https")
+                .scheme(scheme)
                 .authority(self.authority.as_str());
             *request.uri_mut() = uri
                 .path_and_query(path)
@@ -273,21 +358,76 @@ impl Pool {
         } else {
             let host = HeaderValue::from_str(&self.authority).map_err(|_| SendError::Target)?;
             headers.insert(header::HOST, host);
+            // `TE` is for the next hop only, and says so (RFC 9110 section 10.1.4).
+            if headers.contains_key(header::TE) {
+                headers
+                    .entry(header::CONNECTION)
+                    .or_insert(HeaderValue::from_static("te"));
+            }
             *request.version_mut() = Version::HTTP_11;
             *request.uri_mut() = Uri::from(path);
         }
         Ok(())
     }
 
-    async fn open(&self, deadline: Instant) -> Result<Open, SendError> {
-        let stream = self.dialer.connect(&self.target, deadline).await?;
-        let Some(tls) = &self.tls else {
-            return start_h1(stream, None).await;
+    async fn open(&self, how: How<'_>) -> Result<Open, SendError> {
+        let (target, tls) = match (&self.reach, &self.tls) {
+            (Reach::Tcp(target), Some(tls)) => (target, tls),
+            (Reach::Tcp(target), None) => {
+                let stream = self.dialer.connect(target, how.connect_by).await?;
+                return self.plain(stream, how.http2).await;
+            }
+            (Reach::Unix(path), _) => {
+                let stream = self.dialer.connect_unix(path, how.connect_by).await?;
+                return self.plain(stream, how.http2).await;
+            }
         };
-        let (stream, connection) = tls.connector.connect(stream, &tls.name, deadline).await?;
-        if connection.alpn.as_deref() != Some(b"h2") {
-            return start_h1(stream, Some(connection)).await;
+        let stream = self.dialer.connect(target, how.connect_by).await?;
+        let connected = tls.connector.connect(stream, &tls.name, how.connect_by);
+        let (stream, connection) = connected.await?;
+        not_revoked(Some(&connection), how.revocations)?;
+        if connection.alpn.as_deref() == Some(b"h2") {
+            self.start_h2(stream, Some(connection)).await
+        } else {
+            start_h1(stream, Some(connection)).await
         }
+    }
+
+    async fn open_http1(&self, how: How<'_>) -> Result<Open, SendError> {
+        let (Reach::Tcp(target), Some(tls)) = (&self.reach, &self.tls) else {
+            return self
+                .open(How {
+                    http2: false,
+                    ..how
+                })
+                .await;
+        };
+        let stream = self.dialer.connect(target, how.connect_by).await?;
+        let connected = tls.http1.connect(stream, &tls.name, how.connect_by);
+        let (stream, connection) = connected.await?;
+        not_revoked(Some(&connection), how.revocations)?;
+        start_h1(stream, Some(connection)).await
+    }
+
+    async fn plain<IO>(&self, stream: IO, http2: bool) -> Result<Open, SendError>
+    where
+        IO: Bytes + 'static,
+    {
+        if http2 {
+            self.start_h2(stream, None).await
+        } else {
+            start_h1(stream, None).await
+        }
+    }
+
+    async fn start_h2<IO>(
+        &self,
+        stream: IO,
+        connection: Option<countersign_net::Connection>,
+    ) -> Result<Open, SendError>
+    where
+        IO: Bytes + 'static,
+    {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -296,7 +436,7 @@ impl Pool {
         let (sender, task) = builder.handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move { ended(task.await) });
         let open = |sender| Open {
-            connection: Some(connection.clone()),
+            connection: connection.clone(),
             sender: Sender::H2(sender),
             since: Instant::now(),
         };
@@ -305,12 +445,22 @@ impl Pool {
     }
 }
 
+impl Unanswered {
+    fn unsent(error: SendError, request: Request<Body>) -> Self {
+        Self {
+            error,
+            kept: false,
+            unsent: Some(Box::new(request)),
+        }
+    }
+}
+
 async fn start_h1<IO>(
     stream: IO,
     connection: Option<countersign_net::Connection>,
 ) -> Result<Open, SendError>
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: Bytes + 'static,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEADERS as usize);
@@ -346,8 +496,19 @@ fn not_revoked(
     }
 }
 
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reach {
+            Reach::Unix(path) if self.tls.is_none() && self.authority == "localhost" => {
+                write!(f, "unix:{}", path.display())
+            }
+            _ => f.write_str(&self.authority),
+        }
+    }
+}
+
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connections to {}", self.authority)
+        write!(f, "connections to {self}")
     }
 }

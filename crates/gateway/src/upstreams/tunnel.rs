@@ -1,14 +1,30 @@
-//! A WebSocket once both sides have switched to it (RFC 6455).
+//! Bytes that are carried both ways and not read: a WebSocket once both sides have switched to it
+//! (RFC 6455), and a tunnel to a service (RFC 9110 section 9.3.6).
 
+use super::Call;
+use super::Within;
+use super::answer;
+use super::cut;
+use super::endpoints::Lease;
+use super::failed;
+use super::pool;
+use crate::body;
+use crate::body::Body;
 use crate::place::Place;
+use crate::refuse::Failure;
+use crate::refuse::Stop;
 use countersign_core::record::Ending;
 use countersign_enforce::Admitted;
+use http::Response;
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::io::ReadHalf;
 use tokio::io::WriteHalf;
@@ -20,13 +36,85 @@ const CLOSE_1008: [u8; 4] = [0x88, 0x02, 0x03, 0xf0];
 const GRACE: Duration = Duration::from_millis(500);
 const BUFFER: usize = 16 * 1024;
 
-/// Carries bytes both ways until either side ends it, `deadline` passes, or the hop or the gateway is ended.
-/// It keeps the `place` of the connection that it was.
-pub(super) async fn run(
+/// Opens a tunnel to the address of `lease`, which the decision named, and to no other. What flows
+/// in it is between the caller and the service, who have to prove themselves to each other.
+pub(super) async fn open(
+    mut call: Call<'_>,
+    mut lease: Lease,
+    Within { deadline, longest }: Within,
+) -> Result<Response<Body>, Stop> {
+    let (admitted, place) = (call.admitted.clone(), call.connected.place.clone());
+    let Some(caller) = call.parts.extensions.remove::<OnUpgrade>() else {
+        return Err(failed(&admitted, Failure::Upstream));
+    };
+    let dialled = tokio::select! {
+        biased;
+        code = admitted.cut().wait() => return Err(cut(&admitted, code)),
+        dialled = lease.pool().dial(deadline) => dialled,
+    };
+    let upstream = match dialled {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            tracing::warn!(%error, receipt = %admitted.admission().receipt(), "no tunnel to an upstream");
+            lease.failed();
+            let failure = if error.is_late() {
+                Failure::TimedOut
+            } else {
+                Failure::Upstream
+            };
+            return Err(failed(&admitted, failure));
+        }
+    };
+    lease.succeeded();
+    let mut response = Response::new(body::empty());
+    answer::receipt(&admitted, response.headers_mut());
+    admitted.mark_stream();
+    admitted.answered(StatusCode::OK.as_u16());
+    let deadline = answer::stream_end(&admitted, longest);
+    tokio::spawn(async move {
+        carry(caller, upstream, &admitted, deadline, &place).await;
+        drop(lease);
+    });
+    Ok(response)
+}
+
+async fn carry(
+    caller: OnUpgrade,
+    upstream: Box<dyn pool::Bytes>,
+    admitted: &Admitted,
+    deadline: Instant,
+    place: &Place,
+) {
+    let Ok(caller) = caller.await else {
+        return admitted.ended(Ending::Aborted);
+    };
+    let (from_caller, to_caller) = split(caller);
+    let (from_upstream, to_upstream) = tokio::io::split(upstream);
+    let up = copy(from_caller, to_upstream, |bytes| {
+        admitted.received(bytes.len() as u64);
+    });
+    let down = copy(from_upstream, to_caller, |bytes| {
+        admitted.sent(bytes.len() as u64);
+    });
+    // Either side may have said all it has to say while the other goes on.
+    let both = async { tokio::join!(up, down) };
+    let ending = tokio::select! {
+        _ = both => Ending::Done,
+        _ = admitted.cut().wait() => Ending::Cut,
+        () = tokio::time::sleep_until(deadline) => Ending::Cut,
+        () = place.cut() => Ending::Cut,
+    };
+    admitted.ended(ending);
+}
+
+/// Carries the bytes of a WebSocket both ways until either side ends it, `deadline` passes, or the
+/// hop or the gateway is ended. It keeps the `place` of the connection that it was, and the address
+/// of the upstream busy.
+pub(super) async fn websocket(
     caller: OnUpgrade,
     upstream: OnUpgrade,
     admitted: Admitted,
-    (deadline, place): (Instant, Arc<Place>),
+    (deadline, place, _lease): (Instant, Arc<Place>, Lease),
 ) {
     let (caller, upstream) = match tokio::try_join!(caller, upstream) {
         Ok(both) => both,
@@ -84,7 +172,11 @@ fn split(upgraded: Upgraded) -> (ReadHalf<Stream>, WriteHalf<Stream>) {
     tokio::io::split(TokioIo::new(upgraded))
 }
 
-async fn copy(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, count: impl Fn(&[u8])) {
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: impl Fn(&[u8]),
+) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let bytes = buffer.get(..read).unwrap_or_default();
