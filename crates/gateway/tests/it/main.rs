@@ -14,9 +14,13 @@
     reason = "tables of cases, and a stage set up in one place"
 )]
 
+mod addresses;
 mod browser;
 mod doors;
+mod exchanges;
 mod mesh;
 mod policy;
+mod protocols;
+mod retries;
 mod support;
 mod third_party;

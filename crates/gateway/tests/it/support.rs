@@ -1,8 +1,12 @@
 //! A gateway between clients and upstreams, with a control plane that issues with a test key.
 
+mod backend;
 mod plane;
 mod upstream;
 
+pub(crate) use backend::Backend;
+pub(crate) use backend::handler;
+pub(crate) use backend::text;
 pub(crate) use plane::Plane;
 pub(crate) use upstream::Upstream;
 
@@ -48,7 +52,9 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 /// Ends what hangs; no measure of how fast anything is.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -77,7 +83,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
 }
 
-fn config(api: u16, app: u16, model: u16) -> String {
+fn config(api: u16, app: u16, model: u16, more: &More) -> String {
+    let More { services, edges } = more;
     format!(
         r#"
 listeners:
@@ -115,6 +122,7 @@ services:
     operations:
       POST /v1/chat/completions: {{ needs: "llm:chat", budget: llm, models: ["gpt-*"], body: {{ max: 16KiB }} }}
       GET /v1/**: {{ needs: "llm:chat" }}
+{services}
 secrets:
   openai: {{ from: "store:openai" }}
 budgets:
@@ -124,13 +132,37 @@ edges:
   front -> hms-api: [GET /v1/**, POST /v1/**]
   front -> dead: [GET /**]
   front -> openai: [POST /v1/**, GET /v1/**]
+{edges}
 "#
     )
 }
 
+/// Further services, and the edges that lead to them.
+#[derive(Debug, Default)]
+pub(crate) struct More {
+    pub(crate) services: String,
+    pub(crate) edges: String,
+}
+
+impl More {
+    /// One service that `front` may call in every way.
+    pub(crate) fn service(name: &str, keys: &str) -> Self {
+        Self {
+            services: format!(
+                "  {name}: {{ peer: service, {keys}, operations: {{ \"GET /**\": {{ needs: edge }}, \"POST /**\": {{ needs: edge }}, connect: {{ needs: edge }} }} }}"
+            ),
+            edges: format!("  front -> {name}: [GET /**, POST /**, connect]"),
+        }
+    }
+}
+
 impl Cast {
     pub(crate) async fn new() -> Self {
-        let pki = Arc::new(Pki::new("local.dev.invalid"));
+        Self::with(Arc::new(Pki::new("local.dev.invalid")), &More::default()).await
+    }
+
+    /// With further services.
+    pub(crate) async fn with(pki: Arc<Pki>, more: &More) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(FsStorage::new(folder.path()));
         let options = SpoolOptions {
@@ -154,7 +186,12 @@ impl Cast {
             tls12: false,
         };
         let model = Upstream::start(Some(public), "openai", &spool).await;
-        let text = config(api.address.port(), app.address.port(), model.address.port());
+        let text = config(
+            api.address.port(),
+            app.address.port(),
+            model.address.port(),
+            more,
+        );
         let bundle = Bundle {
             dev: true,
             entry: "countersign.yaml".into(),
@@ -225,6 +262,30 @@ impl Cast {
         Client::open(connector, self.mesh, sni, http2)
             .await
             .unwrap()
+    }
+
+    /// A bare connection to the mesh door, to speak HTTP/1.1 by hand.
+    pub(crate) async fn raw_mesh(&self, who: &Arc<SvidSource>, sni: &str) -> TlsStream<TcpStream> {
+        let gateway = self.pki.id("countersign/gateway/gw");
+        let connector = Connector::mutual(who.clone(), self.roots.clone(), gateway).unwrap();
+        let connector = connector.with_alpn(&["http/1.1"]).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let target = Target {
+            host: self.mesh.ip().to_string(),
+            network: Network::Loopback,
+            port: self.mesh.port(),
+        };
+        let stream = Dialer.connect(&target, deadline).await.unwrap();
+        connector.connect(stream, sni, deadline).await.unwrap().0
+    }
+
+    /// A call of `front` to a service, and its answer.
+    pub(crate) async fn call(&self, service: &str, method: &str, path: &str) -> Answer {
+        let front = self.workload("front");
+        let token = format!("Bearer {}", self.token(&front, service));
+        let headers = [("host", service), ("authorization", token.as_str())];
+        let mut client = self.dial_mesh(&front, service, true).await;
+        client.send(request(method, path, &headers, "")).await
     }
 
     /// A connection to the browser door.

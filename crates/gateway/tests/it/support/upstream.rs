@@ -2,6 +2,8 @@
 
 use super::PATIENCE;
 use super::TestBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign_ledger::spool::Spool;
 use countersign_net::Acceptor;
@@ -198,6 +200,10 @@ fn answer(
 
 /// Switches protocols and sends back whatever comes.
 fn echo_socket(mut request: Request<Incoming>) -> Response<TestBody> {
+    let key = request.headers()["sec-websocket-key"].to_str().unwrap();
+    let accept = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let sha1 = &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
+    let accept = STANDARD.encode(aws_lc_rs::digest::digest(sha1, accept.as_bytes()));
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
@@ -205,7 +211,8 @@ fn echo_socket(mut request: Request<Incoming>) -> Response<TestBody> {
     });
     let response = Response::builder()
         .status(101)
-        .header("connection", "upgrade");
+        .header("connection", "upgrade")
+        .header("sec-websocket-accept", accept);
     let body = http_body_util::Empty::new()
         .map_err(|never| match never {})
         .boxed_unsync();
