@@ -16,7 +16,6 @@ use super::PeerKind;
 use super::Place;
 use super::SecretSource;
 use super::Service;
-use super::ServiceUrl;
 
 /// A part of the configuration that this build does not enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,14 +174,6 @@ fn upstream(service: &Service, add: &mut impl FnMut(Place, bool, &'static str)) 
         PeerKind::Provisioner => Some("`peer: provisioner`"),
     };
     add(place, kind.is_some(), kind.unwrap_or_default());
-    let socket = |url: &ServiceUrl| matches!(url, ServiceUrl::Unix { .. });
-    add(
-        place,
-        service.urls.iter().any(socket),
-        "an upstream at `unix:`",
-    );
-    add(place, service.urls.len() > 1, "several `urls`");
-    add(place, service.health.is_some(), "`health`");
     add(place, service.through_agent, "`through: agent`");
 }
 
