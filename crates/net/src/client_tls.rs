@@ -1,5 +1,7 @@
 use crate::certificate;
 use crate::digest::sha256;
+use crate::expected::Expected;
+use crate::expected::is_expected;
 use crate::handshake;
 use crate::handshake::Refused;
 use crate::handshake::Verdict;
@@ -9,13 +11,11 @@ use crate::svid::SvidSource;
 use crate::trust::Roots;
 use crate::trust::TrustBundle;
 use crate::x509::Role;
-use crate::x509::SvidError;
 use arc_swap::ArcSwap;
 use countersign_core::hop::Certificate;
 use countersign_core::hop::Tls;
 use countersign_core::hop::TlsVersion;
 use countersign_core::vocabulary::Digest;
-use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
 use rustls::ClientConfig;
@@ -44,31 +44,6 @@ use tokio_rustls::client::TlsStream;
 
 /// Opens TLS connections to one peer, or to the public web.
 pub struct Connector(Kind);
-
-/// Who must be at the other end of a mutual connection; the trust domain is the bundle's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// This very identity.
-    Identity(SpiffeId),
-    /// Any of our own processes with this role, such as `gateway`:
-    /// `spiffe://<td>/countersign/<role>/<name>`.
-    Process(&'static str),
-}
-
-impl From<SpiffeId> for Expected {
-    fn from(id: SpiffeId) -> Self {
-        Self::Identity(id)
-    }
-}
-
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Identity(id) => id.fmt(f),
-            Self::Process(role) => write!(f, "any countersign {role}"),
-        }
-    }
-}
 
 /// What an outgoing connection proved.
 #[derive(Clone, Debug)]
@@ -396,20 +371,6 @@ impl PublicRoots {
             .build()
             .map_err(|_| ConnectError::Roots)
     }
-}
-
-pub(crate) fn is_expected(facts: &Certificate, expected: &Expected) -> Result<(), SvidError> {
-    let fits = match expected {
-        Expected::Identity(id) => facts.spiffe_id == *id,
-        Expected::Process(role) => facts
-            .spiffe_id
-            .process()
-            .is_some_and(|(found, _)| found == *role),
-    };
-    if fits {
-        return Ok(());
-    }
-    Err(SvidError::OtherIdentity(facts.spiffe_id.clone()))
 }
 
 #[derive(Debug)]

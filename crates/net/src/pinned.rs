@@ -3,10 +3,9 @@
 //! The server shows its root with its chain. A certificate is believed to be the root only if it
 //! has the hash that was given some other way; from there on everything is checked as always.
 
-use crate::client_tls::Expected;
-use crate::client_tls::is_expected;
-
 use crate::digest::sha256;
+use crate::expected::Expected;
+use crate::expected::is_expected;
 use crate::handshake;
 use crate::provider;
 use crate::svid::SvidSource;

@@ -115,6 +115,11 @@ impl<IO> Guarded<IO> {
         (guarded, guard)
     }
 
+    #[cfg(test)]
+    pub(super) fn stored(&self) -> usize {
+        self.held.len()
+    }
+
     /// Looks at what is held.
     fn look(&mut self, cx: &Context<'_>) -> io::Result<()> {
         let mut shared = self.shared.lock();
@@ -168,6 +173,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
             this.look(cx)?;
             if this.passed > 0 {
                 continue;
+            }
+            if this.framing.is_asked() && this.held.len() >= BLOCK {
+                // Enough for a peer that does not wait; `Guard::open` wakes us.
+                return Poll::Pending;
             }
             this.held.reserve(BLOCK);
             let mut read = pin!(this.io.read_buf(&mut this.held));

@@ -88,13 +88,16 @@ fn request_line(line: &[u8]) -> Result<Request, FramingFault> {
     else {
         return Err(FramingFault::RequestLine);
     };
-    let visible = |byte: &u8| byte.is_ascii_graphic();
+    // A fragment is never sent (RFC 9112 section 3.2); what reads the target behind this would cut
+    // it off without a word.
+    let visible = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
     let fine = !method.is_empty()
         && method.len() <= 32
         && method.iter().all(|byte| is_token(*byte))
         && !target.is_empty()
         && target.iter().all(visible)
-        && form_fits(method, target);
+        && form_fits(method, target)
+        && http::Uri::try_from(target).is_ok();
     match version {
         b"HTTP/1.1" | b"HTTP/1.0" if fine => Ok(Request {
             connect: method == b"CONNECT",
@@ -149,10 +152,11 @@ impl Fields {
             (false, Some(bytes)) => Body::Length(bytes),
             (false, None) => Body::None,
         };
-        Ok(Head {
-            asks: request.connect || (self.upgrade && matches!(body, Body::None | Body::Length(0))),
-            body,
-        })
+        let asks = request.connect || self.upgrade;
+        if asks && !matches!(body, Body::None | Body::Length(0)) {
+            return Err(FramingFault::AskedWithBody);
+        }
+        Ok(Head { asks, body })
     }
 }
 

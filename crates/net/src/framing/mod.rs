@@ -57,6 +57,9 @@ pub enum FramingFault {
     /// A chunk's size, extension or end breaks the grammar (RFC 9112 section 7.1).
     #[error("a chunk of the body is malformed")]
     Chunk,
+    /// A request for another protocol with a body, behind which nobody could say what the bytes are.
+    #[error("a request for another protocol has a body")]
+    AskedWithBody,
     /// A trailer field that changes how the message is read (RFC 9110 section 6.5.1).
     #[error("a trailer field that belongs in the head")]
     Trailer,
@@ -135,6 +138,11 @@ impl Framing {
     #[must_use]
     pub const fn in_head(&self) -> bool {
         matches!(self.state, State::Head)
+    }
+
+    /// Whether a request for another protocol waits for its answer.
+    const fn is_asked(&self) -> bool {
+        matches!(self.state, State::Asked)
     }
 
     /// How many bytes from here on have no structure, if the next one has none.

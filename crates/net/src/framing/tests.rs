@@ -176,6 +176,9 @@ fn request_lines() {
         "GET /\u{e9} HTTP/1.1",
         "G(T / HTTP/1.1",
         "CONNECT /a HTTP/1.1",
+        "GET /a#b HTTP/1.1",
+        "GET http:// HTTP/1.1",
+        "GET /<a> HTTP/1.1",
         "",
     ] {
         let text = format!("{line}\r\nHost: x\r\n\r\n");
@@ -238,6 +241,46 @@ fn another_protocol_waits_for_its_answer() {
         framing.open();
         assert_eq!(framing.pass(b"\x81\x00\n\n"), Ok(4));
     }
+}
+
+#[test]
+fn another_protocol_has_no_body() {
+    for fields in ["Content-Length: 3", "Transfer-Encoding: chunked"] {
+        refused(
+            &with(&format!("Upgrade: x\r\n{fields}")),
+            FramingFault::AskedWithBody,
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_wait_is_not_stored() {
+    let ask = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n";
+    let (mut peer, ours) = tokio::io::duplex(4_096);
+    let (mut guarded, guard) = Guarded::new(ours, LIMITS, "f00d".to_owned());
+    let sending = tokio::spawn(async move {
+        peer.write_all(ask.as_bytes()).await?;
+        peer.write_all(&[7; 1 << 20]).await
+    });
+    let mut seen = vec![0; ask.len()];
+    guarded.read_exact(&mut seen).await.unwrap();
+    let quiet = std::time::Duration::from_millis(50);
+    assert!(
+        tokio::time::timeout(quiet, guarded.read_u8())
+            .await
+            .is_err()
+    );
+    assert!(
+        guarded.stored() < 64 * 1024,
+        "{} bytes are stored",
+        guarded.stored()
+    );
+    assert!(!sending.is_finished());
+    guard.open();
+    let mut rest = vec![0; 1 << 20];
+    guarded.read_exact(&mut rest).await.unwrap();
+    assert!(rest.iter().all(|byte| *byte == 7));
+    sending.await.unwrap().unwrap();
 }
 
 #[test]
