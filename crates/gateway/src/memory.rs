@@ -376,14 +376,21 @@ mod tests {
         SigningKey::from_seed("apart/log", &[8; 32]).unwrap()
     }
 
-    fn memory(folder: &tempfile::TempDir) -> Result<Arc<Memory>, MemoryError> {
-        let about = About {
+    fn about() -> About {
+        About {
             gateway: Name::new("gw1").unwrap(),
             log: log().verifier().clone(),
             snapshot_key: server().public_key().as_ref().try_into().unwrap(),
             witness_seed: [9; 32],
-        };
-        Memory::open(Some(Home::open(folder.path()).unwrap()), about)
+        }
+    }
+
+    fn home(folder: &tempfile::TempDir) -> Home {
+        Home::open(folder.path()).unwrap()
+    }
+
+    fn memory(folder: &tempfile::TempDir) -> Result<Arc<Memory>, MemoryError> {
+        Memory::open(Some(home(folder)), about())
     }
 
     fn beat(number: u64, epoch: u64, serial: u64) -> SignedHeartbeat {

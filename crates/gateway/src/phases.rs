@@ -107,7 +107,7 @@ async fn phases(
     let body = exchange.ours(body).await?;
     // On a task of its own: when a caller goes away, its connection and all that was under way on
     // it is dropped, and what it had asked for would be neither decided nor recorded.
-    let decided = tokio::spawn(exchange.decide(body)).await;
+    let decided = tokio::spawn(exchange.admit(body)).await;
     let (exchange, admitted, body, token) = decided.map_err(|error| {
         tracing::error!(%error, "deciding did not come to its end");
         Stop::Failed {
@@ -123,7 +123,7 @@ type Decided = (Exchange, Admitted, Held, Option<SecretString>);
 
 impl Exchange {
     /// From the evidence to the decision and its record.
-    async fn decide(self, body: Incoming) -> Result<Decided, Stop> {
+    async fn admit(self, body: Incoming) -> Result<Decided, Stop> {
         let (evidence, token) = self.evidence().await?;
         let (body, facts) = self.body(body, &evidence).await?;
         let admitted = self.enforce(evidence, facts).await?;

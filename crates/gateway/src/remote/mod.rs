@@ -3,13 +3,15 @@
 //! Both ends prove themselves by SVID. Heartbeats and checkpoints are judged here, where the stream
 //! is known that they are of; policy is judged by whoever puts it in force.
 
+mod lines;
+
+use self::lines::Lines;
 use crate::memory::About;
 use crate::memory::Memory;
 use crate::memory::MemoryError;
 use aws_lc_rs::rand::SecureRandom as _;
 use aws_lc_rs::rand::SystemRandom;
 use bytes::Bytes;
-use bytes::BytesMut;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
@@ -49,10 +51,8 @@ use futures_util::stream;
 use futures_util::stream::BoxStream;
 use http::Request;
 use http::Response;
-use http_body_util::BodyExt as _;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
@@ -142,13 +142,9 @@ enum Broken {
 /// What the server is called in TLS; it proves its SPIFFE ID, not a name.
 const NAME: &str = "control";
 const CONNECT: Duration = Duration::from_secs(10);
-/// The server says every second that it is there.
-const SILENCE: Duration = Duration::from_secs(10);
 /// Words for the server that wait at once.
 const WORDS: usize = 16;
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest update: a snapshot, or the whole revocation log.
-const LINE: usize = 64 * 1024 * 1024;
 const SMALL: Limits = Limits {
     body: 1024 * 1024,
     time: Duration::from_secs(10),
@@ -267,11 +263,7 @@ impl RemotePlane {
         }
         let driving = driving.abort_handle();
         *self.0.uplink.lock() = Some(uplink);
-        Ok(Lines {
-            body: response.into_body(),
-            driving,
-            held: BytesMut::new(),
-        })
+        Ok(Lines::new(response.into_body(), driving))
     }
 }
 
@@ -439,41 +431,6 @@ impl Following {
             tracing::warn!(%error, "the server does not take our assertion key");
         }
         Ok(())
-    }
-}
-
-/// Updates as they come, one a line.
-struct Lines {
-    body: Incoming,
-    driving: tokio::task::AbortHandle,
-    held: BytesMut,
-}
-
-impl Lines {
-    async fn next(&mut self) -> Result<Update, Broken> {
-        let mut searched = 0;
-        loop {
-            let fresh = self.held.get(searched..).unwrap_or_default();
-            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
-                let line = self.held.split_to(searched + end + 1);
-                return serde_json::from_slice(&line).map_err(|_| Broken::Form);
-            }
-            searched = self.held.len();
-            if searched > LINE {
-                return Err(Broken::Form);
-            }
-            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
-            let frame = frame.map_err(|_| Broken::Silent)?.ok_or(Broken::Ended)??;
-            if let Ok(data) = frame.into_data() {
-                self.held.extend_from_slice(&data);
-            }
-        }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        self.driving.abort();
     }
 }
 
