@@ -85,7 +85,7 @@ impl Operator {
         let decided = match known {
             Ok(None) => Err(unknown(id)),
             Ok(Some(_)) => reloader
-                .decide(id, approve, &actor)
+                .conclude(id, approve, &actor)
                 .await
                 .map_err(AdminError::from),
             Err(error) => Err(error.into()),

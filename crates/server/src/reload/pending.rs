@@ -201,7 +201,7 @@ impl Reloader {
     /// # Errors
     /// [`ReloadError`]; then nothing has changed, but a change that was approved and failed has to
     /// be asked for again.
-    pub(crate) async fn decide(
+    pub(crate) async fn conclude(
         &self,
         id: &str,
         approved: bool,
