@@ -59,6 +59,8 @@ pub(crate) struct Joins {
     pub(crate) audit: Arc<Audit>,
     pub(crate) ca: Arc<Ca>,
     pub(crate) endpoints: Arc<RwLock<Endpoints>>,
+    /// The server's own node, whose records are in the log under this name.
+    pub(crate) node: Name,
     /// Where gateways join, once that port is open.
     pub(crate) opened: RwLock<Option<String>>,
     pub(crate) point: EnforcementPoint,
@@ -92,6 +94,7 @@ impl Joins {
         actor: &str,
     ) -> Result<Minted, JoinError> {
         let gateway = Name::new(gateway).map_err(invalid)?;
+        self.check_name(&gateway)?;
         let snapshot = self.point.snapshot();
         let wanted = wanted(&snapshot, listeners)?;
         let closed = || {
@@ -225,6 +228,17 @@ impl Joins {
         };
         self.store.insert_certificate(&row).await?;
         Ok(issued)
+    }
+
+    /// Refuses a gateway the name of the server's own node: records are told apart by the name of
+    /// the node that wrote them, so whoever had it could write the server's.
+    pub(crate) fn check_name(&self, gateway: &Name) -> Result<(), JoinError> {
+        if *gateway == self.node {
+            return Err(JoinError::Invalid(format!(
+                "`{gateway}` is this server's own node: a gateway needs another name"
+            )));
+        }
+        Ok(())
     }
 
     /// What a gateway needs to find and believe this server.

@@ -107,6 +107,7 @@ impl Operator {
         let name =
             Name::new(&request.name).map_err(|error| AdminError::Invalid(error.to_string()))?;
         let id = if request.gateway {
+            self.desk.joins.check_name(&name)?;
             SpiffeId::of_process(domain, "gateway", &name)
         } else if snapshot.config().identities.contains_key(&name) {
             SpiffeId::of_identity(domain, &name)

@@ -42,6 +42,7 @@ use countersign_core::change::difference;
 use countersign_core::config::Config;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::TrustDomain;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
@@ -191,8 +192,8 @@ async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, Serve
     if !same && start != Start::Active {
         let before = before.and_then(reload::compile).ok();
         let snapshot = reload::checked(file)?;
-        if let (Start::File, Some(before)) = (start, &before) {
-            may_start_with(before, &snapshot)?;
+        if start == Start::File {
+            may_start_with(kept, (revision, before.as_deref()), &snapshot).await?;
         }
         return Ok(Chosen {
             active,
@@ -217,10 +218,26 @@ async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, Serve
 }
 
 /// A restart is no way around the second person. In development one person is often alone.
-fn may_start_with(before: &Snapshot, next: &Snapshot) -> Result<(), ServerError> {
+async fn may_start_with(
+    kept: &Kept,
+    (revision, before): (Digest, Option<&Snapshot>),
+    next: &Snapshot,
+) -> Result<(), ServerError> {
+    // The folder was claimed for one environment, so that the one before was the same.
+    if next.is_development() {
+        return Ok(());
+    }
+    let Some(before) = before else {
+        // What a file loosens can't be told where what it replaces can't be read, and somebody who
+        // may write here could have seen to that.
+        return match kept.store.is_governed(&revision).await? {
+            Some(false) => Ok(()),
+            Some(true) | None => Err(ServerError::Unread { revision }),
+        };
+    };
     let (old, new) = (before.config(), next.config());
     let loosens = difference(old, new).allows_more();
-    if loosens && !old.change.approve.is_empty() && !before.is_development() {
+    if loosens && !old.change.approve.is_empty() {
         return Err(ServerError::NeedsApproval);
     }
     Ok(())
@@ -240,6 +257,7 @@ async fn activate(
         let report = report.with("revision", revision.to_string());
         let _promise = point.record_event(&report.into_record()).await?;
     }
+    kept.snapshots.note(&chosen.snapshot).await?;
     let active = chosen.active.as_ref().map(|active| active.revision);
     if active == Some(revision) {
         return Ok(());
@@ -327,6 +345,7 @@ async fn doors(
         audit: audit.clone(),
         ca: kept.ca.clone(),
         endpoints: endpoints.clone(),
+        node: options.node.clone(),
         opened: RwLock::default(),
         point: point.clone(),
         snapshots: kept.snapshots.clone(),
