@@ -66,6 +66,9 @@ pub struct Known {
     /// The revision in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<Digest>,
+    /// The serial under which it has that revision: one that was left and came back has another.
+    #[serde(default)]
+    pub serial: u64,
     /// Leaves of the log under the last checkpoint that it believed as a witness.
     #[serde(default)]
     pub witnessed: u64,

@@ -62,6 +62,9 @@ pub struct JoinToken {
 pub struct JoinRequest {
     /// A PEM certificate signing request; only the public key in it counts.
     pub csr: String,
+    /// How many records its spool has: the log goes on after those it took under this name.
+    #[serde(default)]
+    pub records: u64,
     /// The secret of the token.
     #[serde(serialize_with = "expose")]
     pub secret: SecretString,
@@ -142,7 +145,8 @@ mod tests {
         assert_eq!((read.gateway, read.pin), (token.gateway.clone(), token.pin));
         assert!(!format!("{token:?}").contains("s3cret"));
         let bare = text.strip_prefix(PREFIX).unwrap();
-        for wrong in ["", PREFIX, bare, &text[..text.len() - 2], "csjoin_e30"] {
+        let cut = text.get(..text.len() - 2).unwrap();
+        for wrong in ["", PREFIX, bare, cut, "csjoin_e30"] {
             assert!(JoinToken::from_text(wrong).is_none(), "{wrong}");
         }
     }

@@ -153,10 +153,7 @@ fn admin() -> Vec<(&'static str, Value)> {
             json!({ "bundle": "b", "chain": "c", "endpoints": endpoints, "leaf": DIGEST, "not_after": TIME, "spiffe_id": "spiffe://a.b/web" }),
         ),
         ("endpoints", endpoints),
-        (
-            "join",
-            told(),
-        ),
+        ("join", told()),
         (
             "revoke",
             json!({ "lift": true, "what": { "identity": "spiffe://a.b/web" } }),
