@@ -130,10 +130,6 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Check the configuration and run its tests
     Check(CheckArgs),
-    /// Make one call through all six pillars, as myself
-    Call(CallArgs),
-    /// Print a token for a service, for 60 s at most
-    Token(TokenArgs),
     /// Show what another configuration would change, and whether it allows more
     Diff(DiffArgs),
     /// Ask the policy, and run its tests
@@ -144,6 +140,10 @@ pub(crate) enum Command {
     Reload(ReloadArgs),
     /// Decide on changes of the configuration that wait for a second person
     Change(ChangeArgs),
+    /// Make one call through all six pillars, as myself
+    Call(CallArgs),
+    /// Print a token for a service, for 60 s at most
+    Token(TokenArgs),
     /// Explain a code, a key of the configuration, or the record of a decision
     Explain(ExplainArgs),
     /// Print the configuration language as JSON Schema; `-o FILE` writes it there

@@ -53,7 +53,7 @@ fn what_is_misspelt_is_named() {
             "did you mean `listeners.limits.header_time`?",
         ),
         ("CSD400", "did you mean `CSD401`?"),
-        ("CS0127", "did you mean `CS0126`?"),
+        ("CS0999", "did you mean `CS09"),
         ("needs", "`services.needs`"),
         ("zebra", "`listeners.limits.header_time`"),
     ] {

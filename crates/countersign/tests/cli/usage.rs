@@ -26,6 +26,14 @@ fn wrong_usage_is_2() {
         &["up", "--to", "ftp://x"],
         &["identity", "revoke", "certificate", "xyz"],
         &["audit", "show", "../status"],
+        &["reload"],
+        &["map"],
+        &["policy", "test"],
+        &["policy", "eval", "--as", "user"],
+        &["change"],
+        &["change", "approve"],
+        &["gateway"],
+        &["gateway", "token"],
     ] {
         let done = place.run(args);
         assert_eq!(done.code, 2, "{args:?}: {done:?}");
@@ -61,6 +69,10 @@ fn nobody_there_is_6() {
         &["identity", "ls"],
         &["explain", "r-000000000000"],
         &["identity", "issue", "hms-api", "--out", "id"],
+        &["diff"],
+        &["change", "ls"],
+        &["change", "approve", "c-1f2e3d4c5b6a"],
+        &["gateway", "token", "--name", "gw1"],
     ] {
         let done = place.run_with(args, &[("COUNTERSIGN_SOCKET", socket)], "");
         assert_eq!(done.code, 6, "{args:?}: {done:?}");
