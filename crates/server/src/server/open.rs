@@ -42,7 +42,6 @@ use countersign_core::change::difference;
 use countersign_core::config::Config;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
-use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::TrustDomain;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
@@ -192,8 +191,8 @@ async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, Serve
     if !same && start != Start::Active {
         let before = before.and_then(reload::compile).ok();
         let snapshot = reload::checked(file)?;
-        if start == Start::File {
-            may_start_with(kept, (revision, before.as_deref()), &snapshot).await?;
+        if let (Start::File, Some(before)) = (start, &before) {
+            may_start_with(before, &snapshot)?;
         }
         return Ok(Chosen {
             active,
@@ -218,26 +217,10 @@ async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, Serve
 }
 
 /// A restart is no way around the second person. In development one person is often alone.
-async fn may_start_with(
-    kept: &Kept,
-    (revision, before): (Digest, Option<&Snapshot>),
-    next: &Snapshot,
-) -> Result<(), ServerError> {
-    // The folder was claimed for one environment, so that the one before was the same.
-    if next.is_development() {
-        return Ok(());
-    }
-    let Some(before) = before else {
-        // What a file loosens can't be told where what it replaces can't be read, and somebody who
-        // may write here could have seen to that.
-        return match kept.store.is_governed(&revision).await? {
-            Some(false) => Ok(()),
-            Some(true) | None => Err(ServerError::Unread { revision }),
-        };
-    };
+fn may_start_with(before: &Snapshot, next: &Snapshot) -> Result<(), ServerError> {
     let (old, new) = (before.config(), next.config());
     let loosens = difference(old, new).allows_more();
-    if loosens && !old.change.approve.is_empty() {
+    if loosens && !old.change.approve.is_empty() && !before.is_development() {
         return Err(ServerError::NeedsApproval);
     }
     Ok(())
@@ -257,7 +240,6 @@ async fn activate(
         let report = report.with("revision", revision.to_string());
         let _promise = point.record_event(&report.into_record()).await?;
     }
-    kept.snapshots.note(&chosen.snapshot).await?;
     let active = chosen.active.as_ref().map(|active| active.revision);
     if active == Some(revision) {
         return Ok(());
