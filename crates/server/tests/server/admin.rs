@@ -1,40 +1,21 @@
 use crate::support::CONFIG;
 use crate::support::World;
+use crate::support::administer;
+use crate::support::decided;
 use crate::support::document;
 use crate::support::socket;
 use bytes::Bytes;
 use countersign_core::snapshot::Revoked;
 use countersign_core::vocabulary::Code;
 use countersign_ledger::receipt::Receipt;
-use countersign_net::Dialer;
-use countersign_net::http::Client;
-use countersign_net::http::Limits;
-use http::Request;
 use http::Response;
 use serde_json::Value;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
-use std::time::Duration;
-
-const LIMITS: Limits = Limits {
-    body: 1 << 22,
-    time: Duration::from_secs(60),
-};
 
 async fn call(world: &World, method: &str, path: &str, body: &Value) -> Response<Bytes> {
-    let client = Client::unix(Dialer, socket(world.folder.path()));
-    let body = if body.is_null() {
-        Bytes::new()
-    } else {
-        Bytes::from(body.to_string())
-    };
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .body(body)
-        .unwrap();
-    client.request(request, LIMITS).await.unwrap()
+    world.administer(method, path, body).await
 }
 
 async fn get(world: &World, path: &str) -> Value {
@@ -127,6 +108,8 @@ async fn records_are_found_explained_and_proved() {
     let record = get(&world, &format!("/v1/admin/records/{receipt}")).await;
     assert_eq!(record["record"]["code"], "CSD401");
     assert!(record["index"].is_number(), "it is in the log by now");
+    // The index follows the checkpoint that the proof was waiting for.
+    world.server.audit().advance().await.unwrap();
     let found = get(&world, "/v1/admin/records?code=CSD401&limit=5").await;
     assert!(
         found
@@ -158,6 +141,14 @@ async fn records_are_found_explained_and_proved() {
     )
     .await;
     assert!(matches!(missing.status().as_u16(), 400 | 404));
+}
+
+/// The records of reloads, done or not.
+async fn reloads(world: &World) -> Vec<Value> {
+    world.server.audit().advance().await.unwrap();
+    let found = get(world, "/v1/admin/records?event_type=config.reload").await;
+    let found = found.as_array().unwrap().iter();
+    found.map(|it| it["record"].clone()).collect()
 }
 
 #[tokio::test]
@@ -208,22 +199,16 @@ async fn a_reload_swaps_or_changes_nothing() {
     );
     assert_eq!(done["previous"], before.to_string());
     worker.token("vault").await;
-    world.server.audit().advance().await.unwrap();
-    let events = get(&world, "/v1/admin/records?event_type=config.reload").await;
-    let events = events.as_array().unwrap().iter().map(|it| &it["record"]);
-    let (done, refused): (Vec<_>, Vec<_>) = events.partition(|it| it["status"] == "success");
+    let records = reloads(&world).await.into_iter();
+    let (done, refused): (Vec<_>, Vec<_>) = records.partition(|it| it["status"] == "success");
     assert_eq!(refused.len(), 3, "what was refused is recorded too");
-    let event = done[0];
+    let event = &done[0];
     assert_eq!(
         event["metadata"]["tests_removed"],
         "the worker has no vault"
     );
-    assert!(
-        event["principal"]["id"]
-            .as_str()
-            .unwrap()
-            .starts_with("unix:")
-    );
+    let actor = event["principal"]["id"].as_str().unwrap();
+    assert!(actor.starts_with("unix:"), "{actor}");
 }
 
 /// The kernel keeps others out of the folder; whoever gets past that (root, or a mistaken mode)
@@ -277,20 +262,19 @@ async fn another_user_is_refused() {
     assert_eq!(record["hop"]["evidence"]["peer"]["local"]["uid"], 65534);
 }
 
-/// A production-like operator: no edge but those written down.
-async fn operated(folder: &std::path::Path) -> countersign_server::Server {
+/// A production-like operator: no edge and no permission but those written down.
+async fn operated(folder: &std::path::Path, may: &str, edges: &str) -> countersign_server::Server {
     let ours = format!(
         "  ops: {{ attest: {{ unix: {{ user: {} }} }} }}\n",
         crate::support::user()
     );
-    let may = "  operators: { members: [ops], may: [\"identity:issue\", \"gateway:issue\", \"identity:revoke\"] }\n";
-    let edges = "  ops -> issuer: [issue *, revoke *]\n";
+    let role = format!("  operators: {{ members: [ops], may: [{may}] }}\n");
     let config = CONFIG
         .replace(
             "  hms-api:      {}\n",
             &format!("  hms-api:      {{}}\n{ours}"),
         )
-        .replace("roles:\n", &format!("roles:\n{may}"))
+        .replace("roles:\n", &format!("roles:\n{role}"))
         .replace("edges:\n", &format!("edges:\n{edges}"));
     let mut options = crate::support::options(folder, &config);
     options.bundle.dev_operator = None;
@@ -301,9 +285,64 @@ async fn operated(folder: &std::path::Path) -> countersign_server::Server {
 }
 
 #[tokio::test]
+async fn the_configuration_is_read_by_whoever_administers_it_and_nobody_else() {
+    const PATH: &str = "/v1/admin/configuration";
+    let edge = "  ops -> console: [admin configuration]\n";
+    for (may, edges, refused) in [
+        (r#""config:admin""#, edge, None),
+        (r#""config:admin""#, "", Some(Code::NO_EDGE)),
+        (
+            r#""config:admin""#,
+            "  ops -> console: [admin status]\n",
+            Some(Code::NO_EDGE),
+        ),
+        (r#""identity:issue""#, edge, Some(Code::ROLE_LACKS)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = operated(folder.path(), may, edges).await;
+        server.start().await.unwrap();
+        let answer = administer(folder.path(), "GET", PATH, &Value::Null).await;
+        let lookup = async |receipt: String| {
+            let entry = server.audit().lookup(&receipt).await.ok()?;
+            Some(entry.record)
+        };
+        let record = if let Some(code) = refused {
+            let receipt = countersign_testkit::refused(&answer, code.pillar(), code, lookup).await;
+            let text = String::from_utf8_lossy(answer.body()).into_owned();
+            assert!(!text.contains("stats-worker"), "{text}");
+            lookup(receipt).await.unwrap()
+        } else {
+            let shown = document(&answer);
+            let snapshot = server.point().snapshot();
+            assert_eq!(shown["revision"], snapshot.revision().to_string());
+            assert_eq!(shown["entry"], "hms.yaml");
+            assert_eq!(
+                shown["files"]["hms.yaml"],
+                snapshot.bundle().files["hms.yaml"]
+            );
+            decided(&server, "console/configuration").await
+        };
+        assert_eq!(record["action"], "admin", "{record}");
+        assert_eq!(
+            record["resource"]["id"], "console/configuration",
+            "{record}"
+        );
+        assert_eq!(record["resource"]["service"], "console", "{record}");
+        assert_eq!(record["status"] == "denied", refused.is_some(), "{record}");
+        assert_eq!(
+            record["hop"]["evidence"]["peer"]["local"]["user"],
+            crate::support::user()
+        );
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn issuing_for_gateways_and_lifting_take_edges_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let server = operated(folder.path()).await;
+    let may = r#""identity:issue", "gateway:issue", "identity:revoke""#;
+    let edges = "  ops -> issuer: [issue *, revoke *]\n";
+    let server = operated(folder.path(), may, edges).await;
     let operator = server.operator().unwrap();
     let issue = async |gateway| {
         let key = rcgen::KeyPair::generate().unwrap();

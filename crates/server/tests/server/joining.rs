@@ -6,6 +6,8 @@ use countersign_core::vocabulary::Code;
 use countersign_gateway::ApartError;
 use countersign_gateway::join;
 use countersign_server::admin::AdminError;
+use countersign_server::store::Search;
+use countersign_wire::admin::IssueIdentity;
 use countersign_wire::join::JoinToken;
 use countersign_wire::join::MintJoin;
 use secrecy::ExposeSecret as _;
@@ -74,7 +76,7 @@ async fn what_nobody_minted_is_no_token_and_what_nobody_serves_is_not_minted() {
     let folder = tempfile::tempdir().unwrap();
     let guessed = join(folder.path(), &token, None).await;
     assert_eq!(refusal(&world, guessed).await, Code::TOKEN_SIGNATURE);
-    for (gateway, listener) in [("gw7", "nowhere"), ("Not A Name", "mesh")] {
+    for (gateway, listener) in [("gw7", "nowhere"), ("Not A Name", "mesh"), ("n1", "mesh")] {
         let request = MintJoin {
             gateway: gateway.to_owned(),
             listeners: vec![listener.to_owned()],
@@ -85,4 +87,36 @@ async fn what_nobody_minted_is_no_token_and_what_nobody_serves_is_not_minted() {
             "{refused:?}"
         );
     }
+}
+
+/// Records are told apart by the name of the node that wrote them.
+#[tokio::test]
+async fn no_gateway_is_made_under_the_name_of_the_server_s_own_node() {
+    let world = world().await;
+    let own = world.server.point().spool().node().to_owned();
+    let request = MintJoin {
+        gateway: own.clone(),
+        listeners: Vec::new(),
+    };
+    let minted = world.operator.mint_join(&request).await.unwrap_err();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let request = IssueIdentity {
+        csr: params.serialize_request(&key).unwrap().pem().unwrap(),
+        gateway: true,
+        name: own.clone(),
+    };
+    let issued = world.operator.issue_identity(&request).await.unwrap_err();
+    for refused in [minted, issued] {
+        assert!(matches!(refused, AdminError::Invalid(_)), "{refused:?}");
+        let told = format!("`{own}` is this server's own node: a gateway needs another name");
+        assert_eq!(refused.to_string(), told);
+    }
+    world.server.audit().advance().await.unwrap();
+    let search = Search {
+        event_type: Some("gateway.join.mint".to_owned()),
+        ..Search::default()
+    };
+    let minted = world.server.audit().search(&search).await.unwrap();
+    assert!(minted.is_empty(), "{minted:?}");
 }

@@ -4,10 +4,12 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that can't go on has failed"
 )]
 
 mod admin;
+mod apart;
 mod issuer;
 mod joining;
 mod lasting;

@@ -23,6 +23,7 @@ use http::Request;
 use http::Response;
 use http_body_util::BodyExt as _;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
@@ -272,10 +273,8 @@ async fn an_injected_secret_is_read_as_the_gateway() {
     );
 }
 
-#[tokio::test]
-async fn updates_come_as_lines_until_the_gateway_is_revoked() {
-    let world = World::new().await;
-    let gateway = world.gateway("gw2").await;
+/// The stream of updates, as it comes over the wire.
+async fn updates_of(world: &World, gateway: &Workload) -> Incoming {
     let deadline = Instant::now() + Duration::from_secs(60);
     let server = Expected::Process("server");
     let connector = Connector::mutual(gateway.svid.clone(), world.roots(), server).unwrap();
@@ -294,7 +293,14 @@ async fn updates_come_as_lines_until_the_gateway_is_revoked() {
             "{{\"epoch\":0,\"nonce\":\"{nonce}\"}}"
         ))))
         .unwrap();
-    let mut body = sender.send_request(request).await.unwrap().into_body();
+    sender.send_request(request).await.unwrap().into_body()
+}
+
+#[tokio::test]
+async fn updates_come_as_lines_until_the_gateway_is_revoked() {
+    let world = World::new().await;
+    let gateway = world.gateway("gw2").await;
+    let mut body = updates_of(&world, &gateway).await;
     let mut text = Vec::new();
     let mut updates = Vec::new();
     let revoked = Revoked::Identity(gateway.svid.current().spiffe_id().clone());

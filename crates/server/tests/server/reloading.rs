@@ -2,6 +2,7 @@
 
 use crate::support::CONFIG;
 use crate::support::World;
+use crate::support::decided;
 use crate::support::options;
 use crate::support::socket;
 use crate::support::user;
@@ -311,9 +312,13 @@ fn governed() -> String {
 }
 
 fn loosened() -> String {
+    loosen(&governed())
+}
+
+fn loosen(text: &str) -> String {
     let edge = "  rotator -> vault:";
     let opened = format!("  hms-api -> console: [admin status]\n{edge}");
-    governed().replace(edge, &opened)
+    text.replace(edge, &opened)
 }
 
 /// A server with two administrators whose socket both may reach.
@@ -327,13 +332,7 @@ async fn two_people() -> Option<World> {
         countersign_testkit::not_run("curl is not installed");
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path(), &governed(), Start::Active)
-        .await
-        .unwrap()
-        .stop()
-        .await;
-    let world = World::in_folder(folder).await;
+    let world = World::with(&governed()).await;
     reach(world.folder.path());
     Some(world)
 }
@@ -386,6 +385,37 @@ async fn refused_here(world: &World, id: &str, code: Code) {
     assert_eq!(record["code"], code.to_string());
 }
 
+/// Being in a role that approves does not help.
+#[tokio::test]
+async fn nobody_approves_or_denies_what_they_asked_for() {
+    let text = governed().replace("[second, user:alice]", "[ops, second, user:alice]");
+    let world = World::with(&text).await;
+    let before = *world.server.point().snapshot().revision();
+    let change = asked_for(&world, &loosen(&text)).await;
+    assert_eq!(change.others, ["second"]);
+    for verdict in ["approve", "deny"] {
+        let path = format!("/v1/admin/change/{}/{verdict}", change.id);
+        let answer = world.administer("POST", &path, &Value::Null).await;
+        let receipt = world.refused(&answer, Code::SELF_APPROVAL).await;
+        let record = world.record(receipt).await.unwrap();
+        assert_eq!(record["resource"]["id"], "console/approve", "{record}");
+        assert_eq!(record["resource"]["service"], "console", "{record}");
+        let peer = &record["hop"]["evidence"]["peer"]["local"];
+        assert_eq!(peer["user"], user(), "{record}");
+    }
+    assert_eq!(*world.server.point().snapshot().revision(), before);
+    let listed = world.operator.changes().await.unwrap();
+    assert_eq!(
+        (listed[0].state.as_str(), &listed[0].decided_by),
+        ("pending", &None)
+    );
+    let reloads = events(&world.server, "config.reload").await;
+    let done = reloads.iter().find(|it| it["status"] == "success");
+    assert_eq!(done, None);
+    let denied = events(&world.server, "config.change.deny").await;
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
 #[tokio::test]
 async fn what_loosens_waits_for_a_second_person() {
     let Some(world) = two_people().await else {
@@ -422,6 +452,17 @@ async fn what_loosens_waits_for_a_second_person() {
         format!("unix:{}", user())
     );
     assert_eq!(record["metadata"]["source"], "approval");
+    assert_eq!(record["metadata"]["change"], change.id);
+    assert_eq!(record["metadata"]["revision"], change.revision.to_string());
+    let loosens = record["metadata"]["loosens"].as_str().unwrap();
+    assert!(loosens.contains("hms-api -> console"), "{record}");
+    let decision = decided(&world.server, "console/approve").await;
+    assert_eq!(decision["status"], "success", "{decision}");
+    let peer = &decision["hop"]["evidence"]["peer"]["local"];
+    assert_eq!(peer["user"], "nobody", "{decision}");
+    let listed = world.operator.changes().await.unwrap();
+    assert_eq!(listed[0].state, "approved");
+    assert_eq!(listed[0].decided_by.as_deref(), Some("unix:nobody"));
     assert_eq!(
         events(&world.server, "config.change.request").await.len(),
         1

@@ -21,6 +21,7 @@ use countersign_net::http::Limits;
 use countersign_server::Server;
 use countersign_server::ServerOptions;
 use countersign_server::admin::Operator;
+use countersign_server::store::Search;
 use countersign_wire::admin::IssueIdentity;
 use countersign_wire::admin::PutSecret;
 use countersign_wire::control::ControlPlane;
@@ -42,7 +43,7 @@ pub(crate) const DOMAIN: &str = "hms.dev.invalid";
 pub(crate) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const LIMITS: Limits = Limits {
-    body: 1 << 20,
+    body: 1 << 22,
     time: Duration::from_secs(60),
 };
 
@@ -99,7 +100,7 @@ pub(crate) fn options(folder: &Path, config: &str) -> ServerOptions {
             entry: "hms.yaml".to_owned(),
             files: BTreeMap::from([("hms.yaml".to_owned(), config.to_owned())]),
             projection: None,
-        roots: Vec::new(),
+            roots: Vec::new(),
             zt_off: false,
         },
         control: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -118,8 +119,16 @@ impl World {
     }
 
     pub(crate) async fn in_folder(folder: tempfile::TempDir) -> Self {
+        Self::serving(folder, CONFIG).await
+    }
+
+    pub(crate) async fn with(config: &str) -> Self {
+        Self::serving(tempfile::tempdir().unwrap(), config).await
+    }
+
+    async fn serving(folder: tempfile::TempDir, config: &str) -> Self {
         let clock = Arc::new(Ahead::default());
-        let options = options(folder.path(), CONFIG);
+        let options = options(folder.path(), config);
         let server = Server::open(options, clock.clone()).await.unwrap();
         let address = server.start().await.unwrap();
         let operator = server.operator().unwrap();
@@ -213,6 +222,16 @@ impl World {
         countersign_testkit::refused(response, code.pillar(), code, record).await
     }
 
+    /// What the administration socket answers whoever runs the tests.
+    pub(crate) async fn administer(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Response<Bytes> {
+        administer(self.folder.path(), method, path, body).await
+    }
+
     pub(crate) async fn put(&self, name: &str, value: &str) {
         let data = BTreeMap::from([("value".to_owned(), SecretString::from(value))]);
         self.operator
@@ -281,6 +300,35 @@ impl Workload {
             Request::get(format!("/v1/secret/data/{name}")).header("x-vault-token", token);
         self.send(request.body(Bytes::new()).unwrap()).await
     }
+}
+
+/// The newest decision about a resource.
+pub(crate) async fn decided(server: &Server, resource: &str) -> Value {
+    server.audit().advance().await.unwrap();
+    let search = Search {
+        kind: Some("decision".to_owned()),
+        ..Search::default()
+    };
+    let found = server.audit().search(&search).await.unwrap();
+    let mut records = found.into_iter().rev().map(|it| it.record);
+    let found = records.find(|it| it["resource"]["id"] == resource);
+    found.expect("it was decided")
+}
+
+/// What the administration socket below a folder answers whoever runs the tests.
+pub(crate) async fn administer(
+    folder: &Path,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> Response<Bytes> {
+    let client = Client::unix(Dialer, socket(folder));
+    let body = match body {
+        Value::Null => Bytes::new(),
+        body => Bytes::from(body.to_string()),
+    };
+    let request = Request::builder().method(method).uri(path).body(body);
+    client.request(request.unwrap(), LIMITS).await.unwrap()
 }
 
 pub(crate) fn document(response: &Response<Bytes>) -> Value {
