@@ -3,12 +3,19 @@ use crate::body::BodyError;
 use crate::connected::Connected;
 use crate::phases;
 use crate::place::Stage;
+use crate::request::random;
 use crate::shared::Shared;
 use bytes::Bytes;
 use countersign_core::config::Limits;
+use countersign_net::framing::Guard;
+use countersign_net::framing::Guarded;
+use countersign_net::framing::HeadLimits;
 use http::HeaderValue;
+use http::Method;
 use http::Request;
+use http::Response;
 use http::StatusCode;
+use http::Version;
 use http::header;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -121,30 +128,21 @@ pub(super) async fn serve<IO>(
 {
     let connected = Arc::new(connected);
     let activity = Arc::new(Activity::new(!http2));
+    let Some((io, guard)) = guarded(io, &activity, http2, limits) else {
+        tracing::error!("no randomness: a connection can't be served");
+        return;
+    };
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = UnderWay::begin(&activity);
-        let (shared, connected) = (shared.clone(), connected.clone());
+        let answered = answer(shared.clone(), connected.clone(), guard.clone(), request);
         async move {
-            let place = connected.place.clone();
-            let mut response = phases::answer(shared, connected, request).await;
-            if !http2 && place.is_retiring() && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            {
-                // HTTP/1.1 has no other way to end a kept connection that can't lose a request
-                // (RFC 9112 section 9.6).
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-            }
-            Ok::<_, Infallible>(response.map(|body| Carried {
+            Ok::<_, Infallible>(answered.await.map(|body| Carried {
                 body,
                 _under_way: under_way,
             }))
         }
     });
-    let io = TokioIo::new(Watched {
-        activity: activity.clone(),
-        heads: !http2,
-        io,
-    });
+    let io = TokioIo::new(io);
     let outcome = if http2 {
         let connection = h2(limits).serve_connection(io, service);
         let mut connection = pin!(connection);
@@ -170,6 +168,59 @@ pub(super) async fn serve<IO>(
     if let Err(error) = outcome {
         tracing::debug!(%error, source = %connected.source, "a connection ended");
     }
+}
+
+/// Answers a request, and says where the connection can't be kept for another.
+async fn answer(
+    shared: Arc<Shared>,
+    connected: Arc<Connected>,
+    guard: Guard,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let place = connected.place.clone();
+    let old = request.version() < Version::HTTP_2;
+    let tunnel = request.method() == Method::CONNECT;
+    let asks = tunnel || request.headers().contains_key(header::UPGRADE);
+    let fault = guard.fault(&request);
+    if let Some(fault) = fault {
+        request.extensions_mut().insert(fault);
+    }
+    let mut response = phases::answer(shared, connected, request).await;
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success()) {
+        guard.open();
+    } else if old && (place.is_retiring() || fault.is_some() || asks) {
+        // HTTP/1.1 has no other way to end a kept connection that can't lose a request (RFC 9112
+        // section 9.6). Behind a faulty request, and one for another protocol that was not to be,
+        // nothing is read.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// The stream as the HTTP library reads it: HTTP/1.1 only through a guard. None if the system has
+/// no randomness.
+fn guarded<IO: AsyncRead + AsyncWrite + Unpin>(
+    io: IO,
+    activity: &Arc<Activity>,
+    http2: bool,
+    limits: Limits,
+) -> Option<(Guarded<Watched<IO>>, Guard)> {
+    let io = Watched {
+        activity: activity.clone(),
+        heads: !http2,
+        io,
+    };
+    if http2 {
+        return Some(Guarded::transparent(io));
+    }
+    let head = HeadLimits {
+        bytes: usize::try_from(limits.header).unwrap_or(usize::MAX),
+        fields: MOST_HEADERS,
+    };
+    let nonce = hex::encode(random::<16>().ok()?);
+    Some(Guarded::new(io, head, nonce))
 }
 
 fn h1(limits: Limits) -> http1::Builder {

@@ -26,6 +26,7 @@ use countersign_core::vocabulary::CanonicalPath;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::clip;
+use countersign_net::framing::FramingFault;
 use http::Method;
 use http::request::Parts;
 use hyper::ext::Protocol;
@@ -61,7 +62,19 @@ impl Wanted {
             query: parts.uri.query().map(str::to_owned),
             service: String::new(),
         };
-        if let Err((code, detail)) = wanted.follow(connected, snapshot, parts) {
+        let framing = parts.extensions.get::<FramingFault>();
+        if let Some(fault) = framing {
+            // What was sent is not here; what is here stands for it.
+            wanted.operation = Operation::named("", "");
+            wanted.fault = Some(RequestFault {
+                code: if fault.is_size() {
+                    Code::HEAD_TOO_LARGE
+                } else {
+                    Code::MESSAGE_AMBIGUOUS
+                },
+                detail: fault.to_string(),
+            });
+        } else if let Err((code, detail)) = wanted.follow(connected, snapshot, parts) {
             wanted.fault = Some(RequestFault { code, detail });
             // Nothing is forwarded, but a proven caller is told of the fault and not of a token
             // for no service.

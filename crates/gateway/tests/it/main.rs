@@ -17,6 +17,7 @@
 mod addresses;
 mod browser;
 mod doors;
+mod framing;
 mod exchanges;
 mod mesh;
 mod policy;

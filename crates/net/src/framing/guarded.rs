@@ -66,7 +66,7 @@ impl Guard {
 /// A stream that lets HTTP/1.1 requests through as long as they can be read in one way only.
 ///
 /// In place of a faulty head it gives a request that [`Guard::fault`] knows, and nothing after it;
-/// a fault inside a body is an error of the stream. After a request for another protocol nothing
+/// a faulty body ends in the middle, and the stream with it. After a request for another protocol nothing
 /// is let through until [`Guard::open`], so whoever does not open it has to end the connection.
 #[derive(Debug)]
 pub struct Guarded<IO> {
@@ -77,6 +77,9 @@ pub struct Guarded<IO> {
     shared: Arc<Mutex<Shared>>,
     /// May be handed on.
     passed: usize,
+    /// A body was faulty: to whoever reads it, it ends in the middle. An error would take the
+    /// answer and the record with it.
+    cut: bool,
     /// Nothing more comes.
     over: bool,
 }
@@ -98,6 +101,7 @@ impl<IO> Guarded<IO> {
             held: BytesMut::new(),
             shared: shared.clone(),
             passed: 0,
+            cut: false,
             over: false,
         };
         (guarded, Guard(shared))
@@ -121,7 +125,7 @@ impl<IO> Guarded<IO> {
     }
 
     /// Looks at what is held.
-    fn look(&mut self, cx: &Context<'_>) -> io::Result<()> {
+    fn look(&mut self, cx: &Context<'_>) {
         let mut shared = self.shared.lock();
         if shared.opened {
             self.framing.open();
@@ -141,9 +145,13 @@ impl<IO> Guarded<IO> {
                 self.passed = self.held.len();
                 self.over = true;
             }
-            Err((_, fault)) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+            Err((passed, fault)) => {
+                tracing::debug!(%fault, "a request's body ends in the middle");
+                self.held.truncate(passed);
+                self.passed = passed;
+                self.cut = true;
+            }
         }
-        Ok(())
     }
 }
 
@@ -162,6 +170,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 this.passed -= take;
                 return Poll::Ready(Ok(()));
             }
+            if this.cut {
+                return Poll::Ready(Ok(()));
+            }
             if this.over {
                 // The refusal is still to be written, so this is no end of the stream.
                 return Poll::Pending;
@@ -170,8 +181,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
             if let Some(most) = plain {
                 return this.read_plain(cx, buffer, most);
             }
-            this.look(cx)?;
-            if this.passed > 0 {
+            this.look(cx);
+            if this.passed > 0 || this.cut {
                 continue;
             }
             if this.framing.is_asked() && this.held.len() >= BLOCK {
