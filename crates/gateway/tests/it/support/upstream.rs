@@ -179,6 +179,10 @@ fn answer(
         } else if path.ends_with("/events") || path.ends_with("/endless") {
             let _ = send("data: one\n\n").await;
             sender.closed().await;
+        } else if path.ends_with("/halting") {
+            let _ = send("begun, ").await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let _ = send("done").await;
         } else if path.ends_with("/completions") {
             let _ =
                 send(r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#).await;
