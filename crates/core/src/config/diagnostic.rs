@@ -157,6 +157,13 @@ fn label_json(label: &Label, sources: &Sources) -> Value {
 /// Collects what is found while reading; nothing stops at the first error.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    errors: Kept,
+    warnings: Kept,
+}
+
+/// The first of one severity, and how many more there were.
+#[derive(Debug, Default)]
+struct Kept {
     found: Vec<Diagnostic>,
     dropped: usize,
 }
@@ -168,38 +175,58 @@ const MAX_SUGGESTIONS: usize = 100;
 
 impl Report {
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.found.len() < MAX_DIAGNOSTICS {
-            self.found.push(diagnostic);
+        let kept = match diagnostic.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        if kept.found.len() < MAX_DIAGNOSTICS {
+            kept.found.push(diagnostic);
         } else {
-            self.dropped += 1;
+            kept.dropped += 1;
         }
     }
 
     /// How much was said so far.
     pub(crate) const fn count(&self) -> usize {
-        self.found.len() + self.dropped
+        self.errors.count() + self.warnings.count()
     }
 
     /// Whether comparing names for a suggestion is still worth it.
     pub(crate) fn may_suggest(&self) -> bool {
-        self.found.len() < MAX_SUGGESTIONS
+        self.count() < MAX_SUGGESTIONS
     }
 
-    /// Everything, in the order of the files, once each. Beside errors there are no warnings:
-    /// most would be about what an error left out.
-    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        if self.found.iter().any(Diagnostic::is_error) {
-            self.found.retain(Diagnostic::is_error);
+    /// Everything, in the order of the files, once each, and without the credentials of the files.
+    /// Beside errors there are no warnings: most would be about what an error left out.
+    pub(crate) fn finish(self, sources: &Sources) -> Vec<Diagnostic> {
+        let (kept, severity) = if self.errors.found.is_empty() {
+            (self.warnings, Severity::Warning)
+        } else {
+            (self.errors, Severity::Error)
+        };
+        let Kept { mut found, dropped } = kept;
+        found.sort_by_key(|it| (it.span(), it.code));
+        found.dedup();
+        if let (true, Some(last)) = (dropped > 0, found.last().map(Diagnostic::span)) {
+            let message = format!("{dropped} more problems are not shown");
+            let more = Diagnostic::error(super::codes::TOO_BIG, last, message);
+            let more = more.help("correct those above first");
+            found.push(Diagnostic { severity, ..more });
         }
-        self.found.sort_by_key(|it| (it.span(), it.code));
-        self.found.dedup();
-        if let (true, Some(last)) = (self.dropped > 0, self.found.last().map(Diagnostic::span)) {
-            let message = format!("{} more problems are not shown", self.dropped);
-            self.found.push(
-                Diagnostic::error(super::codes::TOO_BIG, last, message)
-                    .help("correct those above first"),
-            );
+        let unsaid = sources.unsaid();
+        for it in &mut found {
+            it.message = unsaid.without(&it.message);
+            it.help = it.help.as_deref().map(|help| unsaid.without(help));
+            for label in &mut it.labels {
+                label.text = unsaid.without(&label.text);
+            }
         }
-        self.found
+        found
+    }
+}
+
+impl Kept {
+    const fn count(&self) -> usize {
+        self.found.len() + self.dropped
     }
 }

@@ -44,6 +44,14 @@ pub trait Files {
     /// [`FileError`] if there is no such file, it can't be read, or it is not UTF-8.
     fn read(&self, path: &str) -> Result<String, FileError>;
 
+    /// The text of the file that a user names, which may be a pipe.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    fn entry(&self, path: &str) -> Result<String, FileError> {
+        self.read(path)
+    }
+
     /// The paths that match a pattern, sorted; `*` stands for any part of the name of a file that
     /// does not start with a dot.
     ///
@@ -77,6 +85,25 @@ pub struct FileError {
     pub path: String,
     /// Why, in words.
     pub reason: String,
+}
+
+impl FileError {
+    /// The reason if the bytes of a file are not UTF-8.
+    pub const NOT_UTF8: &str = "it is not UTF-8 text";
+    /// The reason if it is a folder.
+    pub const FOLDER: &str = "it is a folder, not a file";
+    /// The reason if it is a pipe, a socket or a device.
+    pub const NOT_REGULAR: &str = "it is not a regular file";
+
+    /// What helps against the reason, if it is one of those that have a remedy of their own.
+    fn remedy(&self, otherwise: &'static str) -> &'static str {
+        match self.reason.as_str() {
+            Self::NOT_UTF8 => "save the file as UTF-8",
+            Self::FOLDER => "name a file in it",
+            Self::NOT_REGULAR => "copy what it gives into a file, and name that",
+            _ => otherwise,
+        }
+    }
 }
 
 /// Whether [`Files::list`] gives a path for a pattern.
@@ -160,13 +187,14 @@ pub(crate) fn load_part(
     options: &Options,
     logins: Option<&[String]>,
 ) -> Loaded {
-    match files.read(path) {
+    match files.entry(path) {
         Ok(text) => load_with(files, path, text, options, (logins, None)),
         Err(error) => {
             let mut sources = Sources::default();
             let file = sources.add(path, String::new());
             let message = format!("the configuration can't be read: {}", error.reason);
-            let help = "check the path and who may read it, or make one with `countersign init`";
+            let help = error
+                .remedy("check the path and who may read it, or make one with `countersign init`");
             let it = Diagnostic::error(codes::NO_FILE, Span::new(file, 0..0), message).help(help);
             Loaded {
                 config: None,
@@ -188,7 +216,7 @@ pub fn load_text(name: &str, text: impl Into<String>, options: &Options) -> Load
 /// reported like the rest, as of the file `command line`.
 #[must_use]
 pub fn load_asking(files: &dyn Files, path: &str, options: &Options, sentences: &str) -> Loaded {
-    match files.read(path) {
+    match files.entry(path) {
         Ok(text) => load_with(files, path, text, options, (None, Some(sentences))),
         Err(_) => load(files, path, options),
     }
@@ -205,9 +233,9 @@ fn load_with(
     let mut report = Report::default();
     let file = sources.add(name, text);
     let mut nodes = 0;
-    let root = yaml::parse(file, sources.text(file), &mut report, &mut nodes);
+    let root = parse::tree(file, &mut sources, &mut report, &mut nodes);
     let mut document =
-        root.and_then(|root| parse::document(&root, files, &mut sources, &mut report, &mut nodes));
+        root.and_then(|root| parse::document(root, files, &mut sources, &mut report, &mut nodes));
     if let (Some(document), Some(text)) = (&mut document, sentences) {
         let file = sources.add("command line", text.to_owned());
         let root = yaml::parse(file, sources.text(file), &mut report, &mut nodes);
@@ -226,7 +254,7 @@ fn load_with(
             "`up` and `reload` refuse this configuration; remove it, or use a build that has it";
         report.push(Diagnostic::warning(codes::NOT_YET, span, message).help(help));
     }
-    let mut diagnostics = report.finish();
+    let mut diagnostics = report.finish(&sources);
     if options.strict {
         diagnostics
             .iter_mut()

@@ -1,4 +1,9 @@
 use super::Place;
+use crate::credentials::Literal;
+use crate::credentials::find_all;
+use crate::credentials::find_marked;
+use aho_corasick::AhoCorasick;
+use aho_corasick::MatchKind;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -65,9 +70,26 @@ struct Source {
     lines: Vec<usize>,
     /// Characters in front of each block, so that a column costs the same on a line of a megabyte.
     blocks: Vec<usize>,
-    /// Parts that look like credentials.
+    /// What looks like a credential, in the order of the text.
+    literals: Arc<[Literal]>,
+    /// Parts that are starred out in excerpts.
     masked: Vec<Range<usize>>,
+    /// Those of them that messages must not quote either.
+    unsaid: Vec<Range<usize>>,
 }
+
+/// What no message may hold, to be searched for.
+#[derive(Debug)]
+pub(crate) struct Unsaid<'s> {
+    /// Finds how a text starts, in either case.
+    starts: Option<AhoCorasick>,
+    /// The texts that start so.
+    texts: Vec<Vec<&'s str>>,
+}
+
+/// Shorter texts are in every message.
+const LEAST_UNSAID: usize = 4;
+const START: usize = 8;
 
 const BLOCK: usize = 1024;
 
@@ -83,12 +105,16 @@ impl Source {
             Some(before)
         };
         let blocks = text.as_bytes().chunks(BLOCK).scan(0, block).collect();
+        let literals = find_all(name, &text);
+        let masked: Vec<_> = literals.iter().map(|it| it.range.clone()).collect();
         Self {
             name: name.to_owned(),
             text,
             lines,
             blocks,
-            masked: Vec::new(),
+            literals: literals.into(),
+            unsaid: masked.clone(),
+            masked,
         }
     }
 
@@ -144,13 +170,51 @@ impl Source {
     }
 }
 
+impl Unsaid<'_> {
+    /// A message with credentials starred out: those of the files, also where only their start is
+    /// quoted or their case was changed, and those that are written with escapes there.
+    pub(crate) fn without(&self, message: &str) -> String {
+        let mut ranges: Vec<_> = find_marked(message)
+            .into_iter()
+            .map(|it| it.range)
+            .collect();
+        for hit in self.starts.iter().flat_map(|it| it.find_iter(message)) {
+            let rest = message.get(hit.start()..).unwrap_or_default();
+            let texts = self
+                .texts
+                .get(hit.pattern().as_usize())
+                .into_iter()
+                .flatten();
+            let length = texts.map(|text| same(text, rest)).max().unwrap_or_default();
+            ranges.push(hit.start()..hit.start() + length.max(hit.len()));
+        }
+        if ranges.is_empty() {
+            return message.to_owned();
+        }
+        let starred = |(at, c): (usize, char)| {
+            let within = ranges.iter().any(|range| range.contains(&at));
+            if within { '*' } else { c }
+        };
+        message.char_indices().map(starred).collect()
+    }
+}
+
+/// How many bytes two texts share at their start, in either case.
+fn same(one: &str, other: &str) -> usize {
+    let pairs = one.bytes().zip(other.bytes());
+    pairs
+        .take_while(|(one, other)| one.eq_ignore_ascii_case(other))
+        .count()
+}
+
 /// UTF-8 continuation bytes start no character.
 fn characters(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 impl Sources {
-    /// Adds a file and returns its index.
+    /// Adds a file and returns its index. What looks like a credential in it is not printed, even
+    /// if the file can't be read as what it should be.
     pub fn add(&mut self, name: &str, text: String) -> u16 {
         self.files.push(Source::new(name, text));
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
@@ -305,10 +369,54 @@ impl Sources {
         }
     }
 
-    /// Keeps a credential out of everything that is printed.
+    /// Keeps what may be a credential out of the lines that are printed; for what no message quotes.
     pub(crate) fn mask(&mut self, span: Span) {
         if let Some(source) = self.files.get_mut(usize::from(span.file)) {
             source.masked.push(span.range());
+        }
+    }
+
+    /// Keeps what may be a credential out of lines and messages.
+    pub(crate) fn hide(&mut self, span: Span) {
+        self.mask(span);
+        if let Some(source) = self.files.get_mut(usize::from(span.file)) {
+            source.unsaid.push(span.range());
+        }
+    }
+
+    /// What looks like a credential in a file, in the order of its text.
+    pub(crate) fn literals(&self, file: u16) -> Arc<[Literal]> {
+        self.file(file)
+            .map_or_else(|| Arc::from([]), |source| Arc::clone(&source.literals))
+    }
+
+    /// What messages must not quote.
+    pub(crate) fn unsaid(&self) -> Unsaid<'_> {
+        let mut by_start: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for source in &self.files {
+            let texts = source.unsaid.iter();
+            for text in texts.filter_map(|range| source.text.get(range.clone())) {
+                if text.len() >= LEAST_UNSAID {
+                    let start = text.get(..text.floor_char_boundary(START)).unwrap_or(text);
+                    let texts = by_start.entry(start.to_ascii_lowercase()).or_default();
+                    texts.push(text);
+                }
+            }
+        }
+        let starts = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(by_start.keys());
+        Unsaid {
+            starts: starts.ok().filter(|_| !by_start.is_empty()),
+            texts: by_start
+                .into_values()
+                .map(|mut texts| {
+                    texts.sort_unstable();
+                    texts.dedup();
+                    texts
+                })
+                .collect(),
         }
     }
 

@@ -5,6 +5,13 @@
 //! at once; a pattern is compiled when one of its keywords turns up, and runs around it only.
 
 mod rules;
+mod written;
+
+pub(crate) use written::Kind;
+pub(crate) use written::Literal;
+pub(crate) use written::find_all;
+pub(crate) use written::find_any;
+pub(crate) use written::find_marked;
 
 use aho_corasick::AhoCorasick;
 use aho_corasick::MatchKind;

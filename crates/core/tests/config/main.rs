@@ -12,8 +12,10 @@
 )]
 
 mod broken;
+mod credentials;
 mod declaration;
 mod good;
+mod hints;
 mod properties;
 mod rendering;
 mod schema;

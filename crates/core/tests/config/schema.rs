@@ -26,7 +26,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 3] = [
 ];
 
 /// Files whose form is right by the codes, and that the schema refuses all the same.
-const WRONG_EARLIER: [(&str, &str); 5] = [
+const WRONG_EARLIER: [(&str, &str); 6] = [
     (
         "http-upstream",
         "the pattern has `http://` on loopback only",
@@ -34,6 +34,7 @@ const WRONG_EARLIER: [(&str, &str); 5] = [
     ("literal-key", "a secret itself is no source of one"),
     ("literal-unknown", "a secret itself is no source of one"),
     ("tls-off", "`off` is none of the choices"),
+    ("url-user", "the pattern has no `@` in front of the host"),
     ("wrong-peer", "a listener has fewer kinds than a service"),
 ];
 

@@ -10,6 +10,7 @@ use crate::vocabulary::CanonicalPath;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 /// `127.0.0.1:8443`, `[::1]:8443`, or `:8443` for all addresses.
 pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
@@ -89,7 +90,7 @@ pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
         return unix(text, path);
     }
     if !matches!(scheme, "https" | "http" | "postgres" | "nats") {
-        let help = format!("write `https://{}`", shortened(rest));
+        let help = format!("write `https://{}`", shortened(plain(rest)));
         return Err(wrong("the url of a service starts with `https://`", &help));
     }
     let (authority, path) = rest
@@ -131,7 +132,7 @@ pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
     if !loopback {
         let message = "plain http leads out of this machine";
-        let help = format!("write `https://{}`", shortened(rest));
+        let help = format!("write `https://{}`", shortened(plain(rest)));
         return Err(Wrong::all(codes::HTTP_UPSTREAM, text, message, help)
             .label("only loopback may be `http://`"));
     }
@@ -140,6 +141,12 @@ pub(super) fn url(text: &str) -> Parsed<ServiceUrl> {
         port: port.unwrap_or(80),
         base,
     })
+}
+
+/// What follows `://` without user and query.
+fn plain(rest: &str) -> &str {
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
 }
 
 fn unix(text: &str, path: &str) -> Parsed<ServiceUrl> {
@@ -170,6 +177,21 @@ fn database(text: &str, host: String, port: Option<u16>, name: &str) -> Parsed<S
         port: port.unwrap_or(5432),
         database: name.to_owned(),
     })
+}
+
+/// The parts of a URL that may be credentials: what stands before the host, and the query.
+pub(super) fn private_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let start = text.find("://").map(|at| at + 3);
+    let rest = start
+        .and_then(|start| text.get(start..))
+        .unwrap_or_default();
+    let start = start.unwrap_or_default();
+    let path = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = rest.get(..path).unwrap_or_default();
+    let user = authority.rfind('@').map(|at| start..start + at);
+    let query = rest.find(['?', '#']);
+    let query = query.map(|at| start + at + 1..text.len());
+    user.into_iter().chain(query).filter(|it| !it.is_empty())
 }
 
 /// `https://host/path`, without query or fragment.

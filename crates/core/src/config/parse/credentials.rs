@@ -1,24 +1,31 @@
-//! Literal credentials anywhere in the file: reported, starred out of everything printed, and
-//! taken out of the tree so that no other message can quote them.
+//! Literal credentials anywhere in the file: reported, and taken out of the tree so that no reader
+//! takes them for something else. [`Sources`] keeps them out of everything printed.
 
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::diagnostic::Report;
 use crate::config::sources::Sources;
 use crate::config::sources::Span;
+use crate::config::yaml;
 use crate::config::yaml::Node;
 use crate::config::yaml::Value;
 use crate::credentials;
+use crate::credentials::Kind;
 
-/// The tree with credentials made [`Value::Broken`]. The text of the file is searched as well as
-/// the values: comments are kept in repositories like everything else, and some keys are known only
-/// by the word in front of them.
-pub(super) fn refuse_literals(root: &Node, sources: &mut Sources, report: &mut Report) -> Node {
-    let file = root.span.file;
-    let written = credentials::find_in(sources.name(file), sources.text(file));
-    let written = written.map(|it| Written {
-        span: Span::new(file, it.range),
-        rule: it.rule,
+/// The tree of a file, with credentials made [`Value::Broken`]; none if it can't be read. The text
+/// is searched as well as the values: comments are kept in repositories like everything else, some
+/// keys are known only by the word in front of them, and what is no tree has credentials too.
+pub(in crate::config) fn tree(
+    file: u16,
+    sources: &mut Sources,
+    report: &mut Report,
+    nodes: &mut usize,
+) -> Option<Node> {
+    let root = yaml::parse(file, sources.text(file), report, nodes);
+    let literals = sources.literals(file);
+    let written = literals.iter().map(|it| Written {
+        span: Span::new(file, it.range.clone()),
+        kind: it.kind,
         said: false,
     });
     let mut walk = Walk {
@@ -27,7 +34,7 @@ pub(super) fn refuse_literals(root: &Node, sources: &mut Sources, report: &mut R
         report,
         secret: None,
     };
-    let tree = walk.node(root, Depth::Top);
+    let tree = root.map(|root| walk.node(&root, Depth::Top));
     walk.rest();
     tree
 }
@@ -35,13 +42,13 @@ pub(super) fn refuse_literals(root: &Node, sources: &mut Sources, report: &mut R
 /// A credential in the text of the file.
 struct Written {
     span: Span,
-    rule: &'static str,
+    kind: Kind,
     /// Whether it was reported with the value that it is in.
     said: bool,
 }
 
 /// The error about a credential that is written into the file.
-pub(super) fn literal(span: Span, secret: Option<&str>, label: &str) -> Diagnostic {
+fn literal(span: Span, secret: Option<&str>, label: &str) -> Diagnostic {
     let name = secret.unwrap_or("<name>");
     let help = format!(
         "`countersign secret put {name}`, write `from: \"store:{name}\"`, and rotate this key: it has been on disk in the clear"
@@ -53,6 +60,14 @@ pub(super) fn literal(span: Span, secret: Option<&str>, label: &str) -> Diagnost
     )
     .label(label)
     .help(help)
+}
+
+/// The error about the password of a URL.
+fn password(span: Span) -> Diagnostic {
+    let help = "remove what stands before the `@`, keep it with `countersign secret put <name>`, and rotate it: it has been on disk in the clear";
+    let message = "a password is in a url";
+    let it = Diagnostic::error(codes::LITERAL_CREDENTIAL, span, message);
+    it.label("in the clear").help(help)
 }
 
 struct Walk<'a> {
@@ -76,9 +91,13 @@ impl Walk<'_> {
         let value = match &node.value {
             Value::Scalar(scalar) => match self.looks_like(node.span, &scalar.text) {
                 None => node.value.clone(),
+                Some(Kind::Userinfo) => {
+                    self.userinfo(node.span);
+                    Value::Broken
+                }
                 Some(kind) => {
                     self.sources.mask(inner(node.span, self.sources));
-                    let label = format!("looks like {kind}");
+                    let label = format!("looks like {}", kind.words());
                     self.report
                         .push(literal(node.span, self.secret.as_deref(), &label));
                     Value::Broken
@@ -106,38 +125,45 @@ impl Walk<'_> {
 
     /// What kind of credential a value is, if it is one: by its own text, or by what stands around
     /// it in the file.
-    fn looks_like(&mut self, span: Span, text: &str) -> Option<String> {
+    fn looks_like(&mut self, span: Span, text: &str) -> Option<Kind> {
         let first = self.written.partition_point(|it| it.span.end <= span.start);
-        let mut by_place = None;
+        let mut found = None;
         for it in self.written.iter_mut().skip(first) {
             if it.span.start >= span.end {
                 break;
             }
             it.said = true;
-            by_place = by_place.or(Some(it.rule));
+            found = found.or(Some(it.kind));
         }
-        let known = recognise(text).map(str::to_owned);
+        // Escapes hide it in the file.
         let escaped = || {
             let same = text.is_empty() || self.sources.slice(span).contains(text);
-            let mut found = (!same)
-                .then(|| credentials::find(text))
-                .into_iter()
-                .flatten();
-            found.next().map(|it| it.rule)
+            let found = (!same).then(|| credentials::find_any(text));
+            found.into_iter().flatten().next().map(|it| it.kind)
         };
-        known.or_else(|| {
-            by_place
-                .or_else(escaped)
-                .map(|rule| format!("a credential (`{rule}`)"))
-        })
+        found.or_else(escaped)
     }
 
-    /// What is in no value is in a comment.
+    /// A URL is fine without its password.
+    fn userinfo(&mut self, span: Span) {
+        let within = |it: &&Written| span.start <= it.span.start && it.span.end <= span.end;
+        let place = self.written.iter().find(within).map_or(span, |it| it.span);
+        if place == span {
+            self.sources.mask(inner(span, self.sources));
+        }
+        self.report.push(password(place));
+    }
+
+    /// What is in no value: in a comment, in an entry that is there twice, in a file that is not
+    /// YAML.
     fn rest(&mut self) {
         for it in self.written.iter().filter(|it| !it.said) {
-            self.sources.mask(it.span);
-            let label = format!("looks like a credential (`{}`)", it.rule);
-            let help = "take it out of the comment and rotate it: it has been on disk in the clear";
+            if it.kind == Kind::Userinfo {
+                self.report.push(password(it.span));
+                continue;
+            }
+            let label = format!("looks like {}", it.kind.words());
+            let help = "take it out of the file and rotate it: it has been on disk in the clear";
             let message = "a literal credential is in the file";
             let it = Diagnostic::error(codes::LITERAL_CREDENTIAL, it.span, message);
             self.report.push(it.label(label).help(help));
@@ -161,8 +187,22 @@ impl Walk<'_> {
     }
 }
 
+/// Refuses what stands where the name of a secret belongs and can't be one: it may be the secret
+/// itself, so it is not quoted.
+pub(super) fn refuse_value(
+    span: Span,
+    secret: Option<&str>,
+    label: &str,
+    sources: &mut Sources,
+    report: &mut Report,
+) {
+    let masked = inner(span, sources);
+    sources.mask(masked);
+    report.push(literal(span, secret, label));
+}
+
 /// What is masked: the text without its quotes, so that the line still reads as YAML.
-pub(super) fn inner(span: Span, sources: &Sources) -> Span {
+fn inner(span: Span, sources: &Sources) -> Span {
     let quoted = sources.slice(span).starts_with(['"', '\'']) && span.end - span.start >= 2;
     if quoted {
         Span {
@@ -172,99 +212,5 @@ pub(super) fn inner(span: Span, sources: &Sources) -> Span {
         }
     } else {
         span
-    }
-}
-
-/// Prefixes that providers give their keys so that they can be found, with the least number of
-/// characters that follow.
-const PREFIXES: [(&str, usize, &str); 22] = [
-    ("sk-ant-", 12, "an Anthropic key"),
-    ("sk-", 12, "an OpenAI key"),
-    ("sk_live_", 12, "a Stripe key"),
-    ("rk_live_", 12, "a Stripe key"),
-    ("ghp_", 16, "a GitHub token"),
-    ("gho_", 16, "a GitHub token"),
-    ("ghu_", 16, "a GitHub token"),
-    ("ghs_", 16, "a GitHub token"),
-    ("ghr_", 16, "a GitHub token"),
-    ("github_pat_", 16, "a GitHub token"),
-    ("glpat-", 16, "a GitLab token"),
-    ("AKIA", 16, "an AWS access key"),
-    ("ASIA", 16, "an AWS access key"),
-    ("AIza", 30, "a Google API key"),
-    ("xoxb-", 10, "a Slack token"),
-    ("xoxa-", 10, "a Slack token"),
-    ("xoxp-", 10, "a Slack token"),
-    ("xoxr-", 10, "a Slack token"),
-    ("xoxs-", 10, "a Slack token"),
-    ("hvs.", 20, "a Vault token"),
-    ("npm_", 30, "an npm token"),
-    ("dop_v1_", 30, "a DigitalOcean token"),
-];
-
-/// What kind of credential a text looks like.
-fn recognise(text: &str) -> Option<&'static str> {
-    if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY") {
-        return Some("a private key");
-    }
-    let part_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.split(|c| !part_of_word(c)).find_map(recognise_word)
-}
-
-fn recognise_word(word: &str) -> Option<&'static str> {
-    if is_jwt(word) {
-        return Some("a JSON Web Token");
-    }
-    let hit = |(prefix, least, _): &&(&str, usize, &str)| {
-        // Names are lower-case words; keys are not.
-        let random = |rest: &str| {
-            rest.bytes()
-                .any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-        };
-        word.strip_prefix(prefix)
-            .is_some_and(|rest| rest.len() >= *least && random(rest))
-    };
-    PREFIXES.iter().find(hit).map(|(_, _, kind)| *kind)
-}
-
-/// Three base64url parts, the first two of which start like `{"`.
-fn is_jwt(word: &str) -> bool {
-    let mut parts = word.split('.');
-    let header = parts
-        .next()
-        .is_some_and(|part| part.starts_with("eyJ") && part.len() >= 16);
-    header && parts.next().is_some_and(|part| part.starts_with("eyJ")) && parts.next().is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_recognised_and_names_are_not() {
-        for (text, kind) in [
-            ("sk-proj-EXAMPLE...", "an OpenAI key"),
-            ("Bearer ghp_0123456789abcdef0123", "a GitHub token"),
-            ("AKIAIOSFODNN7EXAMPLE", "an AWS access key"),
-            ("https://x.example/?k=xoxb-1234567890-abc", "a Slack token"),
-            (
-                "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln",
-                "a JSON Web Token",
-            ),
-        ] {
-            assert_eq!(recognise(text), Some(kind), "{text}");
-        }
-        let pem = format!("-----BEGIN EC {} KEY-----\nMHcC", "PRIVATE");
-        assert_eq!(recognise(&pem), Some("a private key"));
-        for text in [
-            "openai",
-            "sk-frontend-12",
-            "risk-assessment-service-12",
-            "store:openai",
-            "report:read",
-            "",
-        ] {
-            assert_eq!(recognise(text), None, "{text}");
-        }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn login(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<
         name,
         issuer: fields.text(reader, "oidc", address::web_url),
         client_id: fields.text(reader, "client_id", grammar::word),
-        client_secret: fields.text(reader, "client_secret", grammar::name),
+        client_secret: fields.secret(reader, "client_secret"),
         audience: fields.text(reader, "audience", grammar::word),
         roles_from: fields.text(reader, "roles_from", grammar::word),
         team_from: fields.text(reader, "team_from", grammar::word),
@@ -87,7 +87,7 @@ fn signature(reader: &mut Reader<'_>, node: &Node) -> Option<Signature> {
         ("slack", SignatureScheme::Slack),
     ];
     Some(Signature {
-        secret: fields.text(reader, "secret", grammar::name),
+        secret: fields.secret(reader, "secret"),
         scheme: fields.choice(reader, "scheme", &schemes),
         window: fields
             .text(reader, "window", grammar::duration)

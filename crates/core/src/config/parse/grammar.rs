@@ -106,17 +106,29 @@ pub(super) fn trust_domain(text: &str) -> Parsed<TrustDomain> {
 
 /// `15m`, `30d`, `7y`, `500ms`.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let wrong = || {
-        let help = "write a whole number and `ms`, `s`, `m`, `h`, `d`, `w` or `y`, such as `30s`";
+    millis(text).map(Duration::from_millis).ok_or_else(|| {
+        let help = match beyond(text, |unit| millis_of(unit).is_some()) {
+            Some(Beyond::Nothing) => "write a duration above 0, such as `30s`",
+            Some(Beyond::Most) => "write at most `500000000y`",
+            None => "write a whole number and `ms`, `s`, `m`, `h`, `d`, `w` or `y`, such as `30s`",
+        };
         Wrong::all(
             codes::QUANTITY,
             text,
             format!("`{}` is not a duration", shortened(text)),
             help,
         )
-    };
-    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-    let millis: u64 = match unit {
+    })
+}
+
+fn millis(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let total = number.checked_mul(millis_of(unit)?)?;
+    Some(total).filter(|millis| *millis > 0)
+}
+
+fn millis_of(unit: &str) -> Option<u64> {
+    Some(match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
@@ -125,38 +137,65 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         "w" => 7 * 86_400_000,
         // Seven years end no earlier than on the calendar.
         "y" => 366 * 86_400_000,
-        _ => return Err(wrong()),
-    };
-    let total = number
-        .checked_mul(millis)
-        .filter(|millis| *millis > 0)
-        .ok_or_else(wrong)?;
-    Ok(Duration::from_millis(total))
+        _ => return None,
+    })
+}
+
+/// How a number with a known unit can be wrong all the same.
+#[derive(Clone, Copy)]
+enum Beyond {
+    /// It is not above 0.
+    Nothing,
+    /// It is above the most.
+    Most,
+}
+
+fn beyond(text: &str, known: impl Fn(&str) -> bool) -> Option<Beyond> {
+    let number = text.strip_prefix('-').unwrap_or(text);
+    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, unit) = number.split_at_checked(digits)?;
+    if digits.is_empty() || !known(unit) {
+        return None;
+    }
+    let nothing = number.len() < text.len() || digits.bytes().all(|b| b == b'0');
+    Some(if nothing {
+        Beyond::Nothing
+    } else {
+        Beyond::Most
+    })
 }
 
 /// `64KiB`.
 pub(super) fn size(text: &str) -> Parsed<u64> {
-    let wrong = || {
-        let help = "write a whole number and `B`, `KiB`, `MiB` or `GiB`, such as `64KiB`";
+    bytes(text).ok_or_else(|| {
+        let help = match beyond(text, |unit| bytes_of(unit).is_some()) {
+            Some(Beyond::Nothing) => "write a size above 0, such as `64KiB`",
+            Some(Beyond::Most) => "write at most `17179869183GiB`",
+            None => "write a whole number and `B`, `KiB`, `MiB` or `GiB`, such as `64KiB`",
+        };
         Wrong::all(
             codes::QUANTITY,
             text,
             format!("`{}` is not a size", shortened(text)),
             help,
         )
-    };
-    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-    let factor: u64 = match unit {
+    })
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let total = number.checked_mul(bytes_of(unit)?)?;
+    Some(total).filter(|bytes| *bytes > 0)
+}
+
+fn bytes_of(unit: &str) -> Option<u64> {
+    Some(match unit {
         "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(wrong()),
-    };
-    number
-        .checked_mul(factor)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(wrong)
+        _ => return None,
+    })
 }
 
 /// A positive whole number.
@@ -223,7 +262,13 @@ pub(super) fn spending(text: &str) -> Parsed<(u64, Window)> {
             help,
         ));
     };
-    let limit = dollars(amount)?;
+    let limit = dollars(amount).map_err(|wrong| match micro_dollars(&format!("${amount}")) {
+        Some(_) => Wrong {
+            help: format!("write `${}`", shortened(text)),
+            ..wrong
+        },
+        None => wrong,
+    })?;
     let window = match window {
         "hour" => Window::Hour,
         "day" => Window::Day,
@@ -470,8 +515,14 @@ pub(super) fn rate(text: &str) -> Parsed<Rate> {
             Some((number, "")) if number > 0 => {
                 format!("say per what time, such as `{number}/min`")
             }
-            _ => "write a count and `/s`, `/min`, `/h` or `/day`, such as `100/min burst 150`"
-                .to_owned(),
+            _ => match beyond(text, is_rate_unit) {
+                Some(Beyond::Nothing) => "write a count above 0, such as `100/min`".to_owned(),
+                Some(Beyond::Most) => format!("write a count of at most `{}`", u32::MAX),
+                None => {
+                    "write a count and `/s`, `/min`, `/h` or `/day`, such as `100/min burst 150`"
+                        .to_owned()
+                }
+            },
         };
         Wrong::all(codes::QUANTITY, text, message, help)
     })
@@ -483,13 +534,7 @@ fn rate_parts(text: &str) -> Option<Rate> {
         None => (text, None),
     };
     let (count, per) = average.split_once('/')?;
-    let seconds = match per {
-        "s" => 1,
-        "min" => 60,
-        "h" => 3_600,
-        "day" => 86_400,
-        _ => return None,
-    };
+    let seconds = seconds_of(per)?;
     let count = count_of(count)?;
     let burst = burst.map_or(Some(count), |text| count_of(text.trim_start()))?;
     Some(Rate {
@@ -497,6 +542,22 @@ fn rate_parts(text: &str) -> Option<Rate> {
         per: Duration::from_secs(seconds),
         burst,
     })
+}
+
+fn seconds_of(per: &str) -> Option<u64> {
+    Some(match per {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        "day" => 86_400,
+        _ => return None,
+    })
+}
+
+/// Whether it is what follows the count of a rate without burst.
+fn is_rate_unit(text: &str) -> bool {
+    text.strip_prefix('/')
+        .is_some_and(|per| seconds_of(per).is_some())
 }
 
 /// `80%`.

@@ -11,7 +11,6 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::schema;
 use crate::config::schema::Form;
 use crate::config::sources::Span;
-use crate::config::yaml;
 use crate::config::yaml::Node;
 use crate::config::yaml::Value;
 use crate::config::yaml::squeezed;
@@ -132,7 +131,7 @@ fn read(
         Ok(text) => text,
         Err(error) => {
             let message = format!("`{path}` can't be read: {}", error.reason);
-            let help = "correct the path, and check who may read it";
+            let help = error.remedy("correct the path, and check who may read it");
             reader.error(codes::NO_FILE, span, message, help);
             return None;
         }
@@ -145,12 +144,7 @@ fn read(
         return None;
     }
     let file = reader.sources.add(path, text);
-    let tree = yaml::parse(file, reader.sources.text(file), reader.report, nodes)?;
-    Some(credentials::refuse_literals(
-        &tree,
-        reader.sources,
-        reader.report,
-    ))
+    credentials::tree(file, reader.sources, reader.report, nodes)
 }
 
 /// What was merged so far.

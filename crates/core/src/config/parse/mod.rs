@@ -18,6 +18,7 @@ mod roles;
 mod sentences;
 mod services;
 
+pub(super) use credentials::tree;
 pub(super) use reader::Given;
 pub(super) use reader::Section;
 pub(super) use reader::Spanned;
@@ -350,13 +351,12 @@ pub(super) fn in_one(
 /// Reads what a file and those it includes say; there is none if it is not a map. `nodes` is how
 /// many values were read so far.
 pub(super) fn document(
-    root: &Node,
+    root: Node,
     files: &dyn Files,
     sources: &mut Sources,
     report: &mut Report,
     nodes: &mut usize,
 ) -> Option<Document> {
-    let root = credentials::refuse_literals(root, sources, report);
     let reader = &mut Reader {
         files,
         sources,
@@ -381,11 +381,11 @@ pub(super) fn document(
             .or(Staleness::default()),
         change: fields.read(reader, "change", |reader, node| {
             let fields = reader.fields(node, &schema::CHANGE, node.span)?;
-            Some(
-                fields
-                    .texts(reader, "approve", grammar::name)
-                    .or(Vec::new()),
-            )
+            match fields.texts(reader, "approve", grammar::name) {
+                Given::Is(roles) => Some(roles.value),
+                Given::Absent => Some(Vec::new()),
+                Given::Broken => None,
+            }
         }),
         other_logins: Vec::new(),
         is_part: false,

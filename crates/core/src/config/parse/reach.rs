@@ -118,17 +118,14 @@ fn source(reader: &mut Reader<'_>, node: &Node, name: Span) -> Option<SecretSour
         .filter(|kind| KINDS.contains(kind));
     if kind.is_none() {
         // Whatever it is, it may be the secret itself, so it is not quoted.
-        let masked = credentials::inner(node.span, reader.sources);
-        reader.sources.mask(masked);
         let secret = reader
             .sources
             .slice(name)
             .trim_matches(['"', '\''])
             .to_owned();
         let label = "names no source, so this would be the secret itself";
-        reader
-            .report
-            .push(credentials::literal(node.span, Some(&secret), label));
+        let secret = Some(secret.as_str());
+        credentials::refuse_value(node.span, secret, label, reader.sources, reader.report);
         return None;
     }
     reader.grammar(node, secret_source)

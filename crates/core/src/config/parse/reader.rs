@@ -1,4 +1,5 @@
 //! The means by which sections read their keys: each reader reports what is wrong and goes on.
+// long: one reader of everything that a section can hold, and what each of them says
 
 use crate::config::Attached;
 use crate::config::Files;
@@ -201,6 +202,23 @@ impl<'n> Fields<'n> {
         self.read(reader, key, |reader, node| reader.grammar(node, grammar))
     }
 
+    /// Reads a key that names an entry of `secrets` if it is there. What can't be a name may be the
+    /// secret itself.
+    pub(super) fn secret(&self, reader: &mut Reader<'_>, key: &str) -> Given<Name> {
+        self.read(reader, key, |reader, node| {
+            let name = node.text().and_then(|text| Name::new(text).ok());
+            if matches!(node.value, Value::Broken) || node.is_nothing() {
+                return reader.grammar(node, super::grammar::name);
+            }
+            if name.is_none() {
+                let label = "is no name of a secret, so this would be the secret itself";
+                let (sources, report) = (&mut *reader.sources, &mut *reader.report);
+                super::credentials::refuse_value(node.span, None, label, sources, report);
+            }
+            name
+        })
+    }
+
     /// Reads a key that names a file, with the file, if it is there.
     pub(super) fn attached(&self, reader: &mut Reader<'_>, key: &str) -> Given<Attached> {
         self.read(reader, key, |reader, node| reader.attached(node))
@@ -321,6 +339,7 @@ impl Reader<'_> {
             Err(error) => {
                 let message = format!("`{}` can't be read: {}", shortened(&path), error.reason);
                 let help = "write a path relative to this file, to a text file that is there";
+                let help = error.remedy(help);
                 self.error(codes::NO_FILE, node.span, message, help);
                 None
             }
@@ -469,6 +488,7 @@ impl Reader<'_> {
         match grammar(text) {
             Ok(value) => Some(value),
             Err(wrong) => {
+                self.hide_url(node);
                 let span = self.inside(node, wrong.at);
                 let it = Diagnostic::error(wrong.code, span, wrong.message).label(wrong.label);
                 self.report.push(it.help(wrong.help));
@@ -484,6 +504,7 @@ impl Reader<'_> {
         grammar: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<Spanned<T>>> {
         let Value::Seq(items) = &node.value else {
+            self.hide_url(node);
             let help = match node.text().filter(|_| !node.is_nothing()) {
                 Some(text) => format!("write a list: `[{}]`", shortened(text)),
                 None => "write a list: `[a, b]`, or `[]` for none".to_owned(),
@@ -506,19 +527,18 @@ impl Reader<'_> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
+        self.hide_url(node);
         let known = words.iter().map(|(word, _)| *word);
-        {
-            let help = match closest(text, known.clone()) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("use {}", listed(known)),
-            };
-            self.error(
-                codes::CHOICE,
-                node.span,
-                format!("`{}` is not one of the choices", shortened(text)),
-                help,
-            );
-        }
+        let help = match closest(text, known.clone()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("use {}", listed(known)),
+        };
+        self.error(
+            codes::CHOICE,
+            node.span,
+            format!("`{}` is not one of the choices", shortened(text)),
+            help,
+        );
         None
     }
 
@@ -529,6 +549,17 @@ impl Reader<'_> {
         } else {
             let message = format!("this is {}, but {wanted} is needed", node.kind());
             self.error(codes::SHAPE, node.span, message, help);
+        }
+    }
+
+    /// Keeps user and query of a URL that is refused out of what is printed: they may be
+    /// credentials in forms that nobody knows.
+    fn hide_url(&mut self, node: &Node) {
+        let Some(text) = node.text() else {
+            return;
+        };
+        for range in super::address::private_parts(text) {
+            self.sources.hide(self.inside(node, range));
         }
     }
 

@@ -132,14 +132,14 @@ fn certificate(reader: &mut Reader<'_>, node: &Node) -> Option<ClientCertificate
     let fields = reader.fields(node, &schema::CLIENT_CERTIFICATE, node.span)?;
     Some(ClientCertificate {
         chain: fields.attached(reader, "chain"),
-        key: fields.text(reader, "key", grammar::name),
+        key: fields.secret(reader, "key"),
     })
 }
 
 fn credential(reader: &mut Reader<'_>, node: &Node) -> Option<Credential> {
     let fields = reader.fields(node, &schema::CREDENTIAL, node.span)?;
     Some(Credential {
-        secret: fields.text(reader, "secret", grammar::name),
+        secret: fields.secret(reader, "secret"),
         form: fields.text(reader, "as", grammar::credential_form),
     })
 }

@@ -75,16 +75,12 @@ impl<'a> Resolver<'a> {
         let (message, help) = match (to.get_index(0), to.get_index(1)) {
             (Some(_), None) => return,
             (None, _) => {
-                let service = self
-                    .document
-                    .services
-                    .keys()
-                    .next()
-                    .map_or("frontend", Name::as_str);
-                (
-                    format!("`{name}` leads nowhere"),
-                    format!("add the edge `{name} -> {service}: [GET /**]`"),
-                )
+                let service = self.document.services.keys().next();
+                let help = match service {
+                    Some(service) => format!("add the edge `{name} -> {service}: [GET /**]`"),
+                    None => "add a service to `services`, and an edge from here to it".to_owned(),
+                };
+                (format!("`{name}` leads nowhere"), help)
             }
             (Some(first), Some(second)) => {
                 let host = listener

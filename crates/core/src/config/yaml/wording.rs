@@ -12,7 +12,7 @@ use crate::config::sources::Span;
 pub(super) fn check_characters(file: u16, text: &str, report: &mut Report) -> (String, Vec<usize>) {
     let mut clean = String::with_capacity(text.len());
     let mut places = Vec::new();
-    let mut tab_line = false;
+    let (mut tab_line, mut carriage_returns) = (false, false);
     for (at, c) in text.char_indices() {
         let carriage = c == '\r' && text.as_bytes().get(at + 1) == Some(&b'\n');
         tab_line &= c != '\n';
@@ -21,10 +21,12 @@ pub(super) fn check_characters(file: u16, text: &str, report: &mut Report) -> (S
             clean.push(c);
             continue;
         }
-        if !(c == '\t' && tab_line) {
+        let said = (c == '\t' && tab_line) || (c == '\r' && carriage_returns);
+        if !said {
             report.push(bad_character(c, Span::new(file, at..at + c.len_utf8())));
         }
         tab_line |= c == '\t';
+        carriage_returns |= c == '\r';
         places.push(at);
         clean.extend(std::iter::repeat_n(' ', c.len_utf8()));
     }
@@ -46,6 +48,11 @@ fn bad_character(c: char, span: Span) -> Diagnostic {
                 "remove it: save the file as UTF-8 without a byte order mark",
             )
         }
+        '\r' => (
+            codes::CHARACTER,
+            "a carriage return without a line feed".to_owned(),
+            "save the file with line feeds at the ends of its lines",
+        ),
         c => (
             codes::CHARACTER,
             format!("the control character U+{:04X}", u32::from(c)),
