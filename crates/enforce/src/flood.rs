@@ -190,7 +190,9 @@ impl Second {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// The network that counts as one source: a /24, or a /56 of IPv6.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(it) => {
             let [a, b, c, _] = it.octets();

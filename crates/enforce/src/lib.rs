@@ -23,6 +23,7 @@ mod view;
 pub use admitted::Admitted;
 pub use clock::Clock;
 pub use clock::SystemClock;
+pub use flood::network;
 pub use point::Ask;
 pub use point::Counts;
 pub use point::EnforcementPoint;

@@ -107,13 +107,14 @@ impl Gateway {
         });
         let (doors, drain) = Doors::new(&shared, &roots, &svid, options.bind_override);
         doors.prepare(&snapshot)?.commit();
+        let kept = memory.as_ref().map_or(0, |memory| memory.serial());
         let sinks = Sinks {
             installed: Arc::default(),
             keys,
             point,
             roots,
             memory,
-            serial: Mutex::default(),
+            serial: Mutex::new(kept),
             snapshot_key: options.snapshot_key,
         };
         let open =

@@ -170,6 +170,11 @@ impl Memory {
         self.witness.lock().size()
     }
 
+    /// The highest serial of a policy that is known.
+    pub(crate) fn serial(&self) -> u64 {
+        self.high.lock().serial
+    }
+
     /// How many checkpoints this process has believed.
     pub(crate) fn witnessed(&self) -> u64 {
         *self.witnessed.lock()

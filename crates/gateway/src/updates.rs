@@ -103,6 +103,7 @@ pub(crate) async fn follow(control: Arc<dyn ControlPlane>, sinks: Sinks) {
         let known = Known {
             epoch: state.revocations.epoch(),
             revision,
+            serial: *sinks.serial.lock(),
             ..Known::default()
         };
         drop(state);
@@ -164,7 +165,9 @@ impl Sinks {
             });
         }
         let bundle: Bundle = serde_json::from_str(&signed.bundle)?;
-        if bundle.revision() == *state.snapshot.revision() {
+        let same = bundle.revision() == *state.snapshot.revision();
+        // In one process with the server: nothing to verify with, and nothing that would change.
+        if same && self.snapshot_key.is_none() {
             return Ok(0);
         }
         let key = self.snapshot_key.ok_or(SnapshotError::NoKey)?;
@@ -184,6 +187,15 @@ impl Sinks {
                 given: signed.serial,
                 known: *serial,
             });
+        }
+        // What was left and came back while this gateway was away has another serial, under which
+        // it has to be kept: heartbeats say that one, and what is on disk must not be below.
+        if same {
+            if let Some(memory) = &self.memory {
+                memory.keep_snapshot(signed)?;
+            }
+            *serial = signed.serial;
+            return Ok(0);
         }
         let next = Arc::new(Snapshot::from_bundle(bundle)?);
         if next.config().trust_domain != running.config().trust_domain {
@@ -265,8 +277,11 @@ fn message(signed: &SignedSnapshot) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::Home;
+    use crate::memory::About;
     use aws_lc_rs::signature::Ed25519KeyPair;
     use aws_lc_rs::signature::KeyPair as _;
+    use countersign_core::snapshot::Projection;
     use countersign_core::snapshot::Revocation;
     use countersign_core::snapshot::Revoked;
     use countersign_core::vocabulary::Timestamp;
@@ -304,6 +319,21 @@ mod tests {
             serial: Mutex::default(),
             snapshot_key: Some(public),
         }
+    }
+
+    fn memory(folder: &tempfile::TempDir, gateway: &Name) -> Arc<Memory> {
+        let log = countersign_ledger::note::SigningKey::from_seed("apart/log", &[8; 32]);
+        let about = About {
+            gateway: gateway.clone(),
+            log: log.unwrap().verifier().clone(),
+            snapshot_key: key().public_key().as_ref().try_into().unwrap(),
+            witness_seed: [9; 32],
+        };
+        Memory::open(
+            Some(Home::open(&folder.path().join("home")).unwrap()),
+            about,
+        )
+        .unwrap()
     }
 
     fn signed(
@@ -402,5 +432,47 @@ mod tests {
             Err(SnapshotError::NoKey)
         ));
         assert_eq!(*sinks.point.snapshot().revision(), one.revision());
+    }
+
+    /// It was left and came back while nobody here listened.
+    #[tokio::test]
+    async fn a_policy_that_came_back_is_kept_under_the_serial_it_has_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sinks = sinks(&folder);
+        let gateway = Name::new("gw1").unwrap();
+        let one = Bundle {
+            projection: Some(Projection {
+                gateway: gateway.clone(),
+                logins: Vec::new(),
+                of: bundle("whole").revision(),
+            }),
+            ..bundle("one")
+        };
+        let snapshot = Arc::new(Snapshot::from_bundle(one.clone()).unwrap());
+        sinks.point.install(&snapshot);
+        let memory = memory(&folder, &gateway);
+        memory.keep_snapshot(&signed(&one, (5, 0), None)).unwrap();
+        sinks.memory = Some(memory);
+        *sinks.serial.lock() = 5;
+        let came_back = signed(&one, (7, 0), Some(&bundle("two")));
+        let forged = SignedSnapshot {
+            serial: 8,
+            ..came_back.clone()
+        };
+        assert!(matches!(
+            sinks.snapshot(&forged),
+            Err(SnapshotError::Signature)
+        ));
+        assert_eq!(sinks.snapshot(&came_back).unwrap(), 0);
+        assert_eq!(*sinks.serial.lock(), 7);
+        // The next start finds what heartbeats say.
+        let memory = self::memory(&folder, &gateway);
+        assert_eq!(memory.serial(), 7);
+        let kept = memory.kept_snapshot().unwrap().unwrap();
+        assert_eq!(kept, came_back);
+        assert!(matches!(
+            sinks.snapshot(&signed(&one, (6, 0), None)),
+            Err(SnapshotError::Serial { given: 6, known: 7 })
+        ));
     }
 }

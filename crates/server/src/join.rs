@@ -8,6 +8,7 @@
 use crate::audit::Audit;
 use crate::ca::Ca;
 use crate::ca::Issued;
+use crate::revocation::Revoker;
 use crate::snapshots::Snapshots;
 use crate::store::Consumed;
 use crate::store::GatewayRow;
@@ -27,11 +28,13 @@ use countersign_core::record::Context;
 use countersign_core::record::Ending;
 use countersign_core::record::Record;
 use countersign_core::record::Resource;
+use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::clip;
 use countersign_enforce::Ask;
 use countersign_enforce::EnforcementPoint;
@@ -64,6 +67,7 @@ pub(crate) struct Joins {
     /// Where gateways join, once that port is open.
     pub(crate) opened: RwLock<Option<String>>,
     pub(crate) point: EnforcementPoint,
+    pub(crate) revoker: Arc<Revoker>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) store: Store,
 }
@@ -140,12 +144,13 @@ impl Joins {
         mut evidence: Evidence,
         context: Context<'_>,
     ) -> Result<Joined, JoinError> {
-        let (fault, row) = match &request {
-            None => (
-                Some((Code::TOKEN_MALFORMED, "the request can't be read")),
-                None,
-            ),
-            Some(request) => self.consume(request).await?,
+        // Where the store fails nothing is known of the token: that is refused and recorded too.
+        let ((fault, row), failed) = match self.attempt(request.as_ref()).await {
+            Ok(attempt) => (attempt, None),
+            Err(error) => {
+                let unknown = (Code::TOKEN_ABSENT, "whether the token is good is not known");
+                ((Some(unknown), None), Some(error))
+            }
         };
         if let Some(row) = &row {
             evidence.peer = Peer::Joining {
@@ -168,7 +173,10 @@ impl Joins {
             },
             context,
         };
-        let admitted = self.point.enforce(ask).await?;
+        let admitted = match (self.point.enforce(ask).await, failed) {
+            (_, Some(error)) => return Err(error.into()),
+            (decided, None) => decided?,
+        };
         let (Some(request), Some(row)) = (request, row) else {
             return Err(JoinError::Failed("nothing was asked for".to_owned()));
         };
@@ -178,11 +186,24 @@ impl Joins {
         joined
     }
 
-    async fn consume(&self, request: &JoinRequest) -> Result<Attempt, JoinError> {
+    async fn attempt(&self, request: Option<&JoinRequest>) -> Result<Attempt, StoreError> {
+        let Some(request) = request else {
+            let unread = (Code::TOKEN_MALFORMED, "the request can't be read");
+            return Ok((Some(unread), None));
+        };
         let now = self.point.now();
         let consumed = self.store.consume_join(&hash(&request.secret), now).await?;
         Ok(match consumed {
-            Consumed::Good(row) => (None, Some(row)),
+            Consumed::Good(row) => {
+                let logged = self.audit.log().position(row.gateway.as_str());
+                let lost = logged.is_some_and(|it| it.next > request.records);
+                let lost = lost.then_some((
+                    Code::SUBJECT_MISMATCH,
+                    "the log has more records of this gateway than the folder that joins: a new \
+                     folder needs a new name",
+                ));
+                (lost, Some(row))
+            }
             Consumed::Used(row) => (
                 Some((Code::REPLAYED, "the join token was used before")),
                 Some(row),
@@ -196,17 +217,34 @@ impl Joins {
     }
 
     async fn issue_first(&self, request: &JoinRequest, row: JoinRow) -> Result<Joined, JoinError> {
-        let gateway = GatewayRow {
+        let mut gateway = GatewayRow {
+            leaf: None,
             listeners: row.listeners,
             name: row.gateway,
+            previous: None,
             witness: Some(request.witness),
         };
+        if self.store.gateway(&gateway.name).await?.is_some() {
+            self.end_earlier(&gateway.name).await?;
+        }
         let issued = self.issue(&gateway, &request.csr).await?;
+        gateway.leaf = Some(issued.leaf);
         self.store.put_gateway(&gateway, self.point.now()).await?;
         Ok(Joined {
             chain: issued.chain,
             join: self.told(),
         })
+    }
+
+    /// Whoever had this name before is not this gateway any more.
+    async fn end_earlier(&self, gateway: &Name) -> Result<(), StoreError> {
+        let id = SpiffeId::of_process(self.ca.domain(), "gateway", gateway);
+        let actor = format!("gateway:{gateway}");
+        for earlier in self.store.certificates_of(&id, self.point.now()).await? {
+            let what = Revoked::Certificate(earlier.leaf);
+            self.revoker.revoke(what, false, &actor).await?;
+        }
+        Ok(())
     }
 
     /// A certificate for a gateway, with the names of its own listeners.
@@ -327,8 +365,8 @@ fn hosts(snapshot: &Snapshot, listeners: &BTreeSet<Name>) -> Vec<String> {
         hosts.extend((!ip.is_unspecified()).then(|| ip.to_string()));
     }
     let domain = config.trust_domain.as_str();
-    let services = config.services.keys();
-    hosts.extend(services.map(|name| format!("{name}.mesh.{domain}")));
+    let meshed = snapshot.meshed_behind(listeners);
+    hosts.extend(meshed.iter().map(|name| format!("{name}.mesh.{domain}")));
     hosts.into_iter().collect()
 }
 

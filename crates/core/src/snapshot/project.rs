@@ -73,9 +73,30 @@ impl Snapshot {
         })
     }
 
+    /// Whether a gateway with these listeners puts this secret into calls.
+    #[must_use]
+    pub fn is_injected_behind(&self, listeners: &BTreeSet<Name>, secret: &str) -> bool {
+        self.kept_by(listeners).secrets.contains(secret)
+    }
+
+    /// The services that callers with certificates reach at these listeners.
+    #[must_use]
+    pub fn meshed_behind(&self, listeners: &BTreeSet<Name>) -> Vec<&str> {
+        let listeners = self.config().listeners.iter().filter(|(name, listener)| {
+            listener.peer != PeerKind::Browser && listeners.contains(*name)
+        });
+        let listeners = listeners.map(|(name, _)| name.clone()).collect();
+        let services = self.kept_by(&listeners).services;
+        // What is kept does not borrow from the names of the listeners.
+        let all = self.config().services.keys().map(Name::as_str);
+        all.filter(|name| services.contains(name)).collect()
+    }
+
     fn kept_by<'a>(&'a self, listeners: &'a BTreeSet<Name>) -> Keep<'a> {
         let config = self.config();
         let mut keep = Keep::default();
+        let tiers = config.roles.values().filter_map(|it| it.tier.as_ref());
+        keep.tiers.extend(tiers.map(Name::as_str));
         let own = config.listeners.iter();
         for (name, listener) in own.filter(|(name, _)| listeners.contains(*name)) {
             keep.listeners.insert(name.as_str());
@@ -114,6 +135,9 @@ impl Snapshot {
                 .iter()
                 .filter_map(|it| it.budget.as_ref());
             keep.budgets.extend(budgets.map(Name::as_str));
+            let policies = service.operations.iter();
+            let policies = policies.filter_map(|it| it.policy.as_ref());
+            keep.policies.extend(policies.map(Name::as_str));
         }
         keep
     }
@@ -229,6 +253,25 @@ tests:
         }
         let role = config.roles.get("reader").unwrap();
         assert_eq!(role.members.len(), 2, "alice and api: {:?}", role.members);
+    }
+
+    #[test]
+    fn a_door_injects_and_meshes_nothing_of_the_others() {
+        let whole = whole();
+        let own = |names: &[&str]| names.iter().map(|it| Name::new(it).unwrap()).collect();
+        let (web, mesh) = (own(&["web"]), own(&["mesh"]));
+        assert!(whole.is_injected_behind(&mesh, "model"));
+        assert!(!whole.is_injected_behind(&web, "model"));
+        assert!(
+            !whole.is_injected_behind(&mesh, "other"),
+            "read, not injected"
+        );
+        assert_eq!(whole.meshed_behind(&web), <[&str; 0]>::default());
+        assert_eq!(whole.meshed_behind(&mesh), ["api", "model"]);
+        assert_eq!(
+            whole.meshed_behind(&own(&["mesh", "web"])),
+            ["api", "model"]
+        );
     }
 
     #[test]

@@ -61,6 +61,30 @@ fn a_join_token_opens_one_thing_once_at_one_door() {
     assert_eq!(code(elsewhere, &state), Some(Code::CERTIFICATE_ABSENT));
 }
 
+/// Everybody reaches that port: what is refused there has no claim on the ledger's reserve.
+#[test]
+fn whoever_is_refused_with_a_join_token_is_a_stranger() {
+    let revoked = fixture::revoked(Revoked::Identity(fixture::id("countersign/gateway/gw1")));
+    let mut used = joining("gw1", "gw1");
+    used.facts.fault = Some(RequestFault {
+        code: Code::REPLAYED,
+        detail: "x".repeat(10_000),
+    });
+    for (hop, state, code) in [
+        (used, fixture::state(), Code::REPLAYED),
+        (joining("gw1", "gw1"), revoked, Code::CERTIFICATE_REVOKED),
+        (joining("gw1", "gw2"), fixture::state(), Code::NO_EDGE),
+    ] {
+        let Verdict::Deny(denial) = decide(hop, &state) else {
+            panic!("allowed");
+        };
+        assert_eq!(denial.code(), code);
+        assert!(denial.is_stranger(), "{code}");
+        let detail = denial.hop().facts.fault.as_ref().map(|it| it.detail.len());
+        assert!(detail.is_none_or(|len| len <= 256), "{detail:?}");
+    }
+}
+
 #[test]
 fn without_a_good_token_nobody_joins() {
     let state = fixture::state();

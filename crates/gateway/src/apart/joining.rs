@@ -9,8 +9,12 @@ use aws_lc_rs::rand::SystemRandom;
 use bytes::Bytes;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::TrustDomain;
 use countersign_ledger::note::SigningKey;
+use countersign_ledger::spool::Spool;
+use countersign_ledger::spool::SpoolOptions;
+use countersign_ledger::storage::FsStorage;
 use countersign_net::Connector;
 use countersign_net::Dialer;
 use countersign_net::Expected;
@@ -24,6 +28,7 @@ use countersign_wire::join::Joined;
 use http::Request;
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -46,6 +51,7 @@ pub async fn join(
     server: Option<&str>,
 ) -> Result<(), ApartError> {
     let home = Home::open(folder).map_err(ApartError::folder(folder))?;
+    let records = records(&home, &token.gateway)?;
     let domain = TrustDomain::new(&token.trust_domain)
         .map_err(|_| ApartError::Token("its trust domain is none"))?;
     let address = server.unwrap_or(&token.server);
@@ -57,6 +63,7 @@ pub async fn join(
     let (seed, witness) = witness()?;
     let request = JoinRequest {
         csr,
+        records,
         secret: token.secret.clone(),
         witness,
     };
@@ -68,7 +75,10 @@ pub async fn join(
             "the server's roots are not those it names",
         ));
     }
-    Svid::from_pem(joined.chain.as_bytes(), pem.as_bytes())?;
+    let svid = Svid::from_pem(joined.chain.as_bytes(), pem.as_bytes())?;
+    if svid.spiffe_id().process() != Some(("gateway", token.gateway.as_str())) {
+        return Err(ApartError::Token("the certificate is not for its gateway"));
+    }
     if let Some(server) = server {
         joined.join.server = moved(&joined.join.server, server);
     }
@@ -102,6 +112,17 @@ async fn ask(client: &Client, request: &JoinRequest) -> Result<Joined, ApartErro
         }),
         None => Err(ApartError::Answer(response.status().as_u16())),
     }
+}
+
+/// The records of the spool, if the folder has been a gateway's before.
+fn records(home: &Home, gateway: &Name) -> Result<u64, ApartError> {
+    let joined = home.read(super::JOINED);
+    if joined.map_err(ApartError::folder(home.path()))?.is_none() {
+        return Ok(0);
+    }
+    let storage = Arc::new(FsStorage::new(home.path()));
+    let (spool, _) = Spool::open(storage, gateway.as_str(), SpoolOptions::default())?;
+    Ok(spool.head().next)
 }
 
 /// The key that cosigns checkpoints: its seed, and its public half.

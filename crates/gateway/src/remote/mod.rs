@@ -395,6 +395,7 @@ impl Following {
                 self.number = beat.number;
                 // It says the revision of the snapshot that came before it.
                 self.known.revision = Some(beat.beat.revision);
+                self.known.serial = beat.serial;
                 self.witnessed.then_some(Update::Heartbeat(beat.beat))
             }
             // Nobody in another process is believed without a signature.

@@ -3,7 +3,6 @@ use super::Operator;
 use super::done;
 use crate::ca::Issued;
 use crate::revocation;
-use crate::store::GatewayRow;
 use crate::store::IssuedCertificate;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Name;
@@ -121,14 +120,9 @@ impl Operator {
             .ca
             .issue(&request.csr, &id, self.desk.point.now())?;
         if request.gateway {
-            // By hand there is no token that names its listeners, and no witness.
-            let gateway = GatewayRow {
-                listeners: None,
-                name,
-                witness: None,
-            };
             let at = self.desk.point.now();
-            self.desk.store.put_gateway(&gateway, at).await?;
+            let store = &self.desk.store;
+            store.hand_gateway(&name, &issued.leaf, at).await?;
         }
         self.desk
             .store

@@ -1,4 +1,5 @@
 use super::Asking;
+use super::Place;
 use super::Plane;
 use crate::ids::request_id;
 use countersign_core::hop::Evidence;
@@ -108,6 +109,7 @@ impl LocalPlane {
         Asking {
             context,
             evidence: self.pipe.evidence().await,
+            place: Place::Here,
         }
     }
 }

@@ -7,11 +7,13 @@
 mod assertion_keys;
 mod local;
 mod nodes;
+mod own;
 mod remote;
 
 pub use local::LocalPlane;
 pub use local::PlaneError;
 pub(crate) use nodes::Nodes;
+pub(crate) use own::Place;
 
 use crate::audit::Audit;
 use crate::issuer::DrawError;
@@ -82,6 +84,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) context: Context<'a>,
     /// The gateway's connection and certificate.
     pub(crate) evidence: Evidence,
+    pub(crate) place: Place,
 }
 
 impl Plane {
@@ -104,20 +107,13 @@ impl Plane {
         known: Known,
         said: BoxStream<'static, Said>,
     ) -> Result<BoxStream<'static, Update>, ControlError> {
-        let row = match gateway(&asking.evidence) {
-            Some(name) => self.store.gateway(&name).await.map_err(unavailable)?,
-            None => None,
-        };
-        let named = gateway(&asking.evidence).is_some();
-        let fault = match (&row, known.nonce) {
-            (None, _) if named => Some((Code::IDENTITY_UNKNOWN, "this gateway has not joined")),
-            (Some(_), None) => Some((Code::BODY_UNREADABLE, "a stream needs a nonce")),
-            _ => None,
-        };
-        let fault = fault.map(|(code, detail)| RequestFault {
-            code,
-            detail: detail.to_owned(),
+        let (row, wrong) = self.joined(&asking.evidence).await?;
+        let unsigned = row.is_some() && known.nonce.is_none();
+        let unsigned = unsigned.then(|| RequestFault {
+            code: Code::BODY_UNREADABLE,
+            detail: "a stream needs a nonce".to_owned(),
         });
+        let fault = wrong.or(unsigned);
         let admitted = self.connect(asking, "updates", fault).await?;
         let (Some(row), Some(nonce)) = (row, known.nonce) else {
             return Err(ControlError::NoSession);
@@ -132,19 +128,19 @@ impl Plane {
         asking: Asking<'_>,
         request: &Renew,
     ) -> Result<Renewed, ControlError> {
-        let row = match gateway(&asking.evidence) {
-            Some(name) => self.store.gateway(&name).await.map_err(unavailable)?,
-            None => None,
-        };
-        let unknown = row.is_none() && gateway(&asking.evidence).is_some();
-        let fault = unknown.then(|| RequestFault {
-            code: Code::IDENTITY_UNKNOWN,
-            detail: "this gateway has not joined".to_owned(),
-        });
+        let (row, fault) = self.joined(&asking.evidence).await?;
+        let shown = asking.evidence.certificate().map(|it| it.leaf);
         let admitted = self.connect(asking, "renew", fault).await?;
-        let row = row.ok_or(ControlError::NoSession)?;
+        let (Some(row), Some(shown)) = (row, shown) else {
+            return Err(ControlError::NoSession);
+        };
         let issued = self.joins.issue(&row, &request.csr).await;
         let issued = issued.map_err(unavailable)?;
+        // Of two that renew from the same certificate at once, one goes on.
+        let kept = self.store.renew_gateway(&row.name, &shown, &issued.leaf);
+        if !kept.await.map_err(unavailable)? {
+            return Err(unavailable("this gateway has another certificate by now"));
+        }
         done(&admitted);
         Ok(Renewed {
             chain: issued.chain,
@@ -160,10 +156,12 @@ impl Plane {
         // Who is offered where is for gateways to hear, not for those who are refused.
         let known = gateway(&asking.evidence).is_some();
         let person = Person::offered(&snapshot, &request.door, &request.member);
-        let fault = (known && person.is_none()).then(|| RequestFault {
+        let nobody = (known && person.is_none()).then(|| RequestFault {
             code: Code::IDENTITY_UNKNOWN,
             detail: "nobody of that name is offered at this door".to_owned(),
         });
+        let foreign = self.own(&asking).await?.door(&request.door);
+        let fault = foreign.or(nobody);
         let context = Context {
             source_ip: request.source_ip,
             ..asking.context
@@ -192,9 +190,17 @@ impl Plane {
         asking: Asking<'_>,
         cookie: &SecretString,
     ) -> Result<(), ControlError> {
-        let admitted = self.connect(asking, "sign-out", None).await?;
         let now = self.point.now();
-        match self.sessions.find(cookie, now).await {
+        let found = match gateway(&asking.evidence) {
+            Some(_) => self.sessions.find(cookie, now).await,
+            None => Err(SessionError::None),
+        };
+        let fault = match &found {
+            Ok(session) => self.own(&asking).await?.door(&session.door),
+            Err(_) => None,
+        };
+        let admitted = self.connect(asking, "sign-out", fault).await?;
+        match found {
             Err(SessionError::None) => {}
             Err(error) => return Err(unavailable(error)),
             Ok(session) => {
@@ -218,11 +224,13 @@ impl Plane {
         // Nobody but a gateway is told apart by what its cookie is worth.
         let holder = asking.evidence.certificate().map(|it| it.leaf);
         let holder = gateway(&asking.evidence).and(holder);
+        let foreign = self.own(&asking).await?.door(&request.door);
         let session = match holder {
-            Some(_) => self.live(&request).await?,
-            None => None,
+            Some(_) if foreign.is_none() => self.live(&request).await?,
+            _ => None,
         };
         let fault = match (holder, &session) {
+            _ if foreign.is_some() => foreign,
             (Some(holder), Some(session)) => {
                 asking.evidence.session = Some(Session {
                     ends: session.ends,
@@ -242,7 +250,9 @@ impl Plane {
                 detail: "only gateways hold sessions".to_owned(),
             }),
         };
-        let Asking { context, evidence } = asking;
+        let Asking {
+            context, evidence, ..
+        } = asking;
         let facts = Facts {
             fault,
             requested_door: Some(request.door.clone()),
@@ -285,7 +295,9 @@ impl Plane {
         name: &Name,
     ) -> Result<InjectedSecret, ControlError> {
         let operation = Operation::named("inject", name.as_str());
-        let admitted = self.ask(asking, "vault", operation, None).await?;
+        let own = self.own(&asking).await?;
+        let fault = own.secret(&self.point.snapshot(), name);
+        let admitted = self.ask(asking, "vault", operation, fault).await?;
         let snapshot = admitted.admission().snapshot().clone();
         let secret = snapshot.secret(name.as_str());
         let secret = secret.ok_or_else(|| unavailable("no such secret"))?;
@@ -353,7 +365,10 @@ impl Plane {
             .await
             .map_err(ControlError::from);
         let next = match next {
-            Ok(next) => next,
+            Ok(next) => {
+                self.nodes.delivered(&delivery.node);
+                next
+            }
             Err(error) => {
                 self.undelivered(&delivery, &error).await?;
                 return Err(error);
@@ -370,6 +385,10 @@ impl Plane {
         error: &ControlError,
     ) -> Result<(), ControlError> {
         tracing::error!(%error, node = %delivery.node, first = delivery.first, "records are not taken");
+        // It asks again, and again with every record it writes.
+        if !self.nodes.undelivered(&delivery.node, error) {
+            return Ok(());
+        }
         let what = [
             ("first", delivery.first.to_string()),
             ("why", error.to_string()),

@@ -35,10 +35,19 @@ pub(crate) struct Nodes {
 #[derive(Debug, Default)]
 struct Heard {
     alarmed: Option<Alarm>,
+    /// How much of the log it said it has seen, when there is less.
+    ahead: Option<u64>,
     behind_since: Option<Timestamp>,
+    /// The furthest it said.
     head: Option<Head>,
+    /// Whether its last line under a checkpoint was not one.
+    miscosigned: bool,
+    /// What it said last.
+    said: Option<Head>,
     /// The checkpoint it was shown last.
     shown: Option<SignedCheckpoint>,
+    /// Why the records that it delivered last were not taken.
+    undelivered: Option<ControlError>,
 }
 
 /// Where a spool is.
@@ -95,7 +104,7 @@ impl Nodes {
             .behind_since
             .is_some_and(|since| now.since(since) > LATE);
         let alarm = judge(head, heard.head, position).or_else(|| late.then_some(Alarm::Gap));
-        let news = heard.head != Some(head);
+        let news = heard.said.replace(head) != Some(head);
         let fresh = alarm.filter(|_| heard.alarmed != alarm);
         heard.alarmed = alarm;
         // What was regressed from is not forgotten by hearing less.
@@ -103,6 +112,35 @@ impl Nodes {
             heard.head = Some(head);
         }
         (news, fresh)
+    }
+
+    /// Whether it is news that a node has seen more of the log than there is, or, with nothing,
+    /// that is over.
+    pub(super) fn ahead(&self, node: &Name, witnessed: Option<u64>) -> bool {
+        let mut all = self.heard.lock();
+        let heard = all.entry(node.clone()).or_default();
+        std::mem::replace(&mut heard.ahead, witnessed) != witnessed
+    }
+
+    /// Whether it is news why a node's records are not taken.
+    pub(super) fn undelivered(&self, node: &Name, why: &ControlError) -> bool {
+        let mut all = self.heard.lock();
+        let heard = all.entry(node.clone()).or_default();
+        heard.undelivered.replace(why.clone()).as_ref() != Some(why)
+    }
+
+    /// A node's records are taken.
+    pub(super) fn delivered(&self, node: &Name) {
+        if let Some(heard) = self.heard.lock().get_mut(node) {
+            heard.undelivered = None;
+        }
+    }
+
+    /// Whether it is news whether a node's line under a checkpoint is one.
+    fn miscosigned(&self, node: &Name, wrong: bool) -> bool {
+        let mut all = self.heard.lock();
+        let heard = all.entry(node.clone()).or_default();
+        std::mem::replace(&mut heard.miscosigned, wrong) != wrong
     }
 
     /// Keeps a node's line under the checkpoint it was shown, beside the log.
@@ -175,7 +213,8 @@ impl Plane {
                 };
                 let name = witness_name(&self.audit, node);
                 let key = VerifierKey::new(&name, *public.as_bytes()).map_err(unavailable)?;
-                if self.nodes.cosigned(node, size, &signature, &key).is_some() {
+                let wrong = self.nodes.cosigned(node, size, &signature, &key).is_none();
+                if !self.nodes.miscosigned(node, wrong) || !wrong {
                     return Ok(());
                 }
                 let what = [("size", size.to_string())];
@@ -272,6 +311,24 @@ mod tests {
             hear(head(4, 4), position(5, 5), 22),
             (true, Some(Alarm::Regressed))
         );
-        assert_eq!(hear(head(4, 4), None, 23), (true, None), "the same again");
+        assert_eq!(hear(head(4, 4), None, 23), (false, None), "the same again");
+    }
+
+    #[test]
+    fn what_goes_on_being_wrong_is_news_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes = Nodes::new(Arc::new(FsStorage::new(folder.path())));
+        let (one, two) = (Name::new("gw1").unwrap(), Name::new("gw2").unwrap());
+        let told = |it: &dyn Fn(&Name) -> bool| [it(&one), it(&one), it(&two)];
+        assert_eq!(told(&|it| nodes.ahead(it, Some(7))), [true, false, true]);
+        assert!(nodes.ahead(&one, None) && nodes.ahead(&one, Some(7)));
+        assert_eq!(told(&|it| nodes.miscosigned(it, true)), [true, false, true]);
+        assert!(nodes.miscosigned(&one, false) && nodes.miscosigned(&one, true));
+        let wanted = |wanted| ControlError::OutOfOrder { wanted };
+        let undelivered = |it: &Name| nodes.undelivered(it, &wanted(3));
+        assert_eq!(told(&undelivered), [true, false, true]);
+        assert!(nodes.undelivered(&one, &wanted(4)), "another reason");
+        nodes.delivered(&one);
+        assert!(nodes.undelivered(&one, &wanted(4)));
     }
 }

@@ -38,7 +38,7 @@ impl Plane {
         said: BoxStream<'static, Said>,
     ) -> BoxStream<'static, Update> {
         let part = Part {
-            known: known.revision,
+            known: known.revision.map(|revision| (revision, known.serial)),
             gateway: gateway.clone(),
             nonce,
             number: 0,
@@ -76,17 +76,23 @@ impl Plane {
             }
         });
         let growth = self.growth(gateway.name, known.witnessed);
-        // When the policy ends all of it does; the others end as they like.
+        // When the policy ends all of it does, or when the log is not what the gateway saw; what
+        // it says ends as it likes.
         let parts = parts.map(Some).chain(stream::iter([None]));
-        let others = stream::select(growth, heard).map(Some);
+        let others = stream::select(growth, heard.map(Some));
         stream::select(parts, others)
             .take_while(|update| std::future::ready(update.is_some()))
             .filter_map(std::future::ready)
             .boxed()
     }
 
-    /// The log's checkpoints, each with the proof that it continues the one before.
-    fn growth(self: &Arc<Self>, gateway: Name, witnessed: u64) -> BoxStream<'static, Update> {
+    /// The log's checkpoints, each with the proof that it continues the one before; nothing after
+    /// one that continues nothing.
+    fn growth(
+        self: &Arc<Self>,
+        gateway: Name,
+        witnessed: u64,
+    ) -> BoxStream<'static, Option<Update>> {
         let mut signed = self.audit.growth();
         signed.mark_changed();
         let state = (self.clone(), gateway, witnessed, signed, true);
@@ -97,11 +103,14 @@ impl Plane {
                 match plane.continued(&gateway, witnessed, first).await {
                     Ok(None) => {}
                     Ok(Some(continued)) => {
-                        witnessed = witnessed.max(continued.size);
+                        let ahead = witnessed > continued.size;
+                        witnessed = continued.size;
                         first = false;
                         let update = Update::Checkpoint(continued.update);
                         let state = (plane, gateway, witnessed, signed, first);
-                        return Some((update, state));
+                        let last = ahead.then_some(None);
+                        let updates = [Some(Some(update)), last].into_iter().flatten();
+                        return Some((stream::iter(updates), state));
                     }
                     Err(error) => tracing::error!(%error, "no checkpoint can be shown"),
                 }
@@ -109,6 +118,7 @@ impl Plane {
         });
         let mut begun = false;
         growth
+            .flatten()
             .then(move |update| {
                 let pause = if std::mem::replace(&mut begun, true) {
                     SHOWN_EVERY
@@ -141,9 +151,12 @@ impl Plane {
                 ("size", size.to_string()),
                 ("witnessed", witnessed.to_string()),
             ];
-            self.note(gateway, "ledger.witness.ahead", &what).await?;
+            if self.nodes.ahead(gateway, Some(witnessed)) {
+                self.note(gateway, "ledger.witness.ahead", &what).await?;
+            }
             Vec::new()
         } else {
+            self.nodes.ahead(gateway, None);
             let log = self.audit.log().clone();
             let proof = tokio::task::spawn_blocking(move || log.consistency_proof(witnessed, size));
             proof.await.map_err(unavailable)?.map_err(unavailable)?
@@ -166,8 +179,8 @@ struct Shown {
 /// A gateway's part of what everybody is told.
 struct Part {
     gateway: GatewayRow,
-    /// The revision that it said it has.
-    known: Option<Digest>,
+    /// Revision and serial that it said it has.
+    known: Option<(Digest, u64)>,
     nonce: Digest,
     number: u64,
     /// Revision and serial of the part it has now.
@@ -195,7 +208,7 @@ impl Part {
         let signed = self.snapshots.sign_part(whole, part.bundle());
         let signed = signed.map_err(unavailable)?;
         self.sent = Some((revision, whole.serial));
-        if self.known.take() == Some(revision) {
+        if self.known.take() == self.sent {
             return Ok(None);
         }
         Ok(Some(Update::Snapshot(signed)))

@@ -10,6 +10,7 @@ use super::full;
 use super::json;
 use super::read_body;
 use crate::control::Asking;
+use crate::control::Place;
 use bytes::Bytes;
 use bytes::BytesMut;
 use countersign_core::vocabulary::Name;
@@ -90,6 +91,7 @@ impl Front {
         let asking = || Asking {
             context: call.context(),
             evidence: call.evidence(),
+            place: Place::Afar,
         };
         let answer = match what {
             "renew" => match read::<Renew>(&body) {
@@ -135,6 +137,7 @@ impl Front {
         let asking = || Asking {
             context: call.context(),
             evidence: call.evidence(),
+            place: Place::Afar,
         };
         let mut said = Lines {
             body,

@@ -330,6 +330,7 @@ async fn doors(
         node: options.node.clone(),
         opened: RwLock::default(),
         point: point.clone(),
+        revoker: revoker.clone(),
         snapshots: kept.snapshots.clone(),
         store: kept.store.clone(),
     });

@@ -13,10 +13,14 @@ use std::collections::BTreeSet;
 /// A gateway that has joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayRow {
+    /// SHA-256 of its certificate (DER).
+    pub leaf: Option<Digest>,
     /// The listeners that it serves; nothing stands for all of them, now and later.
     pub listeners: Option<BTreeSet<Name>>,
     /// Its name.
     pub name: Name,
+    /// SHA-256 of the certificate that it had before.
+    pub previous: Option<Digest>,
     /// The raw Ed25519 key that verifies its cosignatures, if it has said one.
     pub witness: Option<Digest>,
 }
@@ -74,6 +78,14 @@ impl Store {
         hash: &Digest,
         now: Timestamp,
     ) -> Result<Consumed, StoreError> {
+        // Everybody may guess, but there is one writer: it has no time for those who do.
+        let known = sqlx::query("SELECT hash FROM join_tokens WHERE hash = ?1")
+            .bind(hash.to_string())
+            .fetch_optional(&self.read)
+            .await?;
+        if known.is_none() {
+            return Ok(Consumed::Unknown);
+        }
         let mut transaction = self.begin().await?;
         let row = sqlx::query("SELECT * FROM join_tokens WHERE hash = ?1")
             .bind(hash.to_string())
@@ -109,13 +121,64 @@ impl Store {
     /// [`StoreError`].
     pub async fn put_gateway(&self, row: &GatewayRow, at: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO gateways (name, listeners, witness, at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (name) DO UPDATE SET listeners = ?2, witness = ?3, at = ?4",
+            "INSERT INTO gateways (name, listeners, witness, at, leaf, previous)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (name) DO UPDATE
+             SET listeners = ?2, witness = ?3, at = ?4, leaf = ?5, previous = ?6",
         )
         .bind(row.name.as_str())
         .bind(listeners_text(row.listeners.as_ref())?)
         .bind(row.witness.map(|it| it.to_string()))
         .bind(at.as_micros())
+        .bind(row.leaf.map(|it| it.to_string()))
+        .bind(row.previous.map(|it| it.to_string()))
+        .execute(&self.write)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the next certificate of a gateway that showed `shown`; says whether that is one it
+    /// gets the next with.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew_gateway(
+        &self,
+        name: &Name,
+        shown: &Digest,
+        next: &Digest,
+    ) -> Result<bool, StoreError> {
+        let renewed = sqlx::query(
+            "UPDATE gateways SET leaf = ?3, previous = ?2
+             WHERE name = ?1 AND (leaf = ?2 OR previous = ?2)",
+        )
+        .bind(name.as_str())
+        .bind(shown.to_string())
+        .bind(next.to_string())
+        .execute(&self.write)
+        .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    /// Keeps a certificate that was issued by hand: a gateway that has joined keeps its listeners
+    /// and its witness, one that has not serves all listeners and witnesses nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hand_gateway(
+        &self,
+        name: &Name,
+        leaf: &Digest,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO gateways (name, listeners, at, leaf) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET previous = leaf, leaf = ?4",
+        )
+        .bind(name.as_str())
+        .bind(listeners_text(None)?)
+        .bind(at.as_micros())
+        .bind(leaf.to_string())
         .execute(&self.write)
         .await?;
         Ok(())
@@ -133,14 +196,20 @@ impl Store {
         let Some(row) = row else {
             return Ok(None);
         };
-        let witness: Option<String> = row.try_get("witness")?;
-        let witness = witness.as_deref().map(Digest::from_hex).transpose();
         Ok(Some(GatewayRow {
+            leaf: maybe_digest(&row, "leaf")?,
             listeners: listeners(&row)?,
             name: name.clone(),
-            witness: witness.map_err(|_| StoreError::Unreadable("witness"))?,
+            previous: maybe_digest(&row, "previous")?,
+            witness: maybe_digest(&row, "witness")?,
         }))
     }
+}
+
+fn maybe_digest(row: &SqliteRow, column: &'static str) -> Result<Option<Digest>, StoreError> {
+    let text: Option<String> = row.try_get(column)?;
+    let digest = text.as_deref().map(Digest::from_hex).transpose();
+    digest.map_err(|_| StoreError::Unreadable(column))
 }
 
 fn listeners_text(listeners: Option<&BTreeSet<Name>>) -> Result<String, StoreError> {

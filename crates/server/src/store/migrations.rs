@@ -34,6 +34,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 3,
         statements: &[include_str!("schema/0003_gateways.sql")],
     },
+    Migration {
+        version: 4,
+        statements: &[include_str!("schema/0004_lineage.sql")],
+    },
 ];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (

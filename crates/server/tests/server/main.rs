@@ -10,6 +10,7 @@
 
 mod admin;
 mod apart;
+mod gateways;
 mod issuer;
 mod joining;
 mod lasting;
