@@ -195,6 +195,9 @@ fn lacking(snapshot: &Snapshot, test: &Test, answer: Answer) -> Answer {
     let mut agents = agents.filter(|it| matches!(it.kind, IdentityKind::AiAgent { .. }));
     let agent = agents.find_map(crate::config::Identity::undecidable);
     let missing = missing.or(agent.filter(|_| person && answer.got.is_none()));
+    let service = snapshot.service(&test.service);
+    let service = service.and_then(crate::config::Service::undecidable);
+    let missing = missing.or(service.filter(|_| answer.got.is_none()));
     match missing {
         None => answer,
         Some(what) => Answer {

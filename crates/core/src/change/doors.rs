@@ -140,8 +140,8 @@ fn shared(it: &Cors) -> [(&'static str, Value); 5] {
         credentials,
         max_age,
     } = it;
-    let age = Unit::Seconds;
-    let seconds = super::value::seconds(*max_age);
+    let age = Unit::Millis;
+    let millis = super::value::millis(*max_age);
     [
         ("cors.origins", Value::Grants(origins.clone())),
         ("cors.methods", Value::Grants(methods.clone())),
@@ -149,7 +149,7 @@ fn shared(it: &Cors) -> [(&'static str, Value); 5] {
         ("cors.credentials", Value::yes(*credentials)),
         (
             "cors.max_age",
-            Value::Indifferent(Value::AtMost(Some(seconds), age).shown()),
+            Value::Indifferent(Value::AtMost(Some(millis), age).shown()),
         ),
     ]
 }

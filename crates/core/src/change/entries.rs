@@ -11,7 +11,7 @@ use super::services;
 use super::value::Text;
 use super::value::Unit;
 use super::value::Value;
-use super::value::seconds;
+use super::value::millis;
 use crate::config::Audit;
 use crate::config::Budget;
 use crate::config::Change;
@@ -346,7 +346,7 @@ fn secret(name: &Name, it: &Secret) -> Entry {
         ("from", Value::text(Some(from))),
         ("needs", Value::text(Some(needs.as_str()))),
         ("readers", Value::Grants(Value::list(readers))),
-        ("rotate", Value::AtMost(rotate.map(seconds), Unit::Seconds)),
+        ("rotate", Value::AtMost(rotate.map(millis), Unit::Millis)),
     ];
     // One that nobody reads is put into calls at most, and then a service names it.
     let weight = if readers.is_empty() {
@@ -422,7 +422,7 @@ fn ledger(it: &Audit) -> Entry {
     Entry {
         keys: vec![
             ("commit", Value::demand(commit)),
-            ("keep", Value::AtLeast(Some(seconds(*keep)), Unit::Seconds)),
+            ("keep", Value::AtLeast(Some(millis(*keep)), Unit::Millis)),
         ],
         name: "audit".to_owned(),
         place: Place::default(),

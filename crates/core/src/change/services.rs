@@ -9,7 +9,7 @@ use super::entries::word;
 use super::value::Text;
 use super::value::Unit;
 use super::value::Value;
-use super::value::seconds;
+use super::value::millis;
 use crate::config::ClientCertificate;
 use crate::config::Config;
 use crate::config::CredentialForm;
@@ -168,7 +168,7 @@ fn operation(name: &Name, it: &OperationRule) -> Entry {
         ("policy", named(policy)),
         ("approve", Value::OneOf(Value::list(approve))),
         ("input", Value::Demand(input.as_ref().map(Text::file))),
-        ("token", Value::AtMost(token.map(seconds), Unit::Seconds)),
+        ("token", Value::AtMost(token.map(millis), Unit::Millis)),
     ];
     let name_of = pattern
         .as_ref()

@@ -52,7 +52,7 @@ pub(super) enum Unit {
     Bytes,
     Count,
     Dollars,
-    Seconds,
+    Millis,
 }
 
 impl Text {
@@ -100,7 +100,7 @@ impl Value {
     }
 
     pub(super) fn time(it: Duration) -> Self {
-        Self::AtMost(Some(seconds(it)), Unit::Seconds)
+        Self::AtMost(Some(millis(it)), Unit::Millis)
     }
 
     pub(super) fn list<T: ToString>(items: &[T]) -> Vec<String> {
@@ -208,16 +208,21 @@ impl Unit {
             Self::Bytes => in_units(&[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]),
             Self::Count => number.to_string(),
             Self::Dollars => format!("${}", micro_dollars(number)),
-            Self::Seconds if number == 0 => "0s".to_owned(),
-            Self::Seconds => in_units(&[("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)]),
+            Self::Millis if number == 0 => "0s".to_owned(),
+            Self::Millis => in_units(&[
+                ("d", 86_400_000),
+                ("h", 3_600_000),
+                ("m", 60_000),
+                ("s", 1000),
+                ("ms", 1),
+            ]),
         }
     }
 }
 
-/// Whole seconds, the next of a broken one.
-pub(super) fn seconds(it: Duration) -> u64 {
-    it.as_secs()
-        .saturating_add(u64::from(it.subsec_nanos() > 0))
+/// Milliseconds, the finest that the language can say.
+pub(super) fn millis(it: Duration) -> u64 {
+    u64::try_from(it.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `100/min burst 150`.

@@ -4,18 +4,30 @@
 //! enforced is worse than none, so a configuration that asks for such a part is checked, warned
 //! about, and not put in force.
 
-use super::Attached;
+use super::Attest;
+use super::Audit;
+use super::Budget;
+use super::BudgetScope;
+use super::Change;
 use super::Config;
 use super::DoorTls;
+use super::Edge;
+use super::Environment;
 use super::Identity;
 use super::IdentityKind;
+use super::Limits;
 use super::Listener;
 use super::Login;
 use super::OperationRule;
 use super::PeerKind;
 use super::Place;
+use super::Role;
+use super::Secret;
 use super::SecretSource;
 use super::Service;
+use super::Sink;
+use super::Staleness;
+use super::UnixProcess;
 
 /// A part of the configuration that this build does not enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,55 +40,84 @@ pub struct Beyond {
 
 impl Config {
     /// What this build does not enforce, in the order of the sections.
+    ///
+    /// Every entry is taken apart by name, here and below, so that a key that is added to the model
+    /// has to be judged: what is passed over is enforced, or restricts nothing by itself.
     #[must_use]
     pub fn beyond(&self) -> Vec<Beyond> {
+        let Self {
+            trust_domain: _,
+            environment,
+            staleness:
+                Staleness {
+                    revocations: _,
+                    policy: _,
+                },
+            change: Change {
+                place: _,
+                approve: _,
+            },
+            listeners,
+            // They let people in by a door, pipelines by `login`, and both are judged there.
+            logins: _,
+            identities,
+            roles,
+            // It is a role that has one.
+            tiers: _,
+            services,
+            edges,
+            secrets,
+            budgets,
+            // It is an operation that asks one.
+            policies: _,
+            audit,
+            // They are judged before a configuration is put in force.
+            tests: _,
+        } = self;
         let mut found = Vec::new();
         let mut add = |place: Place, asked: bool, what: &'static str| {
             if asked {
                 found.push(Beyond { place, what });
             }
         };
-        for listener in self.listeners.values() {
+        for listener in listeners.values() {
             door(listener, &mut add);
         }
-        for identity in self.identities.values() {
-            caller(identity, &mut add);
+        for identity in identities.values() {
+            caller(identity, *environment, &mut add);
         }
-        for role in self.roles.values() {
-            add(role.place, role.tier.is_some(), "`tier`");
+        for it in roles.values() {
+            role(it, &mut add);
         }
-        for service in self.services.values() {
+        for service in services.values() {
             upstream(service, &mut add);
             for rule in &service.operations {
                 operation(rule, &mut add);
             }
         }
-        for edge in &self.edges {
-            let leased = edge.operations.iter().any(|it| it.verb() == "lease");
-            add(edge.place, leased, "`lease` from the vault");
+        for edge in edges {
+            arrow(edge, &mut add);
         }
-        for secret in self.secrets.values() {
-            let elsewhere = matches!(
-                secret.from,
-                SecretSource::Vault(_) | SecretSource::Aws(_) | SecretSource::K8s(_)
-            );
-            add(secret.place, elsewhere, "a secret of another store");
-            add(secret.place, secret.rotate.is_some(), "`rotate`");
+        for it in secrets.values() {
+            secret(it, &mut add);
         }
-        for budget in self.budgets.values() {
-            let team = budget.per == super::BudgetScope::Team;
-            add(budget.place, team, "`per: team`");
-            add(budget.place, budget.warn.is_some(), "`warn`");
-            add(
-                budget.place,
-                budget.prices.is_empty(),
-                "a budget at list prices",
-            );
+        for it in budgets.values() {
+            budget(it, &mut add);
         }
-        for sink in self.audit.sinks.values() {
-            add(sink.place, true, "`sinks`");
-        }
+        ledger(audit, &mut add);
         found
+    }
+}
+
+impl Service {
+    /// What it is, or is reached by, that this build does not have: no call of it is allowed.
+    #[must_use]
+    pub fn undecidable(&self) -> Option<&'static str> {
+        let mut first = None;
+        reached(self, &mut |_, asked, what| {
+            first = first.or(asked.then_some(what));
+        });
+        first
     }
 }
 
@@ -117,54 +158,140 @@ impl Identity {
 }
 
 fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
-    let place = listener.place;
-    let oidc = matches!(listener.login, Some(Login::Oidc(_)));
+    let Listener {
+        place,
+        bind: _,
+        peer: _,
+        hosts: _,
+        login,
+        // For doors of partners and third parties, which are judged with their peer.
+        client_ca: _,
+        signature: _,
+        tls,
+        routes: _,
+        tls12: _,
+        limits:
+            Limits {
+                header: _,
+                header_time: _,
+                body: _,
+                idle: _,
+                connections: _,
+                streams: _,
+            },
+        rate,
+        cors,
+    } = listener;
+    let place = *place;
+    let oidc = matches!(login, Some(Login::Oidc(_)));
+    let files = matches!(
+        tls,
+        DoorTls::Files {
+            certificate: _,
+            key: _
+        }
+    );
     door_peer(listener, add);
     add(place, oidc, "sign-in by `oidc`");
-    add(place, listener.tls == DoorTls::Acme, "`tls: acme`");
-    add(
-        place,
-        matches!(listener.tls, DoorTls::Files { .. }),
-        "`tls` from files",
-    );
-    add(place, listener.rate.is_some(), "`rate` of a listener");
-    add(place, listener.cors.is_some(), "`cors`");
+    add(place, *tls == DoorTls::Acme, "`tls: acme`");
+    add(place, files, "`tls` from files");
+    add(place, rate.is_some(), "`rate` of a listener");
+    add(place, cors.is_some(), "`cors`");
 }
 
 fn door_peer(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
-    let (place, peer) = (listener.place, listener.peer);
-    let third_party = peer == PeerKind::ThirdParty;
-    add(
-        place,
-        peer == PeerKind::Partner,
-        "a door of `peer: partner`",
-    );
-    add(place, third_party, "a door of `peer: third-party`");
+    let kind = match listener.peer {
+        PeerKind::Service | PeerKind::Browser => None,
+        PeerKind::Partner => Some("a door of `peer: partner`"),
+        PeerKind::ThirdParty => Some("a door of `peer: third-party`"),
+        // A door has none of these.
+        PeerKind::Database | PeerKind::Broker | PeerKind::Provisioner => {
+            Some("a door of this kind")
+        }
+    };
+    add(listener.place, kind.is_some(), kind.unwrap_or_default());
 }
 
 fn kind(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
-    let place = identity.place;
-    let partner = matches!(identity.kind, IdentityKind::Partner { .. });
-    let agent = matches!(identity.kind, IdentityKind::AiAgent { .. });
-    add(place, partner, "`kind: partner`");
-    add(place, agent, "`kind: ai-agent`");
+    let kind = match &identity.kind {
+        IdentityKind::Workload => None,
+        IdentityKind::AiAgent { owner: _ } => Some("`kind: ai-agent`"),
+        IdentityKind::Partner { ca: _, dns: _ } => Some("`kind: partner`"),
+    };
+    add(identity.place, kind.is_some(), kind.unwrap_or_default());
 }
 
-fn caller(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
-    let place = identity.place;
-    let unix = identity.attest.unix.as_ref();
-    kind(identity, add);
-    add(
+fn caller(
+    identity: &Identity,
+    environment: Environment,
+    add: &mut impl FnMut(Place, bool, &'static str),
+) {
+    let Identity {
         place,
-        unix.is_some_and(|it| it.sha256.is_some()),
-        "`sha256` of an executable",
-    );
-    add(place, identity.attest.k8s.is_some(), "attestation by `k8s`");
-    add(place, identity.pipeline.is_some(), "a pipeline's `login`");
-    add(place, !identity.fronts.is_empty(), "`fronts`");
+        kind: _,
+        attest: Attest { k8s, unix },
+        pipeline,
+        // It is a budget `per: team` that reads it.
+        team: _,
+        fronts,
+    } = identity;
+    let place = *place;
+    kind(identity, add);
+    if let Some(UnixProcess {
+        user: _,
+        nodes,
+        sha256,
+    }) = unix
+    {
+        // Development is all on one machine, whatever it is called.
+        let elsewhere = environment == Environment::Prod && !nodes.is_empty();
+        add(place, elsewhere, "`nodes` of a process");
+        add(place, sha256.is_some(), "`sha256` of an executable");
+    }
+    add(place, k8s.is_some(), "attestation by `k8s`");
+    add(place, pipeline.is_some(), "a pipeline's `login`");
+    add(place, !fronts.is_empty(), "`fronts`");
+}
+
+fn role(role: &Role, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let Role {
+        place,
+        members: _,
+        includes: _,
+        may: _,
+        tier,
+    } = role;
+    add(*place, tier.is_some(), "`tier`");
 }
 
 fn upstream(service: &Service, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let Service {
+        place: _,
+        peer: _,
+        urls: _,
+        balance: _,
+        health: _,
+        retry: _,
+        identity: _,
+        credential: _,
+        headers: _,
+        // For databases, provisioners, partners and brokers, which are judged with their peer.
+        lease: _,
+        engine: _,
+        certificate: _,
+        server_ca: _,
+        through_agent: _,
+        timeout: _,
+        max_stream: _,
+        private_network: _,
+        fold_case: _,
+        // Each is judged by itself.
+        operations: _,
+    } = service;
+    reached(service, add);
+}
+
+fn reached(service: &Service, add: &mut impl FnMut(Place, bool, &'static str)) {
     let place = service.place;
     let kind = match service.peer {
         PeerKind::Service | PeerKind::ThirdParty | PeerKind::Browser => None,
@@ -178,12 +305,84 @@ fn upstream(service: &Service, add: &mut impl FnMut(Place, bool, &'static str)) 
 }
 
 fn operation(rule: &OperationRule, add: &mut impl FnMut(Place, bool, &'static str)) {
-    let schema = rule.body_schema.as_ref().map(|it: &Attached| &it.path);
-    add(rule.place, schema.is_some(), "`body: { schema }`");
-    add(rule.place, !rule.screens.is_empty(), "`body: { screen }`");
-    add(rule.place, rule.rate.is_some(), "`rate` of an operation");
-    add(rule.place, rule.policy.is_some(), "`policy`");
-    add(rule.place, !rule.approve.is_empty(), "`approve`");
-    add(rule.place, rule.input.is_some(), "`input`");
-    add(rule.place, rule.token.is_some(), "`token`");
+    let OperationRule {
+        place,
+        pattern: _,
+        needs: _,
+        except: _,
+        person: _,
+        body_max: _,
+        body_schema,
+        screens,
+        models: _,
+        budget: _,
+        hours: _,
+        rate,
+        policy,
+        approve,
+        input,
+        token,
+    } = rule;
+    let place = *place;
+    add(place, body_schema.is_some(), "`body: { schema }`");
+    add(place, !screens.is_empty(), "`body: { screen }`");
+    add(place, rate.is_some(), "`rate` of an operation");
+    add(place, policy.is_some(), "`policy`");
+    add(place, !approve.is_empty(), "`approve`");
+    add(place, input.is_some(), "`input`");
+    add(place, token.is_some(), "`token`");
+}
+
+fn arrow(edge: &Edge, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let Edge {
+        place,
+        from: _,
+        to: _,
+        operations,
+    } = edge;
+    let leased = operations.iter().any(|it| it.verb() == "lease");
+    add(*place, leased, "`lease` from the vault");
+}
+
+fn secret(secret: &Secret, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let Secret {
+        place,
+        from,
+        needs: _,
+        readers: _,
+        rotate,
+    } = secret;
+    let elsewhere = match from {
+        SecretSource::Store(_) | SecretSource::Env(_) | SecretSource::File(_) => false,
+        SecretSource::Vault(_) | SecretSource::Aws(_) | SecretSource::K8s(_) => true,
+    };
+    add(*place, elsewhere, "a secret of another store");
+    add(*place, rotate.is_some(), "`rotate`");
+}
+
+fn budget(budget: &Budget, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let Budget {
+        place,
+        limit_microusd: _,
+        window: _,
+        per,
+        prices,
+        warn,
+    } = budget;
+    let place = *place;
+    add(place, *per == BudgetScope::Team, "`per: team`");
+    add(place, warn.is_some(), "`warn`");
+    add(place, prices.is_empty(), "a budget at list prices");
+}
+
+fn ledger(audit: &Audit, add: &mut impl FnMut(Place, bool, &'static str)) {
+    let Audit {
+        commit: _,
+        // Nothing is deleted at all.
+        keep: _,
+        sinks,
+    } = audit;
+    for Sink { place, kind: _ } in sinks.values() {
+        add(*place, true, "`sinks`");
+    }
 }

@@ -307,6 +307,10 @@ forever.";
 NO_ENGINE = "CS0346", "a provisioner that provisions nothing",
 "`engine` names what provisions: a Terraform or OpenTofu module, a Calm blueprint or an Infoblox \
 view.";
+THIRD_PARTY_TUNNEL = "CS0347", "a tunnel to a third party",
+"What goes through a tunnel is not seen: no credential is put in, no model is compared, and nothing \
+is searched for secrets. The caller would have to hold the credential that countersign keeps from \
+it. Write the methods and paths that are called.";
 NO_HOSTS = "CS0324", "a door without a host",
 "Outside development a browser door answers only to the host names it lists, so that cookies and \
 origins can't be confused; and `tls: acme` gets certificates for those names.";

@@ -25,8 +25,10 @@ pub(crate) struct Keep<'a> {
     pub(crate) identities: BTreeSet<&'a str>,
     pub(crate) listeners: BTreeSet<&'a str>,
     pub(crate) logins: BTreeSet<&'a str>,
+    pub(crate) policies: BTreeSet<&'a str>,
     pub(crate) secrets: BTreeSet<&'a str>,
     pub(crate) services: BTreeSet<&'a str>,
+    pub(crate) tiers: BTreeSet<&'a str>,
 }
 
 /// The files of the part, by name; nothing if the whole can't be read. It is JSON, which is YAML.
@@ -91,6 +93,8 @@ fn section(key: &str, value: Json, keep: &Keep<'_>) -> Option<Json> {
         ("login", Json::Object(all)) => only(all, |name| keep.logins.contains(name)),
         ("services", Json::Object(all)) => only(all, |name| keep.services.contains(name)),
         ("budgets", Json::Object(all)) => only(all, |name| keep.budgets.contains(name)),
+        ("policies", Json::Object(all)) => only(all, |name| keep.policies.contains(name)),
+        ("tiers", Json::Object(all)) => only(all, |name| keep.tiers.contains(name)),
         ("identities", Json::Object(all)) => identities(all, keep),
         ("edges", Json::Object(all)) => only(all, |arrow| is_within(arrow, keep)),
         ("roles", Json::Object(all)) => roles(all, keep),
@@ -154,13 +158,42 @@ fn secrets(all: &Map<String, Json>, keep: &Keep<'_>) -> Json {
     .collect()
 }
 
+/// As it was written. Text is what the language reads, so a number stays the text it is; what
+/// another engine reads keeps its types.
 fn json(node: &Node) -> Option<Json> {
+    let mut all = text_of(node)?;
+    let policies = entry(node, "policies").map_or(&[][..], entries);
+    for (name, policy) in policies {
+        if let (Some(name), Some(data)) = (name.text(), entry(policy, "data"))
+            && let Some(said) = all.pointer_mut("/policies").and_then(|it| it.get_mut(name))
+            && let Some(said) = said.get_mut("data")
+        {
+            *said = data.json()?;
+        }
+    }
+    Some(all)
+}
+
+fn entries(node: &Node) -> &[(Node, Node)] {
+    match &node.value {
+        Value::Map(entries) => entries,
+        _ => &[],
+    }
+}
+
+fn entry<'n>(node: &'n Node, word: &str) -> Option<&'n Node> {
+    let mut found = entries(node).iter();
+    found.find_map(|(key, value)| (key.text() == Some(word)).then_some(value))
+}
+
+fn text_of(node: &Node) -> Option<Json> {
     Some(match &node.value {
         _ if node.is_nothing() => Json::Null,
         Value::Scalar(scalar) => Json::String(scalar.text.clone()),
-        Value::Seq(items) => Json::Array(items.iter().map(json).collect::<Option<_>>()?),
+        Value::Seq(items) => Json::Array(items.iter().map(text_of).collect::<Option<_>>()?),
         Value::Map(entries) => {
-            let entry = |(key, value): &(Node, Node)| Some((key.text()?.to_owned(), json(value)?));
+            let entry =
+                |(key, value): &(Node, Node)| Some((key.text()?.to_owned(), text_of(value)?));
             Json::Object(entries.iter().map(entry).collect::<Option<_>>()?)
         }
         Value::Broken => return None,
@@ -175,5 +208,48 @@ fn texts<'a>(value: &'a Json, into: &mut BTreeSet<&'a str>) {
         Json::Array(items) => items.iter().for_each(|item| texts(item, into)),
         Json::Object(entries) => entries.values().for_each(|item| texts(item, into)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+roles: { reader: { members: [api], may: ["page:read"], tier: slow } }
+tiers: { slow: { rate: 5/s }, other: { rate: 7/s } }
+services:
+  page: { needs: edge, timeout: 5s, operations: { POST /a: { policy: asked } } }
+policies:
+  asked: { rego: a.rego, data: { max: 5, share: 0.5, on: true, off: ~, text: "5", list: [1, "1"] } }
+  other: { rego: b.rego, data: { max: 6 } }
+"#;
+
+    #[test]
+    fn what_a_policy_reads_keeps_its_types_and_what_is_not_asked_is_left_out() {
+        let files = [
+            ("c.yaml", WHOLE),
+            ("a.rego", "package a"),
+            ("b.rego", "package b"),
+        ];
+        let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let keep = Keep {
+            policies: ["asked"].into(),
+            services: ["page"].into(),
+            tiers: ["slow"].into(),
+            ..Keep::default()
+        };
+        let part = project(&files.into(), "c.yaml", &keep).unwrap();
+        assert_eq!(part.keys().collect::<Vec<_>>(), ["a.rego", "c.yaml"]);
+        let root: Json = serde_json::from_str(&part["c.yaml"]).unwrap();
+        let data = serde_json::json!({
+            "max": 5, "share": 0.5, "on": true, "off": null, "text": "5", "list": [1, "1"]
+        });
+        let policies = serde_json::json!({ "asked": { "rego": "a.rego", "data": data } });
+        assert_eq!(root["policies"], policies);
+        assert_eq!(
+            root["tiers"],
+            serde_json::json!({ "slow": { "rate": "5/s" } })
+        );
     }
 }

@@ -452,9 +452,10 @@ impl<'t> Builder<'t> {
     }
 }
 
-/// A text with single blanks.
+/// A key as it is compared: with single blanks, and with one on either side of an arrow.
 pub(super) fn squeezed(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let apart = text.replace("->", " -> ");
+    apart.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Keys are texts, each once per map, and none of them merges.
@@ -476,7 +477,7 @@ fn check_key(key: &Node, seen: &mut HashMap<String, Span>) -> Result<(), Option<
             it.help("remove it and write the entries out"),
         )));
     }
-    // `a -> b` and `a   -> b` are one edge, and `GET  /x` is `GET /x`.
+    // `a -> b` and `a->b` are one edge, and `GET  /x` is `GET /x`.
     let squeezed = squeezed(&scalar.text);
     if let Some(first) = seen.get(&squeezed) {
         let it = error(

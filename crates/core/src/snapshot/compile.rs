@@ -3,6 +3,7 @@ use super::Grants;
 use super::index::PatternIndex;
 use crate::config::Config;
 use crate::config::Edge;
+use crate::config::Identity;
 use crate::config::Login;
 use crate::config::Needs;
 use crate::config::OperationRule;
@@ -358,7 +359,13 @@ fn logins(bundle: &Bundle, config: &Config) -> HashSet<String> {
 }
 
 fn local_users(bundle: &Bundle, config: &Config) -> HashMap<String, Name> {
-    let configured = config.identities.iter();
+    // Which node this is, a snapshot does not know: an identity of certain nodes is nobody here.
+    // Development is all on one machine.
+    let here = |identity: &&Identity| {
+        let unix = identity.attest.unix.as_ref();
+        bundle.dev || unix.is_some_and(|it| it.nodes.is_empty())
+    };
+    let configured = config.identities.iter().filter(|(_, it)| here(it));
     let mut users: HashMap<_, _> = configured
         .filter_map(|(name, identity)| Some((identity.unix_user()?.to_owned(), name.clone())))
         .collect();

@@ -3,6 +3,7 @@
 //! Parse, don't validate: a [`SpiffeId`], a [`CanonicalPath`] or a [`Permission`]
 //! that exists is well formed, so nothing downstream checks it again.
 
+mod address;
 mod code;
 mod name;
 mod operation;
@@ -13,6 +14,8 @@ mod spiffe;
 mod text;
 mod time;
 
+pub use address::AddressClass;
+pub use address::classify;
 pub use code::Code;
 pub use code::Fault;
 pub use name::Name;

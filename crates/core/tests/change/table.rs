@@ -282,3 +282,24 @@ fn without_system_users_whoever_runs_the_server_administers_it() {
         "{difference:?}"
     );
 }
+
+#[test]
+fn a_change_below_a_second_is_one() {
+    let at = |age: &str| {
+        let to = format!("environment: dev\nstaleness: {{ revocations: {age} }}");
+        config(&HMS.replace("environment: dev", &to))
+    };
+    let (short, long) = (at("14100ms"), at("14900ms"));
+    let wider = difference(&short, &long);
+    assert_eq!(
+        wider.loosens[0].what,
+        "`staleness.revocations` 14100ms -> 14900ms"
+    );
+    assert!(wider.allows_more());
+    let narrower = difference(&long, &at("14s"));
+    assert!(!narrower.allows_more() && !narrower.is_empty());
+    assert_eq!(
+        narrower.tightens[0].what,
+        "`staleness.revocations` 14900ms -> 14s"
+    );
+}

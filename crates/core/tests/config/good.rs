@@ -20,6 +20,7 @@ use countersign_core::config::Place;
 use countersign_core::config::SecretSource;
 use countersign_core::config::ServiceUrl;
 use countersign_core::config::Window;
+use countersign_core::config::codes;
 use countersign_core::config::is_listed;
 use countersign_core::config::load;
 use countersign_core::config::load_text;
@@ -375,4 +376,35 @@ fn files_come_through_the_trait() {
     );
     let missing = load(&Folder, "there.yaml", &Options::default());
     assert_eq!(super::found(&missing), ["CS0501 1:1"]);
+}
+
+/// Who has a role that includes the approvers' role has that one too.
+#[test]
+fn people_of_a_role_above_can_approve() {
+    let nobody = files("broken")
+        .into_iter()
+        .find(|(name, _)| name == "approver-nobody")
+        .unwrap()
+        .1;
+    let at = "roles:\n";
+    for (above, can) in [
+        (
+            "  a: { includes: [b] }\n  b: { includes: [builders], members: [group:x] }\n",
+            true,
+        ),
+        (
+            "  a: { includes: [b], members: [group:x] }\n  b: { includes: [builders] }\n",
+            true,
+        ),
+        (
+            "  a: { includes: [b], members: [bot] }\n  b: { includes: [builders] }\n",
+            false,
+        ),
+    ] {
+        let text = nobody.replacen(at, &format!("{at}{above}"), 1);
+        assert_ne!(text, nobody);
+        let loaded = check(&text);
+        let refused = loaded.errors().any(|it| it.code == codes::NO_APPROVERS);
+        assert_eq!(refused, !can, "{above}");
+    }
 }

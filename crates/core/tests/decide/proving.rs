@@ -40,7 +40,11 @@ tests:
 
 /// What comes of a sentence: its judgement, and what is said about it.
 fn said(sentence: &str) -> (Judgement, Vec<Diagnostic>, Vec<u32>) {
-    let text = SHOP.replace("SENTENCE", sentence);
+    said_of(SHOP, sentence)
+}
+
+fn said_of(shop: &str, sentence: &str) -> (Judgement, Vec<Diagnostic>, Vec<u32>) {
+    let text = shop.replace("SENTENCE", sentence);
     let files = BTreeMap::from([
         ("a.yaml".to_owned(), text),
         ("buying.rego".to_owned(), "package buying\n".to_owned()),
@@ -137,5 +141,39 @@ fn what_this_build_lacks_is_undecided_only_when_all_else_agrees() {
             Judgement::Undecided => Some(Severity::Warning),
         };
         assert_eq!(severity, wanted, "{sentence}");
+    }
+}
+
+#[test]
+fn no_call_of_a_service_that_this_build_can_not_reach_is_proved() {
+    let plain = "frontend: { peer: service, url: \"https://127.0.0.1:9001\", needs: edge }";
+    for (kind, edges, call) in [
+        (
+            "frontend: { peer: service, through: agent, url: \"https://127.0.0.1:9001\", needs: edge }",
+            "[GET /**, POST /**]",
+            "GET frontend/x",
+        ),
+        (
+            "frontend: { peer: database, url: \"postgres://127.0.0.1:5432/shop\", lease: { ttl: 15m, grants: [SELECT on a] }, needs: edge }",
+            "[connect]",
+            "connect frontend",
+        ),
+    ] {
+        let shop = SHOP
+            .replace(plain, kind)
+            .replace("[GET /**, POST /**]", edges);
+        let of = |expect: &str| {
+            let sentence = format!("as: group:clerks, via: web, call: {call}, expect: {expect}");
+            let (outcome, found, _) = said_of(&shop, &sentence);
+            let severity = found.first().map(|it| it.severity);
+            assert_eq!(severity, Some(Severity::Warning), "{sentence}");
+            outcome
+        };
+        for expect in ["allow", "deny micro-segmentation"] {
+            assert_eq!(of(expect), Judgement::Undecided, "{kind}");
+        }
+        // What is refused before it comes to that, is.
+        let sentence = format!("as: stranger, call: {call}, expect: deny micro-segmentation");
+        assert_eq!(said_of(&shop, &sentence).0, Judgement::Holds, "{kind}");
     }
 }

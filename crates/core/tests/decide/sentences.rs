@@ -171,6 +171,26 @@ fn development_adds_an_operator_only_where_nobody_is_named() {
     denied_in(read, &with(named), Code::NOT_A_READER);
 }
 
+/// Which node it is, a snapshot does not know.
+#[test]
+fn outside_development_a_user_of_certain_nodes_administers_nowhere() {
+    let on = |nodes: &str, dev: bool| {
+        let mut bundle = bundle();
+        let text = bundle.files.get_mut("hms.yaml").unwrap();
+        *text = text.replace("{ user: ops }", &format!("{{ user: ops{nodes} }}"));
+        let config = Snapshot::from_bundle(bundle.clone())
+            .unwrap()
+            .config()
+            .clone();
+        bundle.dev = dev;
+        let snapshot = Snapshot::new(bundle, config);
+        snapshot.local_identity("ops").is_some()
+    };
+    assert!(on("", true) && on(", nodes: [srv-2]", true));
+    assert!(on("", false));
+    assert!(!on(", nodes: [srv-2]", false));
+}
+
 #[test]
 fn a_door_with_the_operators_name_is_not_the_operator() {
     let mut bundle = bundle();

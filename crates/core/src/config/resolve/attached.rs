@@ -109,13 +109,10 @@ impl<'a> Resolver<'a> {
                 self.check_named(codes::UNKNOWN_ROLE, role, roles.keys(), ("role", "roles"));
                 continue;
             }
-            let Some(entry) = roles.get(&role.value).filter(|_| !roles.trouble()) else {
+            if roles.get(&role.value).is_none() || roles.trouble() {
                 continue;
-            };
-            let person = |it: &parse::Spanned<parse::Member>| {
-                !matches!(it.value, parse::Member::Identity(_))
-            };
-            if !entry.members.items().iter().any(person) {
+            }
+            if !self.has_people(&role.value) {
                 let message = format!(
                     "no person has the role `{}`, so nobody can approve",
                     role.value
@@ -139,6 +136,31 @@ impl<'a> Resolver<'a> {
                 help,
             );
         }
+    }
+}
+
+impl Resolver<'_> {
+    /// Whether some person has a role: as its member, or as one of a role that includes it.
+    fn has_people(&self, role: &Name) -> bool {
+        let roles = &self.document.roles;
+        let mut above: HashSet<&Name> = HashSet::new();
+        above.insert(role);
+        let mut next = vec![role];
+        while let Some(name) = next.pop() {
+            let members = roles.get(name).map_or(&[][..], |it| it.members.items());
+            let person = |it: &parse::Spanned<parse::Member>| {
+                !matches!(it.value, parse::Member::Identity(_))
+            };
+            if members.iter().any(person) {
+                return true;
+            }
+            let including = roles.iter().filter(|(_, it)| {
+                let mut includes = it.includes.items().iter();
+                includes.any(|included| included.value == *name)
+            });
+            next.extend(including.map(|(it, _)| it).filter(|it| above.insert(it)));
+        }
+        false
     }
 }
 

@@ -13,11 +13,11 @@ use crate::config::parse::Given;
 use crate::config::parse::Spanned;
 use crate::config::parse::listed;
 use crate::config::sources::Span;
+use crate::vocabulary::AddressClass;
 use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
+use crate::vocabulary::classify;
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 /// Leased users and sub-tokens live no longer.
@@ -139,6 +139,13 @@ impl Resolver<'_> {
         else {
             return;
         };
+        if is_number(host) {
+            let message = format!("`{host}` is no name: it may be read as an address inside");
+            let help = "write a name, or the address with four numbers, such as `192.0.2.7`";
+            let it = Diagnostic::error(codes::PRIVATE_ADDRESS, url.span, message);
+            self.report.push(it.label("ends in a number").help(help));
+            return;
+        }
         // Development is all on one machine.
         let own = self.is_dev() && peer != PeerKind::ThirdParty && peer != PeerKind::Partner;
         let meant = service.private_network.value() == Some(&true)
@@ -281,8 +288,13 @@ impl Resolver<'_> {
         for (key, at, peers) in bodies {
             self.key_for(key, at, peers, peer);
         }
-        let bodiless = matches!(rule.pattern.verb(), "GET" | "HEAD");
+        // Nobody reads what goes through a tunnel.
+        let tunnel = rule.pattern.verb() == "connect";
+        let bodiless = tunnel || matches!(rule.pattern.verb(), "GET" | "HEAD");
+        let sized = rule.body_max.is_some().then_some(rule.span);
         let read = [
+            ("body.max", sized.filter(|_| tunnel)),
+            ("budget", span(&rule.budget).filter(|_| tunnel)),
             ("models", span(&rule.models)),
             ("schema", span(&rule.body_schema)),
             ("screen", span(&rule.screens)),
@@ -297,12 +309,19 @@ impl Resolver<'_> {
 
     /// Says if such a peer can't be asked for this.
     pub(super) fn check_verb(&mut self, pattern: &OperationPattern, span: Span, peer: PeerKind) {
+        if peer == PeerKind::ThirdParty && pattern.verb() == "connect" {
+            let message = "a tunnel to a third party goes past the credential";
+            let help = "write the method and path of each call, such as `POST /v1/chat`";
+            self.error(codes::THIRD_PARTY_TUNNEL, span, message, help);
+            return;
+        }
         if !has_verb(pattern, peer) {
             let message = format!("`peer: {}` has no operation `{pattern}`", word(peer));
             let help = match peer {
                 PeerKind::Database => "a database has `connect`",
                 PeerKind::Broker => "a broker has `publish <topic>` and `subscribe <topic>`",
                 PeerKind::Provisioner => "a provisioner has `create`",
+                PeerKind::ThirdParty => "write a method and a path such as `GET /v1/**`",
                 _ => "write a method and a path such as `GET /v1/**`, or `connect` for a tunnel",
             };
             self.error(codes::WRONG_OPERATION, span, message, help);
@@ -428,46 +447,27 @@ fn lives(span: Duration) -> bool {
 
 /// What an address that leads inside is; `None` for a name or an address of the internet. The
 /// dialler decides at each connection (a name may lead anywhere); this is about what is written.
-fn inside(host: &str) -> Option<&'static str> {
-    if host == "localhost" || host.ends_with(".localhost") {
-        return Some("this machine");
-    }
-    match host.parse().ok()? {
-        IpAddr::V4(address) => inside_v4(address),
-        IpAddr::V6(address) => inside_v6(address),
-    }
-}
-
-fn inside_v4(address: Ipv4Addr) -> Option<&'static str> {
-    let [first, second, ..] = address.octets();
-    match (first, second) {
-        (127, _) => Some("this machine"),
-        (169, 254) if address.octets() == [169, 254, 169, 254] => Some("a cloud metadata address"),
-        (169, 254) => Some("a link-local address"),
-        // RFC 1918, and RFC 6598's carrier networks.
-        (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) => Some("a private address"),
-        (0 | 224.., _) => Some("no host's address"),
-        _ => None,
+fn inside(host: &str) -> Option<String> {
+    let class = if host == "localhost" || host.ends_with(".localhost") {
+        AddressClass::Loopback
+    } else {
+        classify(host.parse().ok()?)
+    };
+    match class {
+        AddressClass::Global => None,
+        AddressClass::Loopback => Some("this machine".to_owned()),
+        other => Some(other.to_string()),
     }
 }
 
-fn inside_v6(address: Ipv6Addr) -> Option<&'static str> {
-    if address.is_loopback() {
-        return Some("this machine");
-    }
-    if let Some(mapped) = address.to_ipv4_mapped() {
-        return inside_v4(mapped);
-    }
-    if address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] {
-        return Some("a cloud metadata address");
-    }
-    if address.is_unique_local() {
-        return Some("a private address");
-    }
-    if address.is_unicast_link_local() {
-        return Some("a link-local address");
-    }
-    (address.is_unspecified() || address.is_multicast()).then_some("no host's address")
+/// Whether a resolver may read a name as an IPv4 address (`127.1`, `2130706433`, `0x7f.1`): the
+/// WHATWG URL standard takes any host whose last part is a number for one, as `inet_aton` does.
+fn is_number(host: &str) -> bool {
+    let Some(last) = host.rsplit('.').next().filter(|it| !it.is_empty()) else {
+        return false;
+    };
+    let number = last.starts_with("0x") || last.bytes().all(|it| it.is_ascii_digit());
+    number && host.parse::<IpAddr>().is_err()
 }
 
 #[cfg(test)]
@@ -495,6 +495,12 @@ mod tests {
             "fd12::1",
             "fe80::1",
             "ff02::1",
+            "::127.0.0.1",
+            "::ffff:0:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::169.254.169.254",
+            "2002:7f00:1::",
+            "198.18.0.1",
         ] {
             assert!(inside(host).is_some(), "{host}");
         }
@@ -508,6 +514,32 @@ mod tests {
             "localhost.evil.example",
         ] {
             assert_eq!(inside(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn names_that_resolvers_take_for_addresses() {
+        for host in [
+            "127.1",
+            "2130706433",
+            "0x7f.0.0.1",
+            "0x7f000001",
+            "10.0.1",
+            "a.0x1",
+            "a.7",
+        ] {
+            assert!(is_number(host), "{host}");
+        }
+        for host in [
+            "127.0.0.1",
+            "::1",
+            "fd12::1",
+            "7.example",
+            "x7",
+            "0x7f.example",
+            "api",
+        ] {
+            assert!(!is_number(host), "{host}");
         }
     }
 }

@@ -14,7 +14,6 @@ use crate::config::parse;
 use crate::config::parse::Given;
 use crate::config::parse::Kind;
 use crate::config::sources::Span;
-use crate::vocabulary::Digest;
 use crate::vocabulary::Name;
 use hashbrown::HashMap;
 use indexmap::IndexMap;
@@ -37,10 +36,8 @@ enum Proof<'a> {
     ServiceAccount(&'a str, &'a str, &'a str),
     Certificate(&'a str, &'a str),
     Pipeline(&'a Name, BTreeMap<&'a str, &'a str>),
-    /// User and node; no node is any.
-    Process(&'a str, Option<&'a str>, Option<Digest>),
-    /// Any process of this user on this node.
-    Processes(&'a str, Option<&'a str>),
+    /// Whatever its nodes and executable: on the admin socket, the user is all there is to see.
+    User(&'a str),
 }
 
 impl<'a> Resolver<'a> {
@@ -239,17 +236,13 @@ impl<'a> Resolver<'a> {
         let mut first: HashMap<Proof<'a>, Span> = HashMap::new();
         for it in self.document.identities.values() {
             for (proof, span) in proofs(it) {
-                let clash = clashing(&first, &proof);
-                if let Some(other) = clash.filter(|other| *other != it.name) {
+                if let Some(other) = first.get(&proof).copied() {
                     let message = "two identities are recognised by the same thing";
                     let error = Diagnostic::error(codes::SAME_PROOF, span, message);
                     let help = "give them proofs of their own, or make them one identity";
                     self.report
                         .push(error.and(other, "the other one").help(help));
                     continue;
-                }
-                if let Proof::Process(user, node, _) = proof {
-                    first.insert(Proof::Processes(user, node), it.name);
                 }
                 first.insert(proof, it.name);
             }
@@ -317,13 +310,7 @@ fn proofs(it: &parse::Identity) -> Vec<(Proof<'_>, Span)> {
     if let Some(unix) = attest.and_then(|it| it.unix.spanned())
         && let Some(user) = unix.value.user.value()
     {
-        let hash = unix.value.sha256.value().copied();
-        let nodes = unix.value.nodes.items();
-        let on = |node| (Proof::Process(user, node, hash), unix.span);
-        if nodes.is_empty() {
-            all.push(on(None));
-        }
-        all.extend(nodes.iter().map(|node| on(Some(node.value.as_str()))));
+        all.push((Proof::User(user), unix.span));
     }
     if let Some(certificate) = it.certificate.spanned()
         && let (Some(ca), Some(dns)) = (certificate.value.ca.value(), certificate.value.dns.value())
@@ -338,14 +325,4 @@ fn proofs(it: &parse::Identity) -> Vec<(Proof<'_>, Span)> {
         all.push((Proof::Pipeline(login, said.collect()), claims.span));
     }
     all
-}
-
-/// Who is recognised by the same; a process without a hash is one with any.
-fn clashing(first: &HashMap<Proof<'_>, Span>, proof: &Proof<'_>) -> Option<Span> {
-    let any = match proof {
-        Proof::Process(user, node, Some(_)) => first.get(&Proof::Process(user, *node, None)),
-        Proof::Process(user, node, None) => first.get(&Proof::Processes(user, *node)),
-        _ => None,
-    };
-    first.get(proof).or(any).copied()
 }
