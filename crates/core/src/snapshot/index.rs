@@ -56,9 +56,15 @@ impl PatternIndex {
             Some(head) => (head, true),
             None => (object, false),
         };
-        let fold = self.fold && object.starts_with('/');
+        let path = is_path(head);
+        let fold = self.fold && path;
+        let parts: Vec<_> = if path {
+            of_path(head).collect()
+        } else {
+            of_name(head).collect()
+        };
         let mut node = self.verbs.entry_ref(pattern.verb()).or_default();
-        for (part, divider) in parts(head) {
+        for (part, divider) in parts {
             node = match part {
                 "*" => node.star.entry_ref(divider).or_default(),
                 part if fold => node
@@ -85,31 +91,49 @@ impl PatternIndex {
                 self.walk(root, &operation.object, &mut found);
             }
         }
-        found.sort_unstable();
-        found.dedup();
+        if found.len() > 1 {
+            found.sort_unstable();
+            found.dedup();
+        }
         found
     }
 
-    /// Goes down every branch that the parts allow: at most the literal and the star at each.
     fn walk(&self, root: &Node, object: &str, found: &mut Matches) {
-        let fold = self.fold && object.starts_with('/');
-        let mut level: SmallVec<[&Node; 4]> = SmallVec::from_slice(&[root]);
-        for (part, divider) in parts(object) {
-            let mut next: SmallVec<[&Node; 4]> = SmallVec::new();
-            for node in &level {
+        if is_path(object) {
+            descend(root, of_path(object), self.fold, found);
+        } else {
+            descend(root, of_name(object), false, found);
+        }
+    }
+}
+
+/// Goes down every branch that the parts allow: at most the literal and the star at each.
+fn descend<'o>(
+    root: &Node,
+    parts: impl Iterator<Item = (&'o str, &'o str)>,
+    fold: bool,
+    found: &mut Matches,
+) {
+    let mut level: SmallVec<[&Node; 4]> = SmallVec::from_slice(&[root]);
+    let mut next: SmallVec<[&Node; 4]> = SmallVec::new();
+    for (part, divider) in parts {
+        for node in level.drain(..) {
+            if !node.below.is_empty() {
                 found.extend_from_slice(&node.below);
-                next.extend(node.next(part, divider, fold));
+            }
+            next.extend(node.next(part, divider, fold));
+            if !node.star.is_empty() {
                 let star = node.star.get(divider).filter(|_| !part.is_empty());
                 next.extend(star);
             }
-            level = next;
-            if level.is_empty() {
-                return;
-            }
         }
-        for node in level {
-            found.extend_from_slice(&node.here);
+        if next.is_empty() {
+            return;
         }
+        std::mem::swap(&mut level, &mut next);
+    }
+    for node in level {
+        found.extend_from_slice(&node.here);
     }
 }
 
@@ -125,19 +149,20 @@ impl Node {
     }
 }
 
-/// The parts of a path, which nothing but `/` divides, or those of a name, each with what ends it.
-fn parts(object: &str) -> impl Iterator<Item = (&str, &str)> {
-    let path = object.starts_with('/') || object.is_empty();
-    let of_path = path.then(|| object.split('/').map(|part| (part, "")));
-    let of_name = (!path).then(|| {
-        object
-            .split_inclusive(['.', '/'])
-            .map(|part| part.split_at(part.trim_end_matches(['.', '/']).len()))
-    });
-    of_path
-        .into_iter()
-        .flatten()
-        .chain(of_name.into_iter().flatten())
+fn is_path(object: &str) -> bool {
+    object.starts_with('/') || object.is_empty()
+}
+
+/// The parts of a path, which nothing but `/` divides.
+fn of_path(object: &str) -> impl Iterator<Item = (&str, &str)> {
+    object.split('/').map(|part| (part, ""))
+}
+
+/// The parts of a name, each with what ends it.
+fn of_name(object: &str) -> impl Iterator<Item = (&str, &str)> {
+    object
+        .split_inclusive(['.', '/'])
+        .map(|part| part.split_at(part.trim_end_matches(['.', '/']).len()))
 }
 
 /// `gateway/` and `gateway` are different parts of a name.

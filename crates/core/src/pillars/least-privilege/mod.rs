@@ -152,6 +152,7 @@ fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
         body_max: listener.map_or(u64::MAX, |it| it.limits.body),
         ..Found::default()
     };
+    let mut judged = Ok(());
     for (_, rule) in snapshot.rules(&hop.service, &hop.operation) {
         if let Needs::Permission(permission) = &rule.needs {
             role_and_scope(case, subject, permission.as_str())?;
@@ -163,6 +164,8 @@ fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
             ));
         }
         found.body_max = found.body_max.min(rule.body_max.unwrap_or(u64::MAX));
+        // The last word of all rules, said behind those of each.
+        judged = judged.and_then(|()| limits::judged(rule));
         limits::models(hop, rule)?;
         limits::hours(hop, rule)?;
         // Rules that share a budget set aside one sum for the one call, not one each.
@@ -180,9 +183,7 @@ fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
             format!("the body is over {} bytes", found.body_max),
         ));
     }
-    let mut rules = snapshot.rules(&hop.service, &hop.operation);
-    rules.try_for_each(|(_, rule)| limits::judged(rule))?;
-    Ok(found)
+    judged.map(|()| found)
 }
 
 fn demand(case: &Case, subject: &Subject, rule: &OperationRule) -> Result<Option<Demand>, Refusal> {
