@@ -227,7 +227,7 @@ async fn a_name_with_records_in_the_log_goes_on_from_them_or_not_at_all() {
         service: Cow::Borrowed("x"),
     };
     let record = Record::event("test.event", Timestamp::from_secs(1), "test", resource);
-    spool.append(record.to_bytes()).await.unwrap();
+    drop(spool.append(record.to_bytes()).await.unwrap());
     let leaves = spool.read_from(0, 9).unwrap();
     let leaves: Vec<_> = leaves
         .iter()
