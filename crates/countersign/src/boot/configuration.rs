@@ -5,7 +5,10 @@ use countersign_core::config::Files;
 use countersign_core::config::Sources;
 use countersign_core::config::is_listed;
 pub use countersign_core::snapshot::Bundle;
+use rustix::fs::OFlags;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -68,33 +71,31 @@ pub fn bundle(config: &Config, sources: &Sources, operator: Option<String>, open
 
 impl Files for DiskFiles {
     fn read(&self, path: &str) -> Result<String, FileError> {
-        let wrong = |reason: String| FileError {
-            path: path.to_owned(),
-            reason,
-        };
-        let file = std::fs::File::open(path).map_err(|error| wrong(reason(&error)))?;
-        let mut text = String::new();
-        let mut limited = io::Read::take(file, MAX_FILE);
-        io::Read::read_to_string(&mut limited, &mut text).map_err(|error| wrong(reason(&error)))?;
-        Ok(text)
+        // A pipe that nobody writes to would never open.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(path);
+        let file = file.map_err(|error| wrong(path, &error))?;
+        let kind = file.metadata().map_err(|error| wrong(path, &error))?;
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(because(path, FileError::NOT_REGULAR));
+        }
+        text(path, file)
+    }
+
+    fn entry(&self, path: &str) -> Result<String, FileError> {
+        text(path, File::open(path).map_err(|error| wrong(path, &error))?)
     }
 
     fn list(&self, pattern: &str) -> Result<Vec<String>, FileError> {
         let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         if folder.contains('*') {
-            return Err(FileError {
-                path: pattern.to_owned(),
-                reason: "`*` stands in the name of a file only, not of a folder".to_owned(),
-            });
+            let reason = "`*` stands in the name of a file only, not of a folder";
+            return Err(because(pattern, reason));
         }
         let opened = if folder.is_empty() { "." } else { folder };
-        let wrong = |error: &io::Error| FileError {
-            path: opened.to_owned(),
-            reason: reason(error),
-        };
         let mut paths = Vec::new();
-        for entry in std::fs::read_dir(opened).map_err(|error| wrong(&error))? {
-            let entry = entry.map_err(|error| wrong(&error))?;
+        for entry in std::fs::read_dir(opened).map_err(|error| wrong(opened, &error))? {
+            let entry = entry.map_err(|error| wrong(opened, &error))?;
             let found = entry.file_name().to_string_lossy().into_owned();
             let path = pattern
                 .strip_suffix(name)
@@ -106,11 +107,64 @@ impl Files for DiskFiles {
     }
 }
 
+fn text(path: &str, file: File) -> Result<String, FileError> {
+    let mut text = String::new();
+    let mut limited = io::Read::take(file, MAX_FILE);
+    let read = io::Read::read_to_string(&mut limited, &mut text);
+    read.map(|_| text).map_err(|error| wrong(path, &error))
+}
+
+fn wrong(path: &str, error: &io::Error) -> FileError {
+    because(path, &reason(error))
+}
+
+fn because(path: &str, reason: &str) -> FileError {
+    FileError {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        io::ErrorKind::InvalidData => FileError::NOT_UTF8.to_owned(),
+        io::ErrorKind::IsADirectory => FileError::FOLDER.to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a configuration names is read at once or not at all; what a user names may be a pipe.
+    #[test]
+    fn only_the_file_that_a_user_names_may_be_no_regular_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [pipe.to_str().unwrap(), "/dev/zero"] {
+            let error = DiskFiles.read(path).unwrap_err();
+            assert_eq!(error.reason, FileError::NOT_REGULAR, "{path}");
+        }
+        assert_eq!(DiskFiles.entry("/dev/null"), Ok(String::new()));
+    }
+
+    #[test]
+    fn files_that_are_no_text_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let utf16 = folder.path().join("a.yaml");
+        std::fs::write(&utf16, [0xff, 0xfe, b'a', 0]).unwrap();
+        let utf16 = utf16.to_str().unwrap();
+        let folder = folder.path().to_str().unwrap();
+        let read: [fn(&str) -> Result<String, FileError>; 2] =
+            [|path| DiskFiles.read(path), |path| DiskFiles.entry(path)];
+        for read in read {
+            assert_eq!(read(utf16).unwrap_err().reason, FileError::NOT_UTF8);
+            assert_eq!(read(folder).unwrap_err().reason, FileError::FOLDER);
+        }
     }
 }
