@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::BundleError;
+use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Timestamp;
@@ -141,6 +142,17 @@ impl Snapshots {
         Err(SnapshotError::Superseded {
             active: active.revision,
         })
+    }
+
+    /// Notes what a start has to know of a policy that is about to be active, should its bundle be
+    /// lost or no longer be understood: whether changes of it need a second person.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Store`].
+    pub(crate) async fn note(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let governed = !snapshot.config().change.approve.is_empty();
+        let revision = snapshot.revision();
+        Ok(self.store.note_governed(revision, governed).await?)
     }
 
     /// Signs the active revision at this epoch.

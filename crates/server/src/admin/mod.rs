@@ -114,10 +114,17 @@ impl Operator {
     /// A process, by what the kernel says of it.
     pub(crate) fn new(desk: Arc<Desk>, process: &peer_cred::LocalProcess) -> Self {
         // Another mount or pid namespace is another machine as far as paths and process ids go.
-        let foreign = !process.shares_our_namespaces().unwrap_or(false);
-        let fault = foreign.then(|| RequestFault {
+        let found = match process.shares_our_namespaces() {
+            Ok(true) => None,
+            Ok(false) => Some("the process is in other mount or pid namespaces than the server"),
+            // proc(5): another user's namespaces are told to whoever may trace the process.
+            Err(_) => Some(
+                "the server can't see which mount and pid namespaces the process is in: for other users it needs CAP_SYS_PTRACE",
+            ),
+        };
+        let fault = found.map(|detail| RequestFault {
             code: Code::IDENTITY_UNKNOWN,
-            detail: "the process is in other mount or pid namespaces than the server".to_owned(),
+            detail: detail.to_owned(),
         });
         Self {
             desk,
@@ -201,6 +208,7 @@ const fn reload_status(error: &ReloadError) -> u16 {
     match error {
         ReloadError::Superseded { .. }
         | ReloadError::NeedsApproval(_)
+        | ReloadError::Anonymous
         | ReloadError::Spent(_)
         | ReloadError::Snapshot(SnapshotError::Superseded { .. }) => 409,
         ReloadError::Snapshot(_) | ReloadError::Store(_) => 500,

@@ -1,5 +1,9 @@
 //! The unix socket: a folder that only its owner may enter, a socket that only its owner may
 //! open, and a look at who did.
+//!
+//! A second person is another system user, so whoever installs the server may let a group in: a
+//! folder of mode 0710 that belongs to a group of its own, whose members may open the socket then.
+//! Who they are is still what the kernel says, and what they may do is still decided.
 
 use super::Desk;
 use super::Operator;
@@ -52,14 +56,14 @@ impl Socket {
             path: path.to_owned(),
             source,
         };
-        prepare(path).map_err(wrap)?;
+        let group = prepare(path).map_err(wrap)?;
         let listener = UnixListener::bind(path).map_err(wrap)?;
-        let owner = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(path, owner).map_err(wrap)?;
-        Ok(Self {
+        let socket = Self {
             listener,
             path: path.to_owned(),
-        })
+        };
+        admit(path, group).map_err(wrap)?;
+        Ok(socket)
     }
 
     /// Serves until told to stop, then lets what is under way end.
@@ -98,35 +102,56 @@ impl Drop for Socket {
     }
 }
 
-fn prepare(path: &Path) -> io::Result<()> {
+/// Makes the folder where there is none. Returns the group that may use the socket, if one may.
+fn prepare(path: &Path) -> io::Result<Option<u32>> {
+    let mut group = None;
     if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
     {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(folder)?;
-        check_folder(folder)?;
+        group = check_folder(folder)?;
     }
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    Ok(group)
+}
+
+/// Lets the owner open the socket, and the group if there is one.
+fn admit(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let Some(group) = group else {
+        return std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    };
+    // In a folder with the set-group-id bit it has that group already.
+    if std::fs::symlink_metadata(path)?.gid() != group {
+        std::os::unix::fs::lchown(path, None, Some(group)).map_err(|error| {
+            let text = "the server's user is not in the group of its folder (add it, or give the folder mode 2710)";
+            io::Error::new(error.kind(), text)
+        })?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
 }
 
 /// A folder that was there is taken as it is or not at all: to close one that others may enter
-/// could take it from them, and whoever is in it already stays.
-fn check_folder(folder: &Path) -> io::Result<()> {
+/// could take it from them, and whoever is in it already stays. Our own group is no group of
+/// administrators: files of the service may belong to it.
+fn check_folder(folder: &Path) -> io::Result<Option<u32>> {
     let found = std::fs::symlink_metadata(folder)?;
-    let ours = found.uid() == rustix::process::geteuid().as_raw();
-    if found.is_dir() && ours && found.mode() & 0o777 == 0o700 {
-        return Ok(());
+    let ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+    let own_group = found.gid() == rustix::process::getegid().as_raw();
+    match found.mode() & 0o777 {
+        0o700 if ours => Ok(None),
+        0o710 if ours && !own_group => Ok(Some(found.gid())),
+        _ => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "its folder is not one that only the server's user may enter (mode 0700), or with it a group of administrators that is not the server's own (mode 0710)",
+        )),
     }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "its folder is not one that only the server's user may enter (mode 0700)",
-    ))
 }
 
 async fn connection(desk: Arc<Desk>, stream: UnixStream, mut stop: watch::Receiver<bool>) {

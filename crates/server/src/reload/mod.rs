@@ -130,6 +130,11 @@ pub enum ReloadError {
     /// It allows more, and somebody else has to agree.
     #[error("{}", .0.told())]
     NeedsApproval(Box<Pending>),
+    /// It allows more, somebody else has to agree, and a signal does not say who asked.
+    #[error(
+        "it allows more than what is in force, which wants that approved by somebody who did not ask for it, and a signal does not say who asks: use `countersign reload`"
+    )]
+    Anonymous,
     /// What was waiting is not to be had any more.
     #[error("the change can't be applied: {0}")]
     Spent(&'static str),
@@ -240,6 +245,11 @@ impl Reloader {
                 ..told(before, &next, difference)
             });
         }
+        // A signal comes from whoever may send one to this process, but in its name: whoever wrote
+        // the file could have it asked for by the server and then agree as himself.
+        if needs_approval && change.via == Via::Sighup {
+            return Err(ReloadError::Anonymous);
+        }
         if needs_approval {
             let pending = self.propose(before, &next, change, &difference).await?;
             return Err(ReloadError::NeedsApproval(Box::new(pending)));
@@ -318,6 +328,7 @@ impl Reloader {
             active => {
                 let expected = active.is_some().then(|| *before.revision());
                 let signed = self.snapshots.sign_as(epoch, expected, &revision).await?;
+                self.snapshots.note(next).await?;
                 let now = self.point.now();
                 let activated = self
                     .snapshots

@@ -107,7 +107,11 @@ impl Pending {
                 .to_owned()
         } else {
             let others = self.others.join(", ");
-            format!("which is {others}: `countersign change approve {id}` within an hour")
+            format!(
+                "which is {others}: `countersign change approve {id}` within an hour, as that system \
+                 user; the administration socket opens for the server's user, root and the group of \
+                 its folder, if that has mode 0710"
+            )
         };
         format!(
             "needs approval by a member of {roles} who is not `{requested_by}`, {next} (it \

@@ -72,10 +72,14 @@ impl<'a> Report<'a> {
     }
 
     /// It was not done, and why.
-    pub(crate) fn refused(mut self, error: &ReloadError) -> Self {
+    pub(crate) fn refused(self, error: &ReloadError) -> Self {
+        self.failed(&error.without_text())
+    }
+
+    /// The same, in words that quote nothing of a configuration.
+    pub(crate) fn failed(mut self, reason: &str) -> Self {
         self.record.status = Status::Failure;
-        let reason = clip(&error.without_text(), REASON).to_owned();
-        self.record.reason = Some(Cow::Owned(reason));
+        self.record.reason = Some(Cow::Owned(clip(reason, REASON).to_owned()));
         self
     }
 

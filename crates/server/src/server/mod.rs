@@ -156,6 +156,14 @@ pub enum ServerError {
         "the file allows more than the active revision, which wants that approved: start without `--from-file`, then `countersign reload`"
     )]
     NeedsApproval,
+    /// A revision that can't be read is no way around a second person either.
+    #[error(
+        "the active revision `{}` can't be loaded, and for all that is known it wants changes approved: bring `snapshots/{revision}` of the data folder back from a backup, or start the version that loaded it, then `countersign reload`", .revision.short()
+    )]
+    Unread {
+        /// Which.
+        revision: Digest,
+    },
     /// The configuration.
     #[error(transparent)]
     Configuration(#[from] ReloadError),

@@ -42,6 +42,7 @@ use countersign_core::change::difference;
 use countersign_core::config::Config;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::TrustDomain;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
@@ -100,14 +101,18 @@ pub(super) async fn open(
         roots: vec![kept.ca.root_digest()],
         ..options.bundle.clone()
     };
-    let chosen = choose(&kept, bundle, start).await?;
-    let snapshot = chosen.snapshot.clone();
-    let spooling = SpoolOptions {
-        commit: snapshot.config().audit.commit,
-        ..SpoolOptions::default()
+    let chosen = match choose(&kept, bundle, start).await {
+        Err(error @ (ServerError::NeedsApproval | ServerError::Unread { .. })) => {
+            let point = EnforcementPoint::new(spool(&kept, &options, config)?, draft, clock);
+            let report = Report::new("config.change", point.now(), STARTER).via(Via::Start);
+            let report = report.failed(&error.to_string());
+            let _promise = point.record_event(&report.into_record()).await?;
+            return Err(error);
+        }
+        chosen => chosen?,
     };
-    let (spool, recovered) = Spool::open(kept.storage.clone(), options.node.as_str(), spooling)?;
-    tracing::debug!(?recovered, "spool");
+    let snapshot = chosen.snapshot.clone();
+    let spool = spool(&kept, &options, snapshot.config())?;
     let log_key = keys::log_key(&kept.folder, &config.trust_domain)?;
     let origin = keys::log_name(&config.trust_domain);
     let audit = Audit::open(
@@ -123,6 +128,16 @@ pub(super) async fn open(
         activate(&kept, &chosen, &point).await?;
     }
     assemble(options, kept, audit, point).await
+}
+
+fn spool(kept: &Kept, options: &ServerOptions, config: &Config) -> Result<Spool, ServerError> {
+    let spooling = SpoolOptions {
+        commit: config.audit.commit,
+        ..SpoolOptions::default()
+    };
+    let (spool, recovered) = Spool::open(kept.storage.clone(), options.node.as_str(), spooling)?;
+    tracing::debug!(?recovered, "spool");
+    Ok(spool)
 }
 
 /// Development and everything else never meet.
@@ -191,8 +206,8 @@ async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, Serve
     if !same && start != Start::Active {
         let before = before.and_then(reload::compile).ok();
         let snapshot = reload::checked(file)?;
-        if let (Start::File, Some(before)) = (start, &before) {
-            may_start_with(before, &snapshot)?;
+        if start == Start::File {
+            may_start_with(kept, (revision, before.as_deref()), &snapshot).await?;
         }
         return Ok(Chosen {
             active,
@@ -217,10 +232,26 @@ async fn choose(kept: &Kept, file: Bundle, start: Start) -> Result<Chosen, Serve
 }
 
 /// A restart is no way around the second person. In development one person is often alone.
-fn may_start_with(before: &Snapshot, next: &Snapshot) -> Result<(), ServerError> {
+async fn may_start_with(
+    kept: &Kept,
+    (revision, before): (Digest, Option<&Snapshot>),
+    next: &Snapshot,
+) -> Result<(), ServerError> {
+    // The folder was claimed for one environment, so that the one before was the same.
+    if next.is_development() {
+        return Ok(());
+    }
+    let Some(before) = before else {
+        // What a file loosens can't be told where what it replaces can't be read, and somebody who
+        // may write here could have seen to that.
+        return match kept.store.is_governed(&revision).await? {
+            Some(false) => Ok(()),
+            Some(true) | None => Err(ServerError::Unread { revision }),
+        };
+    };
     let (old, new) = (before.config(), next.config());
     let loosens = difference(old, new).allows_more();
-    if loosens && !old.change.approve.is_empty() && !before.is_development() {
+    if loosens && !old.change.approve.is_empty() {
         return Err(ServerError::NeedsApproval);
     }
     Ok(())
@@ -240,6 +271,7 @@ async fn activate(
         let report = report.with("revision", revision.to_string());
         let _promise = point.record_event(&report.into_record()).await?;
     }
+    kept.snapshots.note(&chosen.snapshot).await?;
     let active = chosen.active.as_ref().map(|active| active.revision);
     if active == Some(revision) {
         return Ok(());

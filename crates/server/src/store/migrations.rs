@@ -38,6 +38,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 4,
         statements: &[include_str!("schema/0004_lineage.sql")],
     },
+    Migration {
+        version: 5,
+        statements: &[include_str!("schema/0005_governed.sql")],
+    },
 ];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (

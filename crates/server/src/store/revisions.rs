@@ -75,6 +75,38 @@ impl Store {
             .await?;
         row.as_ref().map(read).transpose()
     }
+
+    /// Notes whether a revision wants changes approved by a second person. What was noted first
+    /// stays: a revision is the hash of what it says.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_governed(&self, revision: &Digest, governed: bool) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO governed_revisions (revision, governed) VALUES (?1, ?2)
+             ON CONFLICT (revision) DO NOTHING",
+        )
+        .bind(revision.to_string())
+        .bind(i64::from(governed))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// What was noted of a revision; `None` if nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_governed(&self, revision: &Digest) -> Result<Option<bool>, StoreError> {
+        let row = sqlx::query("SELECT governed FROM governed_revisions WHERE revision = ?1")
+            .bind(revision.to_string())
+            .fetch_optional(&self.read)
+            .await?;
+        let governed: Option<i64> = row.map(|row| row.try_get("governed")).transpose()?;
+        Ok(governed.map(|it| it != 0))
+    }
 }
 
 fn read(row: &SqliteRow) -> Result<Activation, StoreError> {

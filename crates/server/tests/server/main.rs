@@ -11,6 +11,7 @@
 mod admin;
 mod apart;
 mod gateways;
+mod governed;
 mod issuer;
 mod joining;
 mod lasting;
