@@ -12,7 +12,6 @@ use super::Change;
 use super::Config;
 use super::DoorTls;
 use super::Edge;
-use super::Environment;
 use super::Identity;
 use super::IdentityKind;
 use super::Limits;
@@ -47,7 +46,7 @@ impl Config {
     pub fn beyond(&self) -> Vec<Beyond> {
         let Self {
             trust_domain: _,
-            environment,
+            environment: _,
             staleness:
                 Staleness {
                     revocations: _,
@@ -84,7 +83,7 @@ impl Config {
             door(listener, &mut add);
         }
         for identity in identities.values() {
-            caller(identity, *environment, &mut add);
+            caller(identity, &mut add);
         }
         for it in roles.values() {
             role(it, &mut add);
@@ -221,11 +220,7 @@ fn kind(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
     add(identity.place, kind.is_some(), kind.unwrap_or_default());
 }
 
-fn caller(
-    identity: &Identity,
-    environment: Environment,
-    add: &mut impl FnMut(Place, bool, &'static str),
-) {
+fn caller(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
     let Identity {
         place,
         kind: _,
@@ -239,13 +234,10 @@ fn caller(
     kind(identity, add);
     if let Some(UnixProcess {
         user: _,
-        nodes,
+        nodes: _,
         sha256,
     }) = unix
     {
-        // Development is all on one machine, whatever it is called.
-        let elsewhere = environment == Environment::Prod && !nodes.is_empty();
-        add(place, elsewhere, "`nodes` of a process");
         add(place, sha256.is_some(), "`sha256` of an executable");
     }
     add(place, k8s.is_some(), "attestation by `k8s`");

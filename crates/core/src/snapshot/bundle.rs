@@ -19,6 +19,9 @@ pub struct Bundle {
     pub entry: String,
     /// The configuration files by name.
     pub files: BTreeMap<String, String>,
+    /// The server's own node: system users there administer as identities of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// What it is a part of, if it is a part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<Projection>,

@@ -359,11 +359,11 @@ fn logins(bundle: &Bundle, config: &Config) -> HashSet<String> {
 }
 
 fn local_users(bundle: &Bundle, config: &Config) -> HashMap<String, Name> {
-    // Which node this is, a snapshot does not know: an identity of certain nodes is nobody here.
-    // Development is all on one machine.
+    // An identity of other nodes is nobody here. Development is all on one machine.
     let here = |identity: &&Identity| {
         let unix = identity.attest.unix.as_ref();
-        bundle.dev || unix.is_some_and(|it| it.nodes.is_empty())
+        let named = |nodes: &[String]| nodes.iter().any(|it| bundle.node.as_ref() == Some(it));
+        bundle.dev || unix.is_some_and(|it| it.nodes.is_empty() || named(&it.nodes))
     };
     let configured = config.identities.iter().filter(|(_, it)| here(it));
     let mut users: HashMap<_, _> = configured

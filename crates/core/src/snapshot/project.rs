@@ -60,6 +60,7 @@ impl Snapshot {
         let part = Bundle {
             dev_operator: None,
             files,
+            node: None,
             projection: Some(Projection {
                 gateway: gateway.clone(),
                 logins: logins.into_iter().collect(),

@@ -170,9 +170,12 @@ impl OperationPattern {
 }
 
 fn check_path(object: &str) -> Result<(), PatternError> {
-    let literal = object
-        .strip_suffix("/**")
-        .map_or(object, |head| if head.is_empty() { "/" } else { head });
+    let head = object.strip_suffix("/**");
+    // No canonical path has an empty segment for it to match.
+    if head.is_some_and(|head| head.ends_with('/')) {
+        return Err(PatternError::Path);
+    }
+    let literal = head.map_or(object, |head| if head.is_empty() { "/" } else { head });
     let segments = literal.split('/').skip(1);
     let mut stars = segments.filter(|segment| segment.contains('*'));
     let canonical = CanonicalPath::new(literal).map_err(|_| PatternError::Path)?;
@@ -385,6 +388,8 @@ mod tests {
             "GET a",
             "GET /a/**/b",
             "GET /a*",
+            "GET /a//**",
+            "GET //**",
             "GET /a/../b",
             "TRACE /",
             "get /a",

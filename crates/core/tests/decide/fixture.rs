@@ -40,6 +40,7 @@ pub(crate) fn bundle() -> Bundle {
     Bundle {
         dev: true,
         dev_operator: None,
+        node: None,
         entry: "hms.yaml".to_owned(),
         files: BTreeMap::from([("hms.yaml".to_owned(), include_str!("hms.yaml").to_owned())]),
         projection: None,

@@ -171,9 +171,8 @@ fn development_adds_an_operator_only_where_nobody_is_named() {
     denied_in(read, &with(named), Code::NOT_A_READER);
 }
 
-/// Which node it is, a snapshot does not know.
 #[test]
-fn outside_development_a_user_of_certain_nodes_administers_nowhere() {
+fn outside_development_a_user_administers_on_the_nodes_of_the_identity() {
     let on = |nodes: &str, dev: bool| {
         let mut bundle = bundle();
         let text = bundle.files.get_mut("hms.yaml").unwrap();
@@ -183,11 +182,13 @@ fn outside_development_a_user_of_certain_nodes_administers_nowhere() {
             .config()
             .clone();
         bundle.dev = dev;
+        bundle.node = Some("srv-1".to_owned());
         let snapshot = Snapshot::new(bundle, config);
         snapshot.local_identity("ops").is_some()
     };
     assert!(on("", true) && on(", nodes: [srv-2]", true));
     assert!(on("", false));
+    assert!(on(", nodes: [srv-1]", false) && on(", nodes: [srv-2, srv-1]", false));
     assert!(!on(", nodes: [srv-2]", false));
 }
 

@@ -61,6 +61,7 @@ pub fn bundle(config: &Config, sources: &Sources, operator: Option<String>, open
     Bundle {
         dev,
         dev_operator: operator.filter(|_| dev),
+        node: None,
         entry: sources.name(0).to_owned(),
         files: files.collect(),
         projection: None,

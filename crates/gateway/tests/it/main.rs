@@ -17,8 +17,8 @@
 mod addresses;
 mod browser;
 mod doors;
-mod framing;
 mod exchanges;
+mod framing;
 mod mesh;
 mod policy;
 mod protocols;

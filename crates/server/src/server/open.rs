@@ -98,6 +98,7 @@ pub(super) async fn open(
     folder::claim(&options.data, &config.trust_domain, config.environment)?;
     let kept = kept(&options.data, &config.trust_domain, &*clock).await?;
     let bundle = Bundle {
+        node: (!options.bundle.dev).then(|| options.node.to_string()),
         roots: vec![kept.ca.root_digest()],
         ..options.bundle.clone()
     };

@@ -97,6 +97,7 @@ pub(crate) fn options(folder: &Path, config: &str) -> ServerOptions {
         bundle: Bundle {
             dev: true,
             dev_operator: Some(user()),
+            node: None,
             entry: "hms.yaml".to_owned(),
             files: BTreeMap::from([("hms.yaml".to_owned(), config.to_owned())]),
             projection: None,

@@ -101,7 +101,11 @@ impl<'a> Resolver<'a> {
     }
 
     /// Roles of which somebody approves: they exist, and people have them.
-    pub(super) fn check_approvers(&mut self, given: &Given<Vec<parse::Spanned<Name>>>) {
+    pub(super) fn check_approvers(
+        &mut self,
+        given: &Given<Vec<parse::Spanned<Name>>>,
+        by: Approvers,
+    ) {
         let document = self.document;
         let roles = &document.roles;
         for role in given.items() {
@@ -112,7 +116,7 @@ impl<'a> Resolver<'a> {
             if roles.get(&role.value).is_none() || roles.trouble() {
                 continue;
             }
-            if !self.has_people(&role.value) {
+            if !self.has_people(&role.value, by) {
                 let message = format!(
                     "no person has the role `{}`, so nobody can approve",
                     role.value
@@ -141,15 +145,22 @@ impl<'a> Resolver<'a> {
 
 impl Resolver<'_> {
     /// Whether some person has a role: as its member, or as one of a role that includes it.
-    fn has_people(&self, role: &Name) -> bool {
+    fn has_people(&self, role: &Name, by: Approvers) -> bool {
+        let identities = &self.document.identities;
+        let at_a_terminal = |name: &Name| {
+            let attest = identities.get(name).and_then(|it| it.attest.value());
+            by == Approvers::PeopleAndSystemUsers
+                && attest.is_some_and(|attest| attest.unix.value().is_some())
+        };
         let roles = &self.document.roles;
         let mut above: HashSet<&Name> = HashSet::new();
         above.insert(role);
         let mut next = vec![role];
         while let Some(name) = next.pop() {
             let members = roles.get(name).map_or(&[][..], |it| it.members.items());
-            let person = |it: &parse::Spanned<parse::Member>| {
-                !matches!(it.value, parse::Member::Identity(_))
+            let person = |it: &parse::Spanned<parse::Member>| match &it.value {
+                parse::Member::Identity(name) => at_a_terminal(name),
+                parse::Member::Group { .. } | parse::Member::User { .. } => true,
             };
             if members.iter().any(person) {
                 return true;
@@ -162,6 +173,15 @@ impl Resolver<'_> {
         }
         false
     }
+}
+
+/// Who can approve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Approvers {
+    /// People who sign in.
+    People,
+    /// Those, and who comes by the administration socket as a system user.
+    PeopleAndSystemUsers,
 }
 
 /// The first word of a Rego module that is no comment.

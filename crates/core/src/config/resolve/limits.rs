@@ -108,7 +108,10 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn change(&mut self) -> Change {
-        self.check_approvers(&self.document.change);
+        self.check_approvers(
+            &self.document.change,
+            super::attached::Approvers::PeopleAndSystemUsers,
+        );
         let Some(approve) = self.document.change.spanned() else {
             return Change::default();
         };

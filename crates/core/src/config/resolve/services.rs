@@ -145,7 +145,7 @@ impl Resolver<'_> {
                 let what = ("policy", "policies");
                 self.check_named(codes::UNKNOWN_POLICY, policy, policies.keys(), what);
             }
-            self.check_approvers(&rule.approve);
+            self.check_approvers(&rule.approve, super::attached::Approvers::People);
             self.check_schema(&rule.body_schema);
             self.check_schema(&rule.input);
             self.check_exceptions(rule);
