@@ -161,11 +161,11 @@ mod tests {
         std::fs::write(&utf16, [0xff, 0xfe, b'a', 0]).unwrap();
         let utf16 = utf16.to_str().unwrap();
         let folder = folder.path().to_str().unwrap();
-        let read: [fn(&str) -> Result<String, FileError>; 2] =
-            [|path| DiskFiles.read(path), |path| DiskFiles.entry(path)];
-        for read in read {
-            assert_eq!(read(utf16).unwrap_err().reason, FileError::NOT_UTF8);
-            assert_eq!(read(folder).unwrap_err().reason, FileError::FOLDER);
+        for refused in [DiskFiles.read(utf16), DiskFiles.entry(utf16)] {
+            assert_eq!(refused.unwrap_err().reason, FileError::NOT_UTF8);
+        }
+        for refused in [DiskFiles.read(folder), DiskFiles.entry(folder)] {
+            assert_eq!(refused.unwrap_err().reason, FileError::FOLDER);
         }
     }
 }
