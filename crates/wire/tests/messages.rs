@@ -78,7 +78,7 @@ fn control() -> Vec<(&'static str, Value)> {
         ("update", json!({ "roots": "-----BEGIN CERTIFICATE-----" })),
         (
             "known",
-            json!({ "epoch": 7, "nonce": DIGEST, "revision": DIGEST, "witnessed": 4 }),
+            json!({ "epoch": 7, "nonce": DIGEST, "revision": DIGEST, "serial": 6, "witnessed": 4 }),
         ),
         (
             "said",
