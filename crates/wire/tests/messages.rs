@@ -133,7 +133,7 @@ fn joining() -> Vec<(&'static str, Value)> {
         ),
         (
             "join-request",
-            json!({ "csr": "-----BEGIN", "secret": "hunter2", "witness": DIGEST }),
+            json!({ "csr": "-----BEGIN", "records": 3, "secret": "hunter2", "witness": DIGEST }),
         ),
         ("joined", json!({ "chain": "c", "join": told() })),
         ("renew", json!({ "csr": "-----BEGIN" })),
