@@ -224,7 +224,10 @@ class Clinic:
 
     def exchange(self, connection, request):
         """One request on a connection that ends with it or not."""
-        connection.sendall(request)
+        try:
+            connection.sendall(request)
+        except OSError:
+            pass  # refused before all of it was sent: the answer is there to be read
         response = http.client.HTTPResponse(connection)
         response.begin()
         return Answer(response.status, response.getheaders(), response.read())
