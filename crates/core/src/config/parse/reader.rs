@@ -54,6 +54,10 @@ impl<T> Given<T> {
         }
     }
 
+    pub(in crate::config) fn span(&self) -> Option<Span> {
+        self.spanned().map(|it| it.span)
+    }
+
     pub(in crate::config) fn value(&self) -> Option<&T> {
         self.spanned().map(|it| &it.value)
     }

@@ -253,27 +253,27 @@ impl Resolver<'_> {
         use PeerKind::Partner;
         use PeerKind::ThirdParty;
         let keys: [(_, _, &[PeerKind], _); 6] = [
-            ("login", span(&listener.login), &[Browser], "browser"),
+            ("login", listener.login.span(), &[Browser], "browser"),
             (
                 "client_ca",
-                span(&listener.client_ca),
+                listener.client_ca.span(),
                 &[Partner],
                 "partner",
             ),
             (
                 "signature",
-                span(&listener.signature),
+                listener.signature.span(),
                 &[ThirdParty],
                 "third-party",
             ),
             (
                 "routes",
-                span(&listener.routes),
+                listener.routes.span(),
                 &[Browser, ThirdParty],
                 "browser",
             ),
-            ("min_tls", span(&listener.tls12), &[Browser], "browser"),
-            ("cors", span(&listener.cors), &[Browser], "browser"),
+            ("min_tls", listener.tls12.span(), &[Browser], "browser"),
+            ("cors", listener.cors.span(), &[Browser], "browser"),
         ];
         for (key, span, peers, word) in keys {
             if let (Some(span), false) = (span, peers.contains(&peer)) {
@@ -311,10 +311,6 @@ impl Resolver<'_> {
     fn is_prod_browser(&self, peer: PeerKind) -> bool {
         self.is_prod() && peer == PeerKind::Browser
     }
-}
-
-fn span<T>(given: &Given<T>) -> Option<Span> {
-    given.spanned().map(|it| it.span)
 }
 
 /// `dev` is built in.

@@ -280,10 +280,10 @@ impl Resolver<'_> {
             rule.body_max.is_some() || !rule.body_schema.is_absent() || !rule.screens.is_absent();
         let bodies = [
             ("body", body.then_some(rule.span), HTTP),
-            ("models", span(&rule.models), HTTP),
-            ("budget", span(&rule.budget), HTTP),
-            ("input", span(&rule.input), PROVISIONER),
-            ("token", span(&rule.token), PROVISIONER),
+            ("models", rule.models.span(), HTTP),
+            ("budget", rule.budget.span(), HTTP),
+            ("input", rule.input.span(), PROVISIONER),
+            ("token", rule.token.span(), PROVISIONER),
         ];
         for (key, at, peers) in bodies {
             self.key_for(key, at, peers, peer);
@@ -294,10 +294,10 @@ impl Resolver<'_> {
         let sized = rule.body_max.is_some().then_some(rule.span);
         let read = [
             ("body.max", sized.filter(|_| tunnel)),
-            ("budget", span(&rule.budget).filter(|_| tunnel)),
-            ("models", span(&rule.models)),
-            ("schema", span(&rule.body_schema)),
-            ("screen", span(&rule.screens)),
+            ("budget", rule.budget.span().filter(|_| tunnel)),
+            ("models", rule.models.span()),
+            ("schema", rule.body_schema.span()),
+            ("screen", rule.screens.span()),
         ];
         for (key, at) in read {
             if let Some(at) = at.filter(|_| bodiless && HTTP.contains(&peer)) {
@@ -354,32 +354,28 @@ pub(super) fn has_verb(pattern: &OperationPattern, peer: PeerKind) -> bool {
     }
 }
 
-fn span<T>(given: &Given<T>) -> Option<Span> {
-    given.spanned().map(|it| it.span)
-}
-
 /// Keys that are not for every kind of peer.
 fn service_keys(
     service: &parse::Service,
 ) -> [(&'static str, Option<Span>, &'static [PeerKind]); 18] {
     [
-        ("url", span(&service.url), DIALLED),
-        ("urls", span(&service.urls), HTTP_OR_BROKER),
-        ("identity", span(&service.identity), SERVICE),
-        ("balance", span(&service.balance), HTTP),
-        ("health", span(&service.health), HTTP),
-        ("timeout", span(&service.timeout), DIALLED),
-        ("max_stream", span(&service.max_stream), DIALLED),
-        ("retry", span(&service.retry), HTTP),
-        ("network", span(&service.private_network), DIALLED),
-        ("case", span(&service.fold_case), HTTP),
-        ("credential", span(&service.credential), THIRD_PARTY),
-        ("headers", span(&service.headers), THIRD_PARTY),
-        ("certificate", span(&service.certificate), PARTNER),
-        ("server_ca", span(&service.server_ca), OTHERS),
-        ("lease", span(&service.lease), DATABASE),
-        ("through", span(&service.through), DIALLED),
-        ("engine", span(&service.engine), PROVISIONER),
+        ("url", service.url.span(), DIALLED),
+        ("urls", service.urls.span(), HTTP_OR_BROKER),
+        ("identity", service.identity.span(), SERVICE),
+        ("balance", service.balance.span(), HTTP),
+        ("health", service.health.span(), HTTP),
+        ("timeout", service.timeout.span(), DIALLED),
+        ("max_stream", service.max_stream.span(), DIALLED),
+        ("retry", service.retry.span(), HTTP),
+        ("network", service.private_network.span(), DIALLED),
+        ("case", service.fold_case.span(), HTTP),
+        ("credential", service.credential.span(), THIRD_PARTY),
+        ("headers", service.headers.span(), THIRD_PARTY),
+        ("certificate", service.certificate.span(), PARTNER),
+        ("server_ca", service.server_ca.span(), OTHERS),
+        ("lease", service.lease.span(), DATABASE),
+        ("through", service.through.span(), DIALLED),
+        ("engine", service.engine.span(), PROVISIONER),
         ("needs", None, DIALLED),
     ]
 }

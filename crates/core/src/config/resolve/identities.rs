@@ -77,37 +77,37 @@ impl<'a> Resolver<'a> {
         let keys: [(_, _, &[Kind], _); 6] = [
             (
                 "owner",
-                span(&it.owner),
+                it.owner.span(),
                 &[Kind::AiAgent],
                 "`kind: ai-agent`",
             ),
             (
                 "certificate",
-                span(&it.certificate),
+                it.certificate.span(),
                 &[Kind::Partner],
                 "`kind: partner`",
             ),
             (
                 "attest",
-                span(&it.attest),
+                it.attest.span(),
                 &[Kind::Workload, Kind::AiAgent],
                 "workloads of your own",
             ),
             (
                 "login",
-                span(&it.login),
+                it.login.span(),
                 &[Kind::Workload, Kind::AiAgent],
                 "workloads of your own",
             ),
             (
                 "claims",
-                span(&it.claims).filter(|_| !it.login.is_absent()),
+                it.claims.span().filter(|_| !it.login.is_absent()),
                 &[Kind::Workload, Kind::AiAgent],
                 "workloads of your own",
             ),
             (
                 "fronts",
-                span(&it.fronts),
+                it.fronts.span(),
                 &[Kind::Workload],
                 "`kind: workload`",
             ),
@@ -290,10 +290,6 @@ fn process(unix: &parse::UnixProcess) -> Option<UnixProcess> {
         nodes: nodes.collect(),
         sha256: unix.sha256.value().copied(),
     })
-}
-
-fn span<T>(given: &Given<T>) -> Option<Span> {
-    given.spanned().map(|it| it.span)
 }
 
 /// What an identity is recognised by, with the place of each.
