@@ -22,6 +22,7 @@ use crate::pillars::least_privilege;
 use crate::pillars::least_privilege::Pending;
 use crate::pillars::micro_segmentation;
 use crate::snapshot::State;
+use crate::vocabulary::Pillar;
 
 /// What comes out: five pillars hold and the sixth is under way, or one of them failed.
 #[derive(Debug)]
@@ -37,11 +38,21 @@ pub enum Verdict {
 ///
 /// Pure: the same hop and state give the same verdict, whenever and wherever it is asked.
 pub fn decide(hop: Hop, state: &State) -> Verdict {
+    decide_watched(hop, state, |_| ())
+}
+
+/// The same, and says of each pillar when it holds, for whoever has a clock: here there is none.
+pub fn decide_watched(hop: Hop, state: &State, held: impl Fn(Pillar)) -> Verdict {
     let proved = encryption::prove(Box::new(hop), state)
+        .inspect(|_| held(Pillar::Encryption))
         .and_then(identity::prove)
+        .inspect(|_| held(Pillar::Identity))
         .and_then(continuous_verification::prove)
+        .inspect(|_| held(Pillar::ContinuousVerification))
         .and_then(micro_segmentation::prove)
-        .and_then(least_privilege::prove);
+        .inspect(|_| held(Pillar::MicroSegmentation))
+        .and_then(least_privilege::prove)
+        .inspect(|_| held(Pillar::LeastPrivilege));
     match proved {
         Ok(pending) => Verdict::Allow(Box::new(pending)),
         Err(denial) => Verdict::Deny(denial),

@@ -73,6 +73,16 @@ impl Budgets {
         }
     }
 
+    /// The most that was spent of a budget in the window of now, by whoever spent most of it.
+    pub(crate) fn most(&self, budget: &str, window: Window, now: Timestamp) -> u64 {
+        let (kind, now) = (kind(window), index(window, now));
+        let table = self.spent.lock();
+        let of_it = table.iter().filter(|((name, _, of), spent)| {
+            name.as_str() == budget && *of == kind && spent.window >= now
+        });
+        of_it.map(|(_, spent)| spent.micros).max().unwrap_or(0)
+    }
+
     /// Takes in what an earlier process spent, from its records.
     pub(crate) fn restore(
         &self,
@@ -135,13 +145,20 @@ impl Drop for Reserved {
 }
 
 fn key(demand: &Demand) -> Key {
-    let window = match demand.window {
+    (
+        demand.budget.clone(),
+        demand.key.clone(),
+        kind(demand.window),
+    )
+}
+
+const fn kind(window: Window) -> u8 {
+    match window {
         Window::Hour => 0,
         Window::Day => 1,
         Window::Week => 2,
         Window::Month => 3,
-    };
-    (demand.budget.clone(), demand.key.clone(), window)
+    }
 }
 
 /// The window a moment lies in. It turns only forwards: a clock that goes back opens no window

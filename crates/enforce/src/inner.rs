@@ -1,15 +1,20 @@
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::flood::Flood;
+use crate::observe::Observer;
 use crate::streams::Streams;
 use crate::view::View;
 use crate::view::Wall;
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
+use countersign_core::vocabulary::Timestamp;
 use countersign_ledger::spool::Spool;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 /// What an enforcement point and the hops admitted at it share.
 #[derive(Debug)]
@@ -26,6 +31,11 @@ pub(crate) struct Inner {
     pub(crate) admitted: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) unrecorded: AtomicU64,
+    /// Whether the ledger took no record the last time it was asked.
+    pub(crate) failing: AtomicBool,
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
+    /// When this process began to decide.
+    pub(crate) since: Timestamp,
 }
 
 impl Inner {
@@ -38,6 +48,14 @@ impl Inner {
                 tracing::error!(%error, "the ledger can't take a completion");
             }
         });
+    }
+
+    /// The ledger takes records, or does so again.
+    pub(crate) fn took_a_record(&self) {
+        // Read first: a store for each hop would be contended by all of them.
+        if self.failing.load(Ordering::Relaxed) {
+            self.failing.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Does something on the runtime, or here and now where there is none.

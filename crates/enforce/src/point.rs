@@ -4,6 +4,7 @@ use crate::budgets::Reserved;
 use crate::clock::Clock;
 use crate::flood::Flood;
 use crate::inner::Inner;
+use crate::observe::Watch;
 use crate::refusal::Refusal;
 use crate::streams::Moment;
 use crate::streams::Streams;
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
+use countersign_core::decide::decide_watched;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Facts;
 use countersign_core::hop::Freshness;
@@ -38,8 +40,11 @@ use countersign_ledger::spool::Promise;
 use countersign_ledger::spool::Spool;
 use countersign_ledger::spool::SpoolError;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// The point where hops are enforced; clones share one.
 #[derive(Clone, Debug)]
@@ -101,6 +106,7 @@ impl EnforcementPoint {
         Self {
             inner: Arc::new(Inner {
                 wall: Wall::new(clock.now()),
+                since: clock.now(),
                 clock,
                 streams: Streams::default(),
                 budgets: Arc::default(),
@@ -111,6 +117,8 @@ impl EnforcementPoint {
                 admitted: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
                 unrecorded: AtomicU64::new(0),
+                failing: AtomicBool::new(false),
+                observer: OnceLock::new(),
             }),
         }
     }
@@ -125,15 +133,17 @@ impl EnforcementPoint {
         let (state, freshness) = self.known(now);
         let context = ask.context;
         let hop = hop(ask, now, freshness);
-        let (proof, reserved) = match self.prove(hop, &state, now) {
+        let watch = self.watch();
+        let (proof, reserved) = match self.prove(hop, &state, now, watch.as_ref()) {
             Ok(proved) => proved,
-            Err(denial) => return Err(self.refuse(&denial, &context).await),
+            Err(denial) => return Err(self.refuse_watched(&denial, &context, watch).await),
         };
         let sealed = proof.seal(&context);
         if let Some(why) = self.inner.unsound.load_full() {
             let denial = sealed.refused(why.as_str());
             return Err(self.refuse(&denial, &context).await);
         }
+        let begun = Instant::now();
         let appended = self.inner.spool.append_reserved(sealed.record().to_vec());
         let promise = match appended.await {
             Ok(promise) => promise,
@@ -141,8 +151,13 @@ impl EnforcementPoint {
                 let denial = sealed.refused(error.to_string());
                 return Err(self.refuse(&denial, &context).await);
             }
-            Err(error) => return Err(self.unrecorded(&error)),
+            Err(error) => {
+                let denial = sealed.refused(error.to_string());
+                return Err(self.unrecorded(&denial, &error));
+            }
         };
+        let appended = begun.elapsed();
+        self.inner.took_a_record();
         let admission = match sealed.admit(promise) {
             Ok(admission) => admission,
             Err(mismatch) => {
@@ -161,6 +176,7 @@ impl EnforcementPoint {
             return Err(self.refuse(&denial, &context).await);
         }
         self.inner.admitted.fetch_add(1, Ordering::Relaxed);
+        self.tell_admitted(admitted.admission(), appended, watch);
         Ok(admitted)
     }
 
@@ -170,8 +186,13 @@ impl EnforcementPoint {
         hop: Hop,
         state: &State,
         now: Timestamp,
+        watch: Option<&Watch>,
     ) -> Result<(PrivilegeProof, Reserved), Box<Denial>> {
-        let pending = match decide(hop, state) {
+        let verdict = match watch {
+            Some(watch) => decide_watched(hop, state, |pillar| watch.held(pillar)),
+            None => decide(hop, state),
+        };
+        let pending = match verdict {
             Verdict::Deny(denial) => return Err(denial),
             Verdict::Allow(pending) => pending,
         };
@@ -195,7 +216,7 @@ impl EnforcementPoint {
         }
     }
 
-    fn known(&self, now: Timestamp) -> (State, Freshness) {
+    pub(crate) fn known(&self, now: Timestamp) -> (State, Freshness) {
         let view = self.inner.view.load();
         let back = self.inner.wall.see(now);
         let freshness = view.freshness(self.inner.clock.boot(), now, back);
@@ -278,6 +299,7 @@ impl EnforcementPoint {
             }
         });
         let ended = self.decide_again(Which::All);
+        self.tell_revoked(lines);
         gap.map_or(Ok(ended), Err)
     }
 

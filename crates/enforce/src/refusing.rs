@@ -2,6 +2,7 @@
 
 use crate::flood::Both;
 use crate::flood::Counted;
+use crate::observe::Watch;
 use crate::point::EnforcementPoint;
 use crate::refusal::Refusal;
 use countersign_core::pillars::Denial;
@@ -15,17 +16,33 @@ use countersign_ledger::spool::SpoolError;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 impl EnforcementPoint {
     /// Records a refusal: what proven callers are refused may use the ledger's reserve, what
     /// strangers are refused has a quota of its own.
     pub(crate) async fn refuse(&self, denial: &Denial, context: &Context<'_>) -> Refusal {
+        self.refuse_watched(denial, context, None).await
+    }
+
+    /// The same for a decision that was measured.
+    pub(crate) async fn refuse_watched(
+        &self,
+        denial: &Denial,
+        context: &Context<'_>,
+        watch: Option<Watch>,
+    ) -> Refusal {
         self.inner.refused.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         let appended = if denial.is_stranger() {
             self.append_of_stranger(denial, context).await
         } else {
             self.append(denial, context).await.map(Some)
         };
+        if let Ok(promise) = &appended {
+            let took = promise.is_some().then(|| begun.elapsed());
+            self.tell_refused(denial, took, watch);
+        }
         match appended {
             Ok(promise) => Refusal {
                 code: denial.code(),
@@ -34,7 +51,7 @@ impl EnforcementPoint {
                 retry_after: None,
             },
             // Whoever is proven is told that the ledger failed.
-            Err(error) => self.unrecorded(&error),
+            Err(error) => self.unrecorded(denial, &error),
         }
     }
 
@@ -77,8 +94,11 @@ impl EnforcementPoint {
         }
     }
 
-    pub(crate) fn unrecorded(&self, error: &SpoolError) -> Refusal {
+    /// Refuses because the ledger took no record of this.
+    pub(crate) fn unrecorded(&self, denial: &Denial, error: &SpoolError) -> Refusal {
         self.inner.unrecorded.fetch_add(1, Ordering::Relaxed);
+        self.inner.failing.store(true, Ordering::Relaxed);
+        self.tell_unrecorded(denial);
         tracing::error!(%error, "the ledger can't take a record");
         Refusal {
             code: Code::LEDGER_REFUSED,

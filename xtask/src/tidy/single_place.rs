@@ -30,6 +30,7 @@ const PLACES: &[Place] = &[
     Place {
         patterns: &[
             Tokens(&["decide", "("]),
+            Tokens(&["decide_watched", "("]),
             Tokens(&["core", "::", "decide", "::", "decide"]),
             Import(&["countersign_core", "decide", "decide"]),
         ],

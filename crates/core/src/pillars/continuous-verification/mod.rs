@@ -9,8 +9,10 @@ use super::Case;
 use super::identity::Caller;
 use super::identity::IdentityProof;
 use super::identity::Subject;
+use crate::config::Staleness;
 use crate::hop::Certificate;
 use crate::hop::Claims;
+use crate::hop::Freshness;
 use crate::hop::Peer;
 use crate::pillars::Denial;
 use crate::vocabulary::Code;
@@ -38,7 +40,8 @@ const STEP_BACK: Duration = Duration::from_secs(1);
 pub(crate) fn prove(proof: IdentityProof) -> Result<ContinuousProof, Box<Denial>> {
     let (case, caller, subject) = proof.into_parts();
     let case = case.without_fault(Pillar::ContinuousVerification)?;
-    let checked = fresh(&case)
+    let bound = case.state.snapshot.config().staleness;
+    let checked = fresh(case.hop.facts.freshness, bound)
         .and_then(|()| {
             case.hop
                 .evidence
@@ -70,9 +73,11 @@ impl ContinuousProof {
     }
 }
 
-fn fresh(case: &Case) -> Result<(), Refusal> {
-    let known = case.hop.facts.freshness;
-    let bound = case.state.snapshot.config().staleness;
+/// Whether what an enforcement point knows is recent enough to decide by, and its clock right.
+///
+/// # Errors
+/// The code of the refusal of whoever asks, and why.
+pub fn fresh(known: Freshness, bound: Staleness) -> Result<(), (Code, String)> {
     let older = |age: u64, bound: Duration| Duration::from_millis(age) > bound;
     if older(known.revocations_age_ms, bound.revocations) {
         let age = known.revocations_age_ms;
