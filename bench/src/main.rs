@@ -1,0 +1,80 @@
+//! What a request costs, beside other proxies that do the same work.
+//!
+//! `run` starts everything and prints the table; `load` and `upstream` are what it starts on the
+//! other core. See `README.md` for what is measured and how.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints its measurements"
+)]
+
+mod load;
+mod machine;
+mod plan;
+mod process;
+mod proof;
+mod proxies;
+mod site;
+mod table;
+mod tls;
+mod upstream;
+
+use anyhow::Result;
+use clap::Parser;
+use clap::Subcommand;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "What a request costs, beside other proxies that do the same work")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything, measure, print the table
+    Run(plan::Options),
+    /// Generate load as one JSON line on standard input says
+    #[command(hide = true)]
+    Load,
+    /// Serve fixed answers over mutual TLS
+    #[command(hide = true)]
+    Upstream {
+        /// Where to listen
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Folder with `svid.pem`, `key.pem` and `bundle.pem`
+        #[arg(long)]
+        identity: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(options) => plan::run(&options),
+        Command::Load => alone(load::run()).map(|()| true),
+        Command::Upstream { listen, identity } => {
+            alone(upstream::serve(listen, &identity)).map(|()| true)
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(4),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On one thread: what generates load must not be two of what is measured.
+fn alone(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(tokio::task::LocalSet::new().run_until(work))
+}
