@@ -26,6 +26,7 @@ use crate::hop::Tls;
 use crate::hop::TlsVersion;
 use crate::hop::Token;
 use crate::hop::VerifiedToken;
+use crate::pillars::least_privilege::Charge;
 use crate::pillars::least_privilege::Outcome;
 use crate::pillars::least_privilege::PrivilegeProof;
 use crate::pillars::least_privilege::Reservation;
@@ -225,7 +226,9 @@ fn ask(state: &State, test: &Test) -> Answer {
                     spent: 0,
                 })
                 .collect();
-            match pending.complete(Reservation::new(outcomes)) {
+            let charges = pending.charges().iter().cloned();
+            let charged = charges.map(Charge::first).collect();
+            match pending.complete(Reservation::new(outcomes).counted(charged)) {
                 Ok(proof) => allowed(&proof, test),
                 Err(denial) => refused(&denial),
             }

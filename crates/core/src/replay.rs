@@ -73,7 +73,8 @@ pub fn replay(record: &Record<'_>, state: &State, exact: bool) -> Result<Replaye
     let (replayed, reason) = match decide(hop.clone().into_owned(), state) {
         Verdict::Deny(denial) => (Some(denial.code()), Some(denial.reason().to_owned())),
         Verdict::Allow(pending) => {
-            match pending.complete(Reservation::new(record.reservations.to_vec())) {
+            let reservation = Reservation::new(record.reservations.to_vec());
+            match pending.complete(reservation.counted(record.rates.to_vec())) {
                 Ok(_) => (None, None),
                 Err(denial) => (Some(denial.code()), Some(denial.reason().to_owned())),
             }

@@ -30,8 +30,8 @@ struct Spent {
 
 impl Budgets {
     /// Sets aside what is demanded; all or nothing over the list, in which demands on the same
-    /// budget add up.
-    pub(crate) fn reserve(&self, demands: &[Demand], now: Timestamp) -> Vec<Outcome> {
+    /// budget add up, and nothing if the rest of what is asked for was `refused`.
+    fn reserve(&self, demands: &[Demand], now: Timestamp, refused: bool) -> Vec<Outcome> {
         let mut table = self.spent.lock();
         let mut before: HashMap<Key, u64> = HashMap::new();
         let outcomes: Vec<_> = demands
@@ -49,7 +49,7 @@ impl Budgets {
                 }
             })
             .collect();
-        if outcomes.iter().all(|outcome| outcome.granted) {
+        if !refused && outcomes.iter().all(|outcome| outcome.granted) {
             for demand in demands {
                 let spent = current(&mut table, demand, now);
                 spent.micros = spent.micros.saturating_add(demand.amount);
@@ -110,14 +110,15 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
-    /// Sets aside what is demanded, if all of it can be.
+    /// Sets aside what is demanded, if all of it can be and nothing else was `refused`.
     pub(crate) fn new(
         budgets: &Arc<Budgets>,
         demands: &[Demand],
         at: Timestamp,
+        refused: bool,
     ) -> (Self, Vec<Outcome>) {
-        let outcomes = budgets.reserve(demands, at);
-        let granted = outcomes.iter().all(|outcome| outcome.granted);
+        let outcomes = budgets.reserve(demands, at, refused);
+        let granted = !refused && outcomes.iter().all(|outcome| outcome.granted);
         let reserved = Self {
             budgets: budgets.clone(),
             demands: if granted {
@@ -215,7 +216,7 @@ mod tests {
         let now = Timestamp::from_secs(1_000_000);
         let granted = |amount| {
             budgets
-                .reserve(&[demand(amount, 100)], now)
+                .reserve(&[demand(amount, 100)], now, false)
                 .iter()
                 .all(|it| it.granted)
         };
@@ -235,13 +236,13 @@ mod tests {
         other.budget = Name::new("other").unwrap();
         assert!(
             !budgets
-                .reserve(&[demand(60, 100), other], now)
+                .reserve(&[demand(60, 100), other], now, false)
                 .iter()
                 .all(|it| it.granted)
         );
         assert_eq!(
             budgets
-                .reserve(&[demand(100, 100)], now)
+                .reserve(&[demand(100, 100)], now, false)
                 .first()
                 .unwrap()
                 .spent,
@@ -250,19 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_for_something_else_sets_nothing_aside() {
+        let budgets = Arc::new(Budgets::default());
+        let now = Timestamp::from_secs(1_000_000);
+        for refused in [true, true, false, false] {
+            let (reserved, outcomes) = Reserved::new(&budgets, &[demand(60, 100)], now, refused);
+            let spent = outcomes.first().unwrap().spent;
+            assert_eq!(spent, 0, "{refused}");
+            drop(reserved);
+        }
+    }
+
+    #[test]
     fn a_new_window_starts_at_nothing() {
         let budgets = Budgets::default();
         let now = Timestamp::from_secs(86_400 * 10);
         assert!(
             budgets
-                .reserve(&[demand(100, 100)], now)
+                .reserve(&[demand(100, 100)], now, false)
                 .iter()
                 .all(|it| it.granted)
         );
         let later = Timestamp::from_secs(86_400 * 11);
         assert!(
             budgets
-                .reserve(&[demand(100, 100)], later)
+                .reserve(&[demand(100, 100)], later, false)
                 .iter()
                 .all(|it| it.granted)
         );
@@ -270,7 +283,7 @@ mod tests {
         budgets.settle(&demand(100, 100), now, 0);
         assert!(
             !budgets
-                .reserve(&[demand(1, 100)], later)
+                .reserve(&[demand(1, 100)], later, false)
                 .iter()
                 .all(|it| it.granted)
         );
@@ -280,12 +293,12 @@ mod tests {
     fn demands_on_one_budget_add_up() {
         let budgets = Budgets::default();
         let now = Timestamp::from_secs(1_000_000);
-        let outcomes = budgets.reserve(&[demand(60, 100), demand(60, 100)], now);
+        let outcomes = budgets.reserve(&[demand(60, 100), demand(60, 100)], now, false);
         let granted: Vec<_> = outcomes.iter().map(|it| (it.granted, it.spent)).collect();
         assert_eq!(granted, [(true, 0), (false, 60)]);
-        let outcomes = budgets.reserve(&[demand(60, 100), demand(40, 100)], now);
+        let outcomes = budgets.reserve(&[demand(60, 100), demand(40, 100)], now, false);
         assert!(outcomes.iter().all(|it| it.granted));
-        let outcomes = budgets.reserve(&[demand(1, 100)], now);
+        let outcomes = budgets.reserve(&[demand(1, 100)], now, false);
         assert!(!outcomes.first().unwrap().granted);
     }
 
@@ -297,7 +310,7 @@ mod tests {
             Timestamp::from_secs(86_400 * 11),
         );
         let granted = |at| {
-            let outcomes = budgets.reserve(&[demand(100, 100)], at);
+            let outcomes = budgets.reserve(&[demand(100, 100)], at, false);
             outcomes.first().unwrap().granted
         };
         assert!(granted(today));
@@ -311,7 +324,13 @@ mod tests {
         let now = Timestamp::from_secs(86_400 * 10);
         let mut hourly = demand(100, 100);
         hourly.window = Window::Hour;
-        let spent = |demand: Demand| budgets.reserve(&[demand], now).first().unwrap().granted;
+        let spent = |demand: Demand| {
+            budgets
+                .reserve(&[demand], now, false)
+                .first()
+                .unwrap()
+                .granted
+        };
         assert!(spent(hourly.clone()) && !spent(hourly));
         assert!(spent(demand(100, 100)) && !spent(demand(1, 100)));
     }

@@ -2,6 +2,7 @@ use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::flood::Flood;
 use crate::observe::Observer;
+use crate::rates::Rates;
 use crate::streams::Streams;
 use crate::view::View;
 use crate::view::Wall;
@@ -22,6 +23,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) streams: Streams,
     pub(crate) budgets: Arc<Budgets>,
+    pub(crate) rates: Rates,
     pub(crate) view: ArcSwap<View>,
     pub(crate) wall: Wall,
     pub(crate) flood: Flood,

@@ -6,8 +6,8 @@
 //! it is the only place outside the core that decides.
 //!
 //! Between hops it holds what a decision needs: the [`Snapshot`](countersign_core::snapshot::Snapshot)
-//! in force, the revocations up to an epoch, how fresh both are, what budgets have been spent, and
-//! which streams are open, so that what is revoked ends.
+//! in force, the revocations up to an epoch, how fresh both are, what budgets have been spent, how
+//! often everybody called, and which streams are open, so that what is revoked ends.
 
 mod admitted;
 mod budgets;
@@ -16,8 +16,10 @@ mod flood;
 mod inner;
 mod observe;
 mod point;
+mod rates;
 mod refusal;
 mod refusing;
+mod reserving;
 mod streams;
 mod view;
 

@@ -1,11 +1,12 @@
 use crate::admitted::Admitted;
 use crate::budgets::EXACT;
-use crate::budgets::Reserved;
 use crate::clock::Clock;
 use crate::flood::Flood;
 use crate::inner::Inner;
 use crate::observe::Watch;
+use crate::rates::Rates;
 use crate::refusal::Refusal;
+use crate::reserving::Held;
 use crate::streams::Moment;
 use crate::streams::Streams;
 use crate::streams::Which;
@@ -23,7 +24,6 @@ use countersign_core::hop::Freshness;
 use countersign_core::hop::Hop;
 use countersign_core::pillars::Denial;
 use countersign_core::pillars::least_privilege::PrivilegeProof;
-use countersign_core::pillars::least_privilege::Reservation;
 use countersign_core::record::Context;
 use countersign_core::record::Record;
 use countersign_core::snapshot::Revocation;
@@ -110,6 +110,7 @@ impl EnforcementPoint {
                 clock,
                 streams: Streams::default(),
                 budgets: Arc::default(),
+                rates: Rates::default(),
                 view: ArcSwap::from_pointee(view),
                 flood: Flood::default(),
                 spool,
@@ -134,7 +135,7 @@ impl EnforcementPoint {
         let context = ask.context;
         let hop = hop(ask, now, freshness);
         let watch = self.watch();
-        let (proof, reserved) = match self.prove(hop, &state, now, watch.as_ref()) {
+        let (proof, held) = match self.prove(hop, &state, now, watch.as_ref()) {
             Ok(proved) => proved,
             Err(denial) => return Err(self.refuse_watched(&denial, &context, watch).await),
         };
@@ -165,16 +166,18 @@ impl EnforcementPoint {
                     code: Code::LEDGER_REFUSED,
                     reason: mismatch.to_string(),
                     receipt: None,
+                    limit: None,
                     retry_after: None,
                 });
             }
         };
-        reserved.keep();
+        held.budgets.keep();
         let admitted = Admitted::new(admission, self.inner.clone(), now);
         if let Some(denial) = self.overtaken(&admitted, &state) {
             admitted.withdraw(denial.code());
             return Err(self.refuse(&denial, &context).await);
         }
+        held.rates.keep();
         self.inner.admitted.fetch_add(1, Ordering::Relaxed);
         self.tell_admitted(admitted.admission(), appended, watch);
         Ok(admitted)
@@ -187,7 +190,7 @@ impl EnforcementPoint {
         state: &State,
         now: Timestamp,
         watch: Option<&Watch>,
-    ) -> Result<(PrivilegeProof, Reserved), Box<Denial>> {
+    ) -> Result<(PrivilegeProof, Held<'_>), Box<Denial>> {
         let verdict = match watch {
             Some(watch) => decide_watched(hop, state, |pillar| watch.held(pillar)),
             None => decide(hop, state),
@@ -196,9 +199,9 @@ impl EnforcementPoint {
             Verdict::Deny(denial) => return Err(denial),
             Verdict::Allow(pending) => pending,
         };
-        let (reserved, outcomes) = Reserved::new(&self.inner.budgets, pending.demands(), now);
-        let proof = pending.complete(Reservation::new(outcomes))?;
-        Ok((proof, reserved))
+        let (held, reservation) = Held::take(&self.inner, &pending, now);
+        let proof = pending.complete(reservation)?;
+        Ok((proof, held))
     }
 
     /// What was revoked or changed while the record was being written has not seen this hop among

@@ -1,4 +1,5 @@
 use countersign_core::vocabulary::Code;
+use countersign_core::record::Charged;
 use countersign_ledger::ReceiptId;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub struct Refusal {
     /// Names the record. Absent where the ledger took none: it is full, or a flood of refusals
     /// from one place is being counted instead of kept one by one.
     pub receipt: Option<ReceiptId>,
+    /// The rate limit that was exceeded, if it was one.
+    pub limit: Option<Box<Charged>>,
     /// When it may be worth trying again.
     pub retry_after: Option<Duration>,
 }

@@ -6,6 +6,7 @@ use crate::observe::Watch;
 use crate::point::EnforcementPoint;
 use crate::refusal::Refusal;
 use countersign_core::pillars::Denial;
+use countersign_core::record::Charged;
 use countersign_core::record::Context;
 use countersign_core::record::Record;
 use countersign_core::record::Resource;
@@ -48,7 +49,8 @@ impl EnforcementPoint {
                 code: denial.code(),
                 reason: denial.reason().to_owned(),
                 receipt: promise.map(|it| it.receipt()),
-                retry_after: None,
+                limit: denial.exceeded().cloned().map(Box::new),
+                retry_after: denial.exceeded().map(Charged::reset),
             },
             // Whoever is proven is told that the ledger failed.
             Err(error) => self.unrecorded(denial, &error),
@@ -104,6 +106,7 @@ impl EnforcementPoint {
             code: Code::LEDGER_REFUSED,
             reason: error.to_string(),
             receipt: None,
+            limit: None,
             retry_after: Some(Duration::from_secs(1)),
         }
     }

@@ -20,7 +20,6 @@ use super::Login;
 use super::OperationRule;
 use super::PeerKind;
 use super::Place;
-use super::Role;
 use super::Secret;
 use super::SecretSource;
 use super::Service;
@@ -60,7 +59,8 @@ impl Config {
             // They let people in by a door, pipelines by `login`, and both are judged there.
             logins: _,
             identities,
-            roles,
+            // Members, what they may and how often: each is enforced.
+            roles: _,
             // It is a role that has one.
             tiers: _,
             services,
@@ -84,9 +84,6 @@ impl Config {
         }
         for identity in identities.values() {
             caller(identity, &mut add);
-        }
-        for it in roles.values() {
-            role(it, &mut add);
         }
         for service in services.values() {
             upstream(service, &mut add);
@@ -178,7 +175,7 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
                 connections: _,
                 streams: _,
             },
-        rate,
+        rate: _,
         cors,
     } = listener;
     let place = *place;
@@ -194,7 +191,6 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
     add(place, oidc, "sign-in by `oidc`");
     add(place, *tls == DoorTls::Acme, "`tls: acme`");
     add(place, files, "`tls` from files");
-    add(place, rate.is_some(), "`rate` of a listener");
     add(place, cors.is_some(), "`cors`");
 }
 
@@ -243,17 +239,6 @@ fn caller(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) 
     add(place, k8s.is_some(), "attestation by `k8s`");
     add(place, pipeline.is_some(), "a pipeline's `login`");
     add(place, !fronts.is_empty(), "`fronts`");
-}
-
-fn role(role: &Role, add: &mut impl FnMut(Place, bool, &'static str)) {
-    let Role {
-        place,
-        members: _,
-        includes: _,
-        may: _,
-        tier,
-    } = role;
-    add(*place, tier.is_some(), "`tier`");
 }
 
 fn upstream(service: &Service, add: &mut impl FnMut(Place, bool, &'static str)) {
@@ -309,7 +294,7 @@ fn operation(rule: &OperationRule, add: &mut impl FnMut(Place, bool, &'static st
         models: _,
         budget: _,
         hours: _,
-        rate,
+        rate: _,
         policy,
         approve,
         input,
@@ -318,7 +303,6 @@ fn operation(rule: &OperationRule, add: &mut impl FnMut(Place, bool, &'static st
     let place = *place;
     add(place, body_schema.is_some(), "`body: { schema }`");
     add(place, !screens.is_empty(), "`body: { screen }`");
-    add(place, rate.is_some(), "`rate` of an operation");
     add(place, policy.is_some(), "`policy`");
     add(place, !approve.is_empty(), "`approve`");
     add(place, input.is_some(), "`input`");

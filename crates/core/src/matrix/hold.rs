@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use crate::config::Member;
+use crate::config::Rate;
 use crate::config::Role;
+use crate::snapshot::Tiers;
 use crate::vocabulary::Name;
 use hashbrown::HashMap;
 use hashbrown::HashSet;
@@ -23,6 +25,7 @@ pub(super) struct Holders<'a> {
     held: HashMap<&'a Member, HashMap<&'a str, (&'a Name, &'a Role)>>,
     /// People, in the order of the file.
     people: Vec<Member>,
+    tiers: Tiers,
 }
 
 impl<'a> Holders<'a> {
@@ -50,7 +53,12 @@ impl<'a> Holders<'a> {
             .values()
             .flat_map(|secret| &secret.readers)
             .for_each(add);
-        Self { held, people }
+        let tiers = Tiers::compile(config);
+        Self {
+            held,
+            people,
+            tiers,
+        }
     }
 
     /// The people and groups of a login.
@@ -68,6 +76,14 @@ impl<'a> Holders<'a> {
             return None;
         };
         self.held.get(member)?.get(permission).copied()
+    }
+
+    /// How often the subject may call.
+    pub(super) fn tier(&self, subject: &Subject) -> Option<(&Name, Rate)> {
+        let Subject::Member(member) = subject else {
+            return None;
+        };
+        self.tiers.of_member(member)
     }
 }
 

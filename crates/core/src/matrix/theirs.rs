@@ -148,10 +148,9 @@ fn grant(walk: &Walk<'_>, subject: &Subject, rule: &OperationRule) -> Option<Vec
         Because::at(permission.as_str(), rule.place),
         Because::at(format!("role {name}"), role.place),
     ];
-    if let Some(tier) = &role.tier {
-        let rate = walk.config.tiers.get(tier).map(|it| rate_text(&it.rate));
-        let what = format!("tier {tier} {}", rate.unwrap_or_default());
-        because.push(Because::built_in(what.trim_end()));
+    if let Some((tier, rate)) = walk.holders.tier(subject) {
+        let what = format!("tier {tier} {}", rate_text(&rate));
+        because.push(Because::built_in(what));
     }
     Some(because)
 }

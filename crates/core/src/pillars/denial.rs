@@ -1,4 +1,6 @@
+use super::least_privilege::Charged;
 use super::least_privilege::Outcome;
+use super::least_privilege::Reservation;
 use crate::hop::Hop;
 use crate::hop::Peer;
 use crate::snapshot::State;
@@ -12,7 +14,7 @@ pub struct Denial {
     state: State,
     code: Code,
     reason: String,
-    outcomes: Vec<Outcome>,
+    reservation: Reservation,
 }
 
 impl Denial {
@@ -30,19 +32,34 @@ impl Denial {
             state,
             code,
             reason: reason.into(),
-            outcomes: Vec::new(),
+            reservation: Reservation::default(),
         })
     }
 
-    pub(crate) fn after(mut self: Box<Self>, outcomes: Vec<Outcome>) -> Box<Self> {
-        self.outcomes = outcomes;
+    pub(crate) fn after(mut self: Box<Self>, reservation: Reservation) -> Box<Self> {
+        self.reservation = reservation;
         self
     }
 
-    /// What came of the reservations, if it got that far.
+    /// What came of the budgets, if it got that far.
     #[must_use]
     pub fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
+        self.reservation.outcomes()
+    }
+
+    /// What came of the rate limits, if it got that far.
+    #[must_use]
+    pub fn charged(&self) -> &[Charged] {
+        self.reservation.charged()
+    }
+
+    /// The rate limit that it was refused by; of several, the one to wait for longest.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<&Charged> {
+        let refused = self.charged().iter().filter(|it| !it.is_granted());
+        refused
+            .filter(|_| self.code == Code::RATE_EXCEEDED)
+            .max_by_key(|it| it.reset_ms)
     }
 
     /// Whether nothing was proved about who asks: what such a caller chose is kept short, and its

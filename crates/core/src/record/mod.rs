@@ -5,9 +5,14 @@
 //! can be made again from the record. A record is canonical JSON (RFC 8785): fields are declared
 //! in the order of their names, and there are no floats.
 
+mod charge;
 mod completion;
 mod outcome;
 
+pub use charge::Charge;
+pub use charge::Charged;
+pub use charge::Limit;
+pub use charge::RateResult;
 pub use completion::Completion;
 pub use completion::Ending;
 pub use outcome::Demand;
@@ -52,6 +57,9 @@ pub struct Record<'a> {
     pub pillar: Option<Pillar>,
     /// Who.
     pub principal: Principal<'a>,
+    /// What came of counting it against rate limits.
+    #[serde(default, skip_serializing_if = "none_charged")]
+    pub rates: Cow<'a, [Charged]>,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'a, str>>,
@@ -187,6 +195,7 @@ impl<'a> Record<'a> {
                 token_jti: None,
                 kind: Cow::Borrowed("process"),
             },
+            rates: Cow::Borrowed(&[]),
             reason: None,
             reservations: Cow::Borrowed(&[]),
             resource,
@@ -258,6 +267,7 @@ impl<'a> Record<'a> {
             metadata,
             pillar: None,
             principal: principal(hop),
+            rates: Cow::Borrowed(&[]),
             reason: None,
             reservations: Cow::Borrowed(&[]),
             resource: Resource {
@@ -280,6 +290,11 @@ impl<'a> Record<'a> {
             hop: Some(Cow::Borrowed(hop)),
         }
     }
+}
+
+#[expect(clippy::ptr_arg, reason = "the form serde asks for")]
+fn none_charged(charged: &Cow<'_, [Charged]>) -> bool {
+    charged.is_empty()
 }
 
 #[expect(clippy::ptr_arg, reason = "the form serde asks for")]

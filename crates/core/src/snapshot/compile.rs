@@ -1,5 +1,6 @@
 use super::Bundle;
 use super::Grants;
+use super::Tiers;
 use super::index::PatternIndex;
 use crate::config::Config;
 use crate::config::Edge;
@@ -28,6 +29,7 @@ pub struct Snapshot {
     config: Config,
     revision: Digest,
     grants: Grants,
+    tiers: Tiers,
     /// Edges by caller, then by service.
     edges: HashMap<Name, HashMap<Name, Between>>,
     /// By service, in the order of the configuration.
@@ -94,6 +96,7 @@ impl Snapshot {
         Self {
             revision: bundle.revision(),
             grants: Grants::compile(&config.roles),
+            tiers: Tiers::compile(&config),
             roots: bundle.roots.iter().copied().collect(),
             injected: injected
                 .map(|credential| credential.secret.clone())
@@ -317,6 +320,12 @@ impl Snapshot {
     #[must_use]
     pub const fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// Who may call how often.
+    #[must_use]
+    pub const fn tiers(&self) -> &Tiers {
+        &self.tiers
     }
 }
 

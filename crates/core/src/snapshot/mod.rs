@@ -12,6 +12,7 @@ mod index;
 mod project;
 mod reach;
 mod revocations;
+mod tiers;
 
 pub use bundle::Bundle;
 pub use bundle::BundleError;
@@ -31,6 +32,7 @@ pub use revocations::Revocation;
 pub use revocations::RevocationGap;
 pub use revocations::Revocations;
 pub use revocations::Revoked;
+pub use tiers::Tiers;
 
 use std::sync::Arc;
 

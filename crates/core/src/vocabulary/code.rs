@@ -151,6 +151,8 @@ codes! {
     UNDECIDABLE = 512, Forbidden, "a rule that this build can't judge";
     /// Whoever asks for a change can't approve it. `CSD513`
     SELF_APPROVAL = 513, Forbidden, "nobody approves what they asked for";
+    /// The caller, or whom it speaks for, called more often than it may. `CSD514`
+    RATE_EXCEEDED = 514, Exhausted, "called too often";
     /// The ledger did not take the record. `CSD601`
     LEDGER_REFUSED = 601, Unavailable, "the ledger can't take the record";
 }

@@ -165,7 +165,7 @@ fn what_is_no_question_is_2() {
 fn tests_by_themselves() {
     let undecided = GOOD.replace(
         "{ needs: \"stats:read\" }",
-        "{ needs: \"stats:read\", rate: 5/min }",
+        "{ needs: \"stats:read\", body: { screen: [pii] } }",
     );
     let place = place(&[
         ("countersign.yaml", GOOD.to_owned()),

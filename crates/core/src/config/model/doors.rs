@@ -36,7 +36,7 @@ pub struct Listener {
     pub tls12: Option<String>,
     /// Size and time limits.
     pub limits: Limits,
-    /// How many requests it takes, from everybody together.
+    /// How often each of its callers may call by it.
     pub rate: Option<Rate>,
     /// Which other origins may read its answers.
     pub cors: Option<Cors>,

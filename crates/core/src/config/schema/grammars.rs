@@ -138,7 +138,7 @@ pub static PERCENT: Grammar = Grammar {
 /// A rate.
 pub static RATE: Grammar = Grammar {
     name: "a rate",
-    doc: "A count per `s`, `min`, `h` or `day`, and how many at once.",
+    doc: "A count per `s`, `min`, `h` or `day`, and how many at once: the count, where `burst` is not given.",
     example: "100/min burst 150",
     pattern: concat!(
         "^",

@@ -271,8 +271,8 @@ pub static OPERATION: Shape = shape(
         may(
             "rate",
             Form::Text(&RATE),
-            "the subject's tier",
-            "How often, per subject.",
+            "unlimited",
+            "How often each subject may call it; its tier counts besides.",
         ),
         may("models", Form::Texts(&MODEL), "any", "Allowed models."),
         may(

@@ -152,7 +152,7 @@ pub static ROLE: Shape = shape(
             "tier",
             Form::Text(&NAME),
             "unlimited",
-            "How often its members may call; the most generous of a subject's tiers counts.",
+            "How often its members may call. Of several tiers, those of included roles too, the one with the highest average counts, then the one with the largest burst.",
         ),
     ],
 );

@@ -11,6 +11,7 @@ use super::Case;
 use super::Denial;
 use super::identity::Caller;
 use super::identity::Subject;
+use super::least_privilege::Charged;
 use super::least_privilege::Outcome;
 use super::least_privilege::PrivilegeProof;
 use super::least_privilege::TokenGrant;
@@ -78,6 +79,10 @@ impl PrivilegeProof {
 
     pub(crate) fn outcomes(&self) -> &[Outcome] {
         self.reservation.outcomes()
+    }
+
+    pub(crate) fn charged(&self) -> &[Charged] {
+        self.reservation.charged()
     }
 }
 
@@ -169,5 +174,11 @@ impl Admission {
     #[must_use]
     pub fn reserved(&self) -> &[Outcome] {
         self.proof.outcomes()
+    }
+
+    /// The rate limits that it was counted against.
+    #[must_use]
+    pub fn charged(&self) -> &[Charged] {
+        self.proof.charged()
     }
 }

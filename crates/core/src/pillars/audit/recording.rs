@@ -17,6 +17,7 @@ use std::borrow::Cow;
 pub(super) fn allowed<'a>(proof: &'a PrivilegeProof, context: &Context<'a>) -> Record<'a> {
     let mut record = Record::decision(proof.hop(), proof.state(), context);
     record.principal.on_behalf_of = on_behalf(proof.caller(), proof.subject());
+    record.rates = Cow::Borrowed(proof.charged());
     record.reservations = Cow::Borrowed(proof.outcomes());
     record.way = Some(match proof.way() {
         Way::Edge(index) => match proof.state().snapshot.config().edges.get(index) {
@@ -38,6 +39,7 @@ impl Denial {
         record.code = Some(self.code());
         record.pillar = Some(self.pillar());
         record.reason = Some(Cow::Borrowed(self.reason()));
+        record.rates = Cow::Borrowed(self.charged());
         record.reservations = Cow::Borrowed(self.outcomes());
         if self.is_stranger() {
             shorten(&mut record);
@@ -51,6 +53,7 @@ impl Denial {
     pub fn reduced_record<'a>(&'a self, context: &Context<'a>) -> Record<'a> {
         let mut record = self.record(context);
         record.hop = None;
+        record.rates = Cow::Borrowed(&[]);
         record.reservations = Cow::Borrowed(&[]);
         record.metadata.insert("reduced".into(), "true".into());
         shorten(&mut record);

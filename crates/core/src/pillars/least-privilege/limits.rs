@@ -1,20 +1,23 @@
 use super::super::identity::Subject;
 use super::Refusal;
+use super::rates;
 use crate::config::Budget;
 use crate::config::BudgetScope;
 use crate::config::OperationRule;
 use crate::hop::Hop;
+use crate::record::Charge;
+use crate::record::Charged;
 use crate::record::Demand;
 use crate::record::Outcome;
 use crate::vocabulary::Code;
 use crate::vocabulary::Name;
-use serde::Deserialize;
-use serde::Serialize;
 
 /// What came of all demands of a hop; part of its record, so that replay is exact.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Reservation(Vec<Outcome>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reservation {
+    outcomes: Vec<Outcome>,
+    charged: Vec<Charged>,
+}
 
 /// The largest integer that survives every JSON reader (RFC 8785 section 3.2.2.3).
 const EXACT: u64 = (1 << 53) - 1;
@@ -23,43 +26,55 @@ const EXACT: u64 = (1 << 53) - 1;
 const OUTPUT_BOUND: u64 = 16_384;
 
 impl Reservation {
-    /// Gathers the outcomes, in the order of the demands.
+    /// Gathers what came of the budgets, in the order of the demands.
     #[must_use]
     pub const fn new(outcomes: Vec<Outcome>) -> Self {
-        Self(outcomes)
+        Self {
+            outcomes,
+            charged: Vec::new(),
+        }
     }
 
-    /// The outcomes.
+    /// Adds what came of the rate limits, in the order of the charges.
+    #[must_use]
+    pub fn counted(self, charged: Vec<Charged>) -> Self {
+        Self { charged, ..self }
+    }
+
+    /// What came of the budgets.
     #[must_use]
     pub fn outcomes(&self) -> &[Outcome] {
-        &self.0
+        &self.outcomes
     }
 
-    pub(super) fn into_outcomes(self) -> Vec<Outcome> {
-        self.0
+    /// What came of the rate limits.
+    #[must_use]
+    pub fn charged(&self) -> &[Charged] {
+        &self.charged
     }
 
-    /// Whether every demand was answered, and granted.
-    pub(super) fn answer(&self, demands: &[Demand]) -> Result<(), String> {
-        if self.0.len() != demands.len()
-            || self
-                .0
-                .iter()
-                .zip(demands)
-                .any(|(it, demand)| it.demand != *demand)
-        {
-            return Err("the reservations do not answer the demands".to_owned());
-        }
-        match self.0.iter().find(|outcome| !outcome.granted) {
-            None => Ok(()),
-            Some(refused) => Err(format!(
-                "budget `{}` has {} of {} micro-dollars left, the call may cost {}",
-                refused.demand.budget,
-                refused.demand.limit.saturating_sub(refused.spent),
-                refused.demand.limit,
-                refused.demand.amount
-            )),
-        }
+    /// Whether every demand and every charge was answered, and granted. A budget that is spent is
+    /// named first: who waits for a rate alone would come in vain.
+    pub(super) fn answer(&self, demands: &[Demand], charges: &[Charge]) -> Result<(), Refusal> {
+        budgets(&self.outcomes, demands).map_err(|reason| (Code::BUDGET_SPENT, reason))?;
+        rates::answer(&self.charged, charges).map_err(|reason| (Code::RATE_EXCEEDED, reason))
+    }
+}
+
+fn budgets(outcomes: &[Outcome], demands: &[Demand]) -> Result<(), String> {
+    let answered = outcomes.iter().map(|it| &it.demand).eq(demands);
+    if !answered {
+        return Err("the reservations do not answer the demands".to_owned());
+    }
+    match outcomes.iter().find(|outcome| !outcome.granted) {
+        None => Ok(()),
+        Some(refused) => Err(format!(
+            "budget `{}` has {} of {} micro-dollars left, the call may cost {}",
+            refused.demand.budget,
+            refused.demand.limit.saturating_sub(refused.spent),
+            refused.demand.limit,
+            refused.demand.amount
+        )),
     }
 }
 

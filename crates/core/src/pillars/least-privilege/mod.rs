@@ -2,10 +2,11 @@
 //!
 //! Every rule that matches the operation counts: the permission must be in the token's scope
 //! **and** come from a role of the subject, and models, hours, sizes and budgets must agree.
-//! Budgets are obligations: [`Pending`] names them, the enforcement point takes them after
-//! everything else agreed, and what came of it completes the proof.
+//! Budgets and rates are obligations: [`Pending`] names them, the enforcement point takes all or
+//! none of them after everything else agreed, and what came of it completes the proof.
 
 mod limits;
+mod rates;
 mod token;
 
 pub use limits::Reservation;
@@ -13,6 +14,8 @@ pub use limits::cost;
 pub(crate) use limits::wildcard;
 pub use token::TokenGrant;
 
+pub use crate::record::Charge;
+pub use crate::record::Charged;
 pub use crate::record::Demand;
 pub use crate::record::Outcome;
 
@@ -42,6 +45,7 @@ pub struct Pending {
     pub(super) subject: Subject,
     pub(super) way: Way,
     pub(super) demands: Vec<Demand>,
+    pub(super) charges: Vec<Charge>,
     pub(super) grant: Option<TokenGrant>,
     pub(super) body_max: u64,
 }
@@ -62,10 +66,11 @@ pub(crate) fn prove(proof: SegmentationProof) -> Result<Pending, Box<Denial>> {
     let case = case.without_fault(Pillar::LeastPrivilege)?;
     let found = match BuiltIn::of(&case.hop.service, &case.hop.operation) {
         Some(built_in) => ours(&case, &caller, &subject, built_in),
-        None => theirs(&case, &subject),
+        None => theirs(&case, &caller, &subject),
     };
     match found {
         Ok(Found {
+            charges,
             demands,
             grant,
             body_max,
@@ -75,6 +80,7 @@ pub(crate) fn prove(proof: SegmentationProof) -> Result<Pending, Box<Denial>> {
             subject,
             way,
             demands,
+            charges,
             grant,
             body_max,
         }),
@@ -84,6 +90,7 @@ pub(crate) fn prove(proof: SegmentationProof) -> Result<Pending, Box<Denial>> {
 
 #[derive(Default)]
 struct Found {
+    charges: Vec<Charge>,
     demands: Vec<Demand>,
     grant: Option<TokenGrant>,
     body_max: u64,
@@ -94,6 +101,12 @@ impl Pending {
     #[must_use]
     pub fn demands(&self) -> &[Demand] {
         &self.demands
+    }
+
+    /// The rate limits that this call must be counted against before this becomes a proof.
+    #[must_use]
+    pub fn charges(&self) -> &[Charge] {
+        &self.charges
     }
 
     /// What the issuer may put into a token, where one was asked for.
@@ -107,14 +120,14 @@ impl Pending {
     /// # Errors
     /// A denial if one was refused, or does not answer exactly what was demanded.
     pub fn complete(self, reservation: Reservation) -> Result<PrivilegeProof, Box<Denial>> {
-        match reservation.answer(&self.demands) {
+        match reservation.answer(&self.demands, &self.charges) {
             Ok(()) => Ok(PrivilegeProof {
                 pending: self,
                 reservation,
             }),
-            Err(reason) => {
-                let refused = self.case.deny(Code::BUDGET_SPENT, reason);
-                refused.map_err(|denial| denial.after(reservation.into_outcomes()))
+            Err((code, reason)) => {
+                let refused = self.case.deny(code, reason);
+                refused.map_err(|denial| denial.after(reservation))
             }
         }
     }
@@ -141,7 +154,7 @@ impl Pending {
 }
 
 /// An operation of a configured service.
-fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
+fn theirs(case: &Case, caller: &Caller, subject: &Subject) -> Result<Found, Refusal> {
     let snapshot = &case.state.snapshot;
     let hop = &case.hop;
     if snapshot.service(&hop.service).is_none() {
@@ -183,7 +196,10 @@ fn theirs(case: &Case, subject: &Subject) -> Result<Found, Refusal> {
             format!("the body is over {} bytes", found.body_max),
         ));
     }
-    judged.map(|()| found)
+    judged?;
+    let rules = snapshot.rules(&hop.service, &hop.operation);
+    found.charges = rates::charges(case, caller, subject, rules.map(|(_, rule)| rule));
+    Ok(found)
 }
 
 fn demand(case: &Case, subject: &Subject, rule: &OperationRule) -> Result<Option<Demand>, Refusal> {
