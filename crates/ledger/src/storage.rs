@@ -56,7 +56,10 @@ impl StorageError {
     pub fn from_io(operation: &'static str, path: &str, error: io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path },
+            // EFBIG is a limit on files (`ulimit -f`) or of the file system: no space either way.
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::NoSpace { path },
             io::ErrorKind::NotFound => Self::NotFound { path },
             _ => Self::Io {
                 operation,
@@ -161,6 +164,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StorageError::Locked`] while another process holds it.
     fn lock(&self, path: &str) -> Result<Box<dyn Lock>, StorageError>;
+
+    /// How many bytes this process can still write here, if that is known.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    fn free(&self) -> Result<Option<u64>, StorageError> {
+        Ok(None)
+    }
 
     /// The whole content of a file, or nothing if it does not exist.
     ///
@@ -341,6 +352,13 @@ impl Storage for FsStorage {
             Err(fs::TryLockError::Error(error)) => Err(failed(error)),
         }
     }
+
+    fn free(&self) -> Result<Option<u64>, StorageError> {
+        let told = rustix::fs::statvfs(&self.root);
+        let told = told.map_err(|error| StorageError::from_io("measure", ".", error.into()))?;
+        // What is left to root alone (`f_bfree`) does not count.
+        Ok(Some(told.f_bavail.saturating_mul(told.f_frsize)))
+    }
 }
 
 #[derive(Debug)]
@@ -409,4 +427,37 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
         folder
     };
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_needs_space_is_told_apart() {
+        // Linux: ENOSPC, EDQUOT, EFBIG; then EIO, EROFS.
+        for number in [28, 122, 27] {
+            let error = io::Error::from_raw_os_error(number);
+            let error = StorageError::from_io("write", "a", error);
+            assert!(matches!(error, StorageError::NoSpace { .. }), "{number}");
+        }
+        for number in [5, 30] {
+            let error = io::Error::from_raw_os_error(number);
+            let error = StorageError::from_io("write", "a", error);
+            assert!(matches!(error, StorageError::Io { .. }), "{number}");
+            assert!(
+                error.to_string().starts_with("can't write `a`: "),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_disk_says_what_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = FsStorage::new(folder.path()).free().unwrap();
+        assert!(free.is_some());
+        let gone = FsStorage::new(folder.path().join("none")).free();
+        assert!(matches!(gone, Err(StorageError::NotFound { .. })));
+    }
 }

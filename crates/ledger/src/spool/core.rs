@@ -118,12 +118,7 @@ impl Core {
     ) -> Result<(Self, Recovered), SpoolError> {
         let folder = folder(&node);
         let lock = storage.lock(&format!("{folder}/lock"))?;
-        let mut names: Vec<_> = storage
-            .list(&folder)?
-            .iter()
-            .filter_map(|name| SegmentName::parse(name))
-            .collect();
-        names.sort_unstable();
+        let mut names = segments(&*storage, &folder)?;
         let newest = recover(&storage, &folder, &node, &mut names, options.commit)?;
         let mut segments = Vec::with_capacity(names.len());
         for name in names {
@@ -333,6 +328,20 @@ pub(super) fn folder(node: &str) -> String {
     format!("spool/{node}")
 }
 
+/// The segments of a folder, in order.
+pub(super) fn segments(
+    storage: &dyn Storage,
+    folder: &str,
+) -> Result<Vec<SegmentName>, StorageError> {
+    let names = storage.list(folder)?;
+    let mut names: Vec<_> = names
+        .iter()
+        .filter_map(|name| SegmentName::parse(name))
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// The newest segment, as recovered.
 struct Newest {
     file: Arc<dyn File>,
@@ -461,7 +470,7 @@ fn create(
     Ok(file)
 }
 
-fn highest_mark(file: &dyn File, offset: u64) -> Result<Option<u64>, StorageError> {
+pub(super) fn highest_mark(file: &dyn File, offset: u64) -> Result<Option<u64>, StorageError> {
     let mut rest = vec![0; file.len()?.saturating_sub(offset) as usize];
     let read = read_full(file, offset, &mut rest)?;
     rest.truncate(read);

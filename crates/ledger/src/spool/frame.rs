@@ -230,12 +230,19 @@ impl Reader {
 
 /// The highest mark of any whole frame in some bytes, wherever it starts.
 pub(super) fn highest_mark(bytes: &[u8]) -> Option<u64> {
+    whole(bytes).map(|(_, frame)| frame.mark).max()
+}
+
+/// Every whole frame in some bytes, with its bytes, wherever it starts.
+pub(super) fn whole(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Frame<'_>)> {
     let starts = bytes.windows(FRAME_MAGIC.len()).enumerate();
     starts
         .filter(|(_, window)| window == FRAME_MAGIC)
-        .filter_map(|(at, _)| Frame::parse(bytes.get(at..)?))
-        .map(|frame| frame.mark)
-        .max()
+        .filter_map(|(at, _)| {
+            let rest = bytes.get(at..)?;
+            let frame = Frame::parse(rest)?;
+            Some((rest.get(..FRAME_HEADER + frame.leaf.len())?, frame))
+        })
 }
 
 fn frame_header(length: u32, mark: u64, leaf_hash: &Hash) -> [u8; FRAME_HEADER] {

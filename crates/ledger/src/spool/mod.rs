@@ -20,9 +20,14 @@
 //! A record without a promise may still be found after a crash, never the other way round.
 
 mod core;
+mod damage;
 mod frame;
 mod group;
 mod read;
+
+pub use self::damage::AsideFile;
+pub use self::damage::SetAside;
+pub use self::damage::set_aside;
 
 use self::core::Core;
 use self::core::Pending;
@@ -62,6 +67,9 @@ pub struct SpoolOptions {
     pub reserve_bytes: u64,
     /// The most records one flush covers.
     pub batch_records: usize,
+    /// There is little room ([`Room::is_low`]) when fewer bytes are left, on the disk or of
+    /// `max_bytes`.
+    pub warn_bytes: u64,
 }
 
 impl Default for SpoolOptions {
@@ -72,6 +80,7 @@ impl Default for SpoolOptions {
             max_bytes: 4 << 30,
             reserve_bytes: 64 << 20,
             batch_records: 256,
+            warn_bytes: 256 << 20,
         }
     }
 }
@@ -140,6 +149,31 @@ pub struct Recovered {
     pub truncated_bytes: u64,
     /// Where the chain stands.
     pub head: Head,
+}
+
+/// How much more a spool can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes, the reserve among them.
+    pub left: u64,
+    /// Bytes that only [`Spool::append_reserved`] may use.
+    pub reserve: u64,
+    /// Below so many there is reason to warn.
+    pub warn: u64,
+}
+
+impl Room {
+    /// Whether it is time to make space: nothing is refused yet.
+    #[must_use]
+    pub const fn is_low(&self) -> bool {
+        self.left < self.warn
+    }
+
+    /// Whether only the reserve is left.
+    #[must_use]
+    pub const fn is_reserve_only(&self) -> bool {
+        self.left < self.reserve
+    }
 }
 
 /// Where a spool's chain stands.
@@ -223,9 +257,19 @@ pub struct Spool {
 struct Inner {
     shared: Arc<Shared>,
     limit: usize,
+    max_bytes: u64,
     head: watch::Receiver<Head>,
     group: Option<Group>,
+    /// The options that say how much may be written.
+    bounds: Bounds,
     cursor: Mutex<Option<read::Cursor>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    max: u64,
+    reserve: u64,
+    warn: u64,
 }
 
 /// What appending tasks, the writer thread and readers share.
@@ -256,8 +300,13 @@ impl Spool {
             ));
         }
         let node: Arc<str> = node.into();
-        let commit = options.commit;
+        let (commit, max_bytes) = (options.commit, options.max_bytes);
         let batch = options.batch_records.max(1);
+        let bounds = Bounds {
+            max: options.max_bytes,
+            reserve: options.reserve_bytes,
+            warn: options.warn_bytes,
+        };
         let (core, recovered) = Core::open(Arc::clone(&storage), Arc::clone(&node), options)?;
         let (head, view) = (core.subscribe(), core.view());
         let limit = crate::MAX_LEAF.saturating_sub(envelope::overhead(&node));
@@ -274,8 +323,10 @@ impl Spool {
         let inner = Inner {
             shared,
             limit,
+            max_bytes,
             head,
             group,
+            bounds,
             cursor: Mutex::new(None),
         };
         Ok((
@@ -348,6 +399,27 @@ impl Spool {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.inner.shared.view.lock().used_bytes()
+    }
+
+    /// How much more it can take: what it may use, or what the disk has if that is less.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if the disk does not say.
+    pub fn room(&self) -> Result<Room, SpoolError> {
+        let bounds = self.inner.bounds;
+        let allowed = bounds.max.saturating_sub(self.used_bytes());
+        let free = self.inner.shared.storage.free()?;
+        Ok(Room {
+            left: free.map_or(allowed, |free| free.min(allowed)),
+            reserve: bounds.reserve,
+            warn: bounds.warn,
+        })
+    }
+
+    /// The most it may take on disk, in bytes.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.inner.max_bytes
     }
 
     /// The first record that is still in the spool.

@@ -8,6 +8,7 @@
 )]
 
 mod conformance;
+mod damage;
 mod disk;
 mod faults;
 mod json_traps;
