@@ -35,6 +35,10 @@ pub(crate) struct Inner {
     pub(crate) unrecorded: AtomicU64,
     /// Whether the ledger took no record the last time it was asked.
     pub(crate) failing: AtomicBool,
+    /// Whether the ledger had little room left when it was looked at last.
+    pub(crate) low: AtomicBool,
+    /// Whether it had its reserve only.
+    pub(crate) reserve_only: AtomicBool,
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
     /// When this process began to decide.
     pub(crate) since: Timestamp,

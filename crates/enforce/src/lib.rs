@@ -20,6 +20,7 @@ mod rates;
 mod refusal;
 mod refusing;
 mod reserving;
+mod room;
 mod streams;
 mod view;
 
@@ -35,4 +36,5 @@ pub use point::Ask;
 pub use point::Counts;
 pub use point::EnforcementPoint;
 pub use refusal::Refusal;
+pub use room::damage_record;
 pub use streams::Cut;

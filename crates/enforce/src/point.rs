@@ -119,6 +119,8 @@ impl EnforcementPoint {
                 refused: AtomicU64::new(0),
                 unrecorded: AtomicU64::new(0),
                 failing: AtomicBool::new(false),
+                low: AtomicBool::new(false),
+                reserve_only: AtomicBool::new(false),
                 observer: OnceLock::new(),
             }),
         }
@@ -306,9 +308,17 @@ impl EnforcementPoint {
         gap.map_or(Ok(ended), Err)
     }
 
-    /// Decides every open stream again, as is done every 30 s. Gives the number it ended.
+    /// Decides every open stream again, as is done every 30 s. Gives the number it ended. Streams
+    /// don't outlive the trust in the ledger: what they do would be in no record that counts.
     pub fn again(&self) -> usize {
-        self.decide_again(Which::Streams)
+        let distrusted = self.inner.unsound.load().is_some();
+        let ended = if distrusted {
+            let boot = self.inner.clock.boot();
+            self.inner.streams.end(boot, Code::LEDGER_REFUSED)
+        } else {
+            0
+        };
+        ended + self.decide_again(Which::Streams)
     }
 
     fn decide_again(&self, which: Which) -> usize {

@@ -81,6 +81,10 @@ impl EnforcementPoint {
         if !keep {
             return Ok(None);
         }
+        if self.inner.reserve_only.load(Ordering::Relaxed) {
+            self.inner.flood.count(source, code);
+            return Ok(None);
+        }
         let record = denial.record(context).to_bytes();
         if !self.inner.flood.afford(record.len(), now.boot) {
             self.inner.flood.count(source, code);

@@ -98,6 +98,13 @@ impl Streams {
         self.open.lock().len()
     }
 
+    /// Ends every open stream, for one reason; short requests finish. Gives how many.
+    pub(crate) fn end(&self, boot: Duration, code: Code) -> usize {
+        let open: Vec<_> = self.open.lock().values().cloned().collect();
+        let streams = open.iter().filter(|it| it.is_stream(boot));
+        streams.filter(|it| it.cut.now(code)).count()
+    }
+
     /// Decides open hops again; those that would be refused now are cut. Gives how many.
     pub(crate) fn again(&self, which: Which, moment: &Moment) -> usize {
         let open: Vec<_> = self.open.lock().values().cloned().collect();

@@ -4,6 +4,7 @@
 
 mod fixture;
 mod freshness;
+mod ledger;
 mod strangers;
 mod streams;
 
