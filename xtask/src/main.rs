@@ -6,7 +6,9 @@
     reason = "a task talks to the terminal"
 )]
 
+mod bench;
 mod ci;
+mod judges;
 mod shell;
 mod test;
 mod tidy;
@@ -21,6 +23,8 @@ usage: cargo xtask <task>
   test [--require-all]   every test, then a closing summary; `--require-all` makes a
                          test that could not run (`NOT RUN: <why>`) a failure
   docs                   write `docs/reference` anew, from what the program declares
+  judges [--require-all] testssl.sh, sslyze and schemathesis judge the release binary
+  bench [OPTIONS]        CPU per request beside HAProxy, nginx and Envoy; `bench --help`
   tidy                   the rules of this repository that rustc and clippy can't see
   ci                     everything `.ci/run` checks, each step timed";
 
@@ -31,6 +35,9 @@ fn main() -> ExitCode {
         ["test"] => test::run(false),
         ["test", "--require-all"] => test::run(true),
         ["docs"] => docs(),
+        ["judges"] => judges::run(false),
+        ["judges", "--require-all"] => judges::run(true),
+        ["bench", options @ ..] => bench::run(options),
         ["tidy"] => tidy::run(),
         ["ci"] => ci::run(),
         ["help" | "--help" | "-h"] => {
