@@ -223,7 +223,7 @@ impl Table {
 
     fn is_of(&self, place: usize, charge: &Charge) -> bool {
         let bucket = self.buckets.get(place);
-        bucket.is_some_and(|it| it.key == charge.key && is_same(&it.limit, &charge.limit))
+        bucket.is_some_and(|it| it.key == charge.key && it.limit == charge.limit)
     }
 
     fn hash(&self, charge: &Charge) -> u64 {
@@ -231,7 +231,7 @@ impl Table {
         match &charge.limit {
             Limit::Listener(name) => (0_u8, name).hash(&mut hasher),
             Limit::Operation { pattern, service } => (1_u8, pattern, service).hash(&mut hasher),
-            Limit::Tier(_) => 2_u8.hash(&mut hasher),
+            Limit::Tier(name) => (2_u8, name).hash(&mut hasher),
         }
         charge.key.hash(&mut hasher);
         hasher.finish()
@@ -314,11 +314,6 @@ impl Pace {
         let millis = units.div_ceil(u128::from(self.count.max(1)) * 1_000_000);
         u64::try_from(millis).map_or(EXACT, |it| it.min(EXACT))
     }
-}
-
-/// Whose tier changes goes on counting where they were.
-fn is_same(one: &Limit, other: &Limit) -> bool {
-    matches!((one, other), (Limit::Tier(_), Limit::Tier(_))) || one == other
 }
 
 fn crowded(charge: &Charge) -> Charged {

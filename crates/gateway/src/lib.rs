@@ -22,6 +22,7 @@ mod mesh;
 mod phases;
 mod place;
 mod plane;
+mod quota;
 mod refuse;
 mod request;
 mod shared;

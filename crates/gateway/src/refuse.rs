@@ -3,7 +3,9 @@
 use crate::body;
 use crate::body::Body;
 use crate::grpc;
+use crate::quota;
 use crate::request::NoRandomness;
+use countersign_core::record::Charged;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Refusal;
 use countersign_net::problem::Format;
@@ -32,6 +34,8 @@ pub(crate) enum Stop {
     /// Refused by decision.
     Refused {
         code: Code,
+        /// The rate limit it was refused by, if it was one.
+        limit: Option<Box<Charged>>,
         /// Whether it asked for a model, whose SDK must not try again.
         model: bool,
         receipt: Option<String>,
@@ -71,6 +75,7 @@ impl Stop {
     pub(crate) fn refused(refusal: &Refusal, model: bool) -> Self {
         Self::Refused {
             code: refusal.code,
+            limit: refusal.limit.clone(),
             model,
             receipt: refusal.receipt.map(|it| it.to_string()),
             retry_after: refusal.retry_after,
@@ -112,6 +117,7 @@ impl Stop {
             Self::Failed { failure, receipt } => failed(failure, receipt.as_deref()),
             Self::Refused {
                 code,
+                limit,
                 model,
                 receipt,
                 retry_after,
@@ -126,7 +132,11 @@ impl Stop {
                     retry_after,
                 };
                 let mut response = problem.response().map(body::full);
-                if model {
+                if let Some(limit) = &limit {
+                    quota::tell_one(limit, response.headers_mut());
+                }
+                // It may try again where it is told when.
+                if model && limit.is_none() {
                     response
                         .headers_mut()
                         .insert(SHOULD_RETRY, HeaderValue::from_static("false"));

@@ -55,7 +55,7 @@ fn a_burst_then_the_average() {
 }
 
 #[test]
-fn each_key_and_each_limit_is_its_own_and_a_tier_is_one_whatever_its_name() {
+fn each_key_and_each_limit_is_its_own() {
     let rates = Rates::default();
     let (mine, theirs) = (tier("free", 1, 60, 1, "a"), tier("free", 1, 60, 1, "b"));
     assert!(granted(&rates, &mine, at(0)) && granted(&rates, &theirs, at(0)));
@@ -63,7 +63,7 @@ fn each_key_and_each_limit_is_its_own_and_a_tier_is_one_whatever_its_name() {
     assert!(granted(&rates, &listener("web", 1, "a"), at(0)));
     assert!(granted(&rates, &listener("mesh", 1, "a"), at(0)));
     assert!(!granted(&rates, &listener("web", 1, "a"), at(0)));
-    assert!(!granted(&rates, &tier("other", 1, 60, 1, "a"), at(0)));
+    assert!(granted(&rates, &tier("other", 1, 60, 1, "a"), at(0)));
     let operation = |pattern: &str| Charge {
         limit: Limit::Operation {
             pattern: pattern.into(),
@@ -125,28 +125,25 @@ fn what_is_taken_back_is_never_more_than_there_was() {
 #[test]
 fn another_pace_keeps_what_was_used_in_proportion() {
     let rates = Rates::default();
-    let (free, pro) = (
-        tier("free", 10, 60, 10, "a"),
-        tier("pro", 100, 60, 150, "a"),
-    );
+    let (free, pro) = (tier("t", 10, 60, 10, "a"), tier("t", 100, 60, 150, "a"));
     for _ in 0..10 {
         assert!(granted(&rates, &free, at(0)));
     }
     // Used up stays used up, whichever way and however often it changes.
     for _ in 0..5 {
-        assert!(!granted(&rates, &pro, at(0)) && !granted(&rates, &free, at(0)));
+        assert!(!granted(&rates, &free, at(0)) && !granted(&rates, &pro, at(0)));
     }
     // From here on it is the new pace's: 100 a minute.
     assert!(!granted(&rates, &pro, at(599)));
     assert!(granted(&rates, &pro, at(601)));
     // Half used is half used.
-    let (small, large) = (tier("s", 10, 60, 10, "b"), tier("l", 40, 60, 40, "b"));
+    let (small, large) = (tier("t", 10, 60, 10, "b"), tier("t", 40, 60, 40, "b"));
     for _ in 0..5 {
         assert!(granted(&rates, &small, at(0)));
     }
-    assert_eq!(one(&rates, &large, at(0)).remaining, 18, "rounded up");
+    assert_eq!(one(&rates, &large, at(0)).remaining, 19);
     // Nobody waits longer than the new limit takes to be whole again.
-    let (fast, slow) = (tier("f", 1000, 1, 1000, "c"), tier("w", 10, 60, 10, "c"));
+    let (fast, slow) = (tier("t", 1000, 1, 1000, "c"), tier("t", 10, 60, 10, "c"));
     for _ in 0..1000 {
         assert!(granted(&rates, &fast, at(0)));
     }
@@ -214,24 +211,20 @@ fn concurrent_calls_never_overdraw() {
 #[test]
 fn the_longest_and_shortest_limits_count() {
     let rates = Rates::default();
-    let slow = tier("slow", 1, 86_400, u32::MAX, "a");
+    let slow = tier("t", 1, 86_400, u32::MAX, "a");
     let charged = one(&rates, &slow, at(0));
     assert_eq!(
         (charged.remaining, charged.reset_ms),
         (u32::MAX - 1, 86_400_000)
     );
-    let fast = tier("fast", u32::MAX, 1, 1, "b");
+    let fast = tier("t", u32::MAX, 1, 1, "b");
     assert!(granted(&rates, &fast, at(0)) && !granted(&rates, &fast, at(0)));
     assert!(granted(&rates, &fast, Duration::from_nanos(1)));
     // From one to the other and back.
+    assert!(granted(&rates, &tier("t", 1, 86_400, u32::MAX, "b"), at(1)));
     assert!(granted(
         &rates,
-        &tier("slow", 1, 86_400, u32::MAX, "b"),
-        at(1)
-    ));
-    assert!(granted(
-        &rates,
-        &tier("fast", u32::MAX, 1, 1, "a"),
+        &tier("t", u32::MAX, 1, 1, "a"),
         Duration::MAX
     ));
 }

@@ -17,6 +17,7 @@ use crate::body::Shape;
 use crate::body::Watch;
 use crate::grpc;
 use crate::place::Place;
+use crate::quota;
 use crate::refuse::Failure;
 use crate::refuse::Stop;
 use crate::request::headers;
@@ -207,8 +208,9 @@ fn switch(
     Ok(answer.map(|_| body::empty()))
 }
 
-/// Names the record of the decision.
+/// Names the record of the decision, and says what is left of the limits.
 pub(super) fn receipt(admitted: &Admitted, fields: &mut HeaderMap) {
+    quota::tell(admitted.admission().charged(), fields);
     if let Ok(receipt) = HeaderValue::from_str(&admitted.admission().receipt().to_string()) {
         fields.insert(problem::RECEIPT, receipt);
     }

@@ -333,6 +333,7 @@ fn cut(admitted: &Admitted, code: Code) -> Stop {
     admitted.ended(Ending::Cut);
     Stop::Refused {
         code,
+        limit: None,
         model: admitted.admission().hop().facts.model.is_some(),
         receipt: Some(admitted.admission().receipt().to_string()),
         retry_after: None,
