@@ -29,6 +29,7 @@ pub mod updates;
 pub mod vault;
 mod whole;
 
+pub use server::Restored;
 pub use server::Server;
 pub use server::ServerError;
 pub use server::ServerOptions;

@@ -80,7 +80,7 @@ pub(super) async fn compare(
 async fn stored(store: &Store, from: u64, end: u64) -> Result<Vec<IndexRow>, AuditError> {
     let limit = u32::try_from(end - from).unwrap_or(u32::MAX);
     match store.index_from(from, limit).await {
-        Err(StoreError::Unreadable(_) | StoreError::Sql(_)) => {}
+        Err(StoreError::Unreadable(_) | StoreError::Sql(_) | StoreError::Damaged(_)) => {}
         rows => return Ok(rows?),
     }
     for leaf in from..end {

@@ -201,6 +201,16 @@ pub(crate) fn witness_name(audit: &Audit, gateway: &Name) -> String {
 }
 
 impl Plane {
+    /// How far the log is with a node: at the beginning, if it has none of its records.
+    pub(crate) fn position(&self, node: &Name) -> Position {
+        let beginning = Position {
+            hash: [0; 32],
+            next: 0,
+        };
+        let known = self.audit.log().position(node.as_str());
+        known.unwrap_or(beginning)
+    }
+
     /// Takes in what a node says on its stream.
     pub(super) async fn hear(&self, node: &Name, said: Said) -> Result<(), ControlError> {
         match said {

@@ -13,10 +13,13 @@ use crate::control::Asking;
 use crate::control::Place;
 use bytes::Bytes;
 use bytes::BytesMut;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
+use countersign_ledger::log::Position;
 use countersign_net::problem::Format;
 use countersign_net::problem::Problem;
 use countersign_wire::control::ControlError;
+use countersign_wire::control::Delivery;
 use countersign_wire::control::Known;
 use countersign_wire::control::Said;
 use countersign_wire::control::Update;
@@ -67,6 +70,8 @@ struct Key {
 
 #[derive(Serialize)]
 struct Delivered {
+    /// The leaf hash of the last record that the log has of the node.
+    hash: Digest,
     next: u64,
 }
 
@@ -120,8 +125,10 @@ impl Front {
             },
             "records" => match read(&body) {
                 Some(delivery) => {
-                    let next = plane.deliver(asking(), delivery).await;
-                    next.map(|next| document(Delivered { next }))
+                    let delivery: Delivery = delivery;
+                    let node = delivery.node.clone();
+                    let taken = plane.deliver(asking(), delivery).await;
+                    taken.map(|_| document(delivered(plane.position(&node))))
                 }
                 None => Err(plane.malformed(asking(), what).await),
             },
@@ -187,6 +194,13 @@ impl Lines {
                 _ => return Some(self.held.split().freeze()),
             }
         }
+    }
+}
+
+fn delivered(position: Position) -> Delivered {
+    Delivered {
+        hash: Digest::new(position.hash),
+        next: position.next,
     }
 }
 

@@ -3,6 +3,10 @@
 use super::ServerError;
 use countersign_core::config::Environment;
 use countersign_core::vocabulary::TrustDomain;
+use countersign_ledger::storage::FsStorage;
+use countersign_ledger::storage::Lock;
+use countersign_ledger::storage::Storage as _;
+use countersign_ledger::storage::StorageError;
 use serde::Deserialize;
 use serde::Serialize;
 use std::io;
@@ -18,13 +22,21 @@ struct Deployment {
 }
 
 const FILE: &str = "deployment.json";
+const LOCK: &str = "lock";
 
-/// Makes the folder, or finds in it the same deployment as last time.
+/// Makes the folder, or finds in it the same deployment as last time. It is this process's alone
+/// for as long as what this returns is held.
 pub(super) fn claim(
     data: &Path,
     domain: &TrustDomain,
     environment: Environment,
-) -> Result<(), ServerError> {
+) -> Result<Box<dyn Lock>, ServerError> {
+    let lock = lock(data)?;
+    belongs(data, domain, environment)?;
+    Ok(lock)
+}
+
+fn lock(data: &Path) -> Result<Box<dyn Lock>, ServerError> {
     let failed = |source| ServerError::Folder {
         path: data.to_owned(),
         source,
@@ -34,6 +46,19 @@ pub(super) fn claim(
         .mode(0o700)
         .create(data)
         .map_err(failed)?;
+    FsStorage::new(data)
+        .lock(LOCK)
+        .map_err(|error| match error {
+            StorageError::Locked { .. } => ServerError::InUse(data.to_owned()),
+            other => failed(io::Error::other(other)),
+        })
+}
+
+fn belongs(data: &Path, domain: &TrustDomain, environment: Environment) -> Result<(), ServerError> {
+    let failed = |source| ServerError::Folder {
+        path: data.to_owned(),
+        source,
+    };
     let ours = Deployment {
         environment,
         trust_domain: domain.as_str().to_owned(),

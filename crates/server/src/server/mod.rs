@@ -1,11 +1,14 @@
 //! The server, put together.
 
 mod certificates;
+mod damage;
 mod folder;
 mod open;
+mod restored;
 mod spending;
 mod tasks;
 
+pub use self::restored::Restored;
 use crate::admin::Desk;
 use crate::admin::Operator;
 use crate::admin::Socket;
@@ -39,7 +42,9 @@ use countersign_core::vocabulary::TrustDomain;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
 use countersign_ledger::note::VerifierKey;
+use countersign_ledger::spool::SetAside;
 use countersign_ledger::spool::SpoolError;
+use countersign_ledger::storage::Lock;
 use countersign_ledger::storage::StorageError;
 use countersign_net::Acceptor;
 use countersign_net::AcceptorError;
@@ -107,6 +112,9 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// Another process uses the data folder.
+    #[error("another process uses the data folder `{0}`")]
+    InUse(PathBuf),
     /// The data folder was made for another trust domain or environment.
     #[error("the data folder `{path}` belongs to {found}, not to {wanted}")]
     OtherDeployment {
@@ -230,6 +238,7 @@ struct Parts {
     endpoints: Arc<RwLock<Endpoints>>,
     /// SVIDs of gateways in this process.
     gateways: Mutex<Vec<(Name, Arc<SvidSource>)>>,
+    _lock: Box<dyn Lock>,
     node: Name,
     options: Options,
     plane: Arc<Plane>,
@@ -281,6 +290,29 @@ impl Server {
             parts,
             running: Mutex::default(),
         })
+    }
+
+    /// Sets damaged files of this node's spool aside, where there are any, so that it can be opened
+    /// again; the first record after that says so. For when opening fails with
+    /// [`SpoolError::Corrupt`], and somebody decides to go on without what can't be read.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn set_aside_damaged(
+        options: &ServerOptions,
+        clock: &dyn Clock,
+    ) -> Result<Option<SetAside>, ServerError> {
+        damage::set_aside(options, clock).await
+    }
+
+    /// Records that the data folder was brought back from a backup, which is a break: gateways that
+    /// were known by then are revoked, which begins a new epoch, and have to join anew under other
+    /// names. Before [`Self::start`].
+    ///
+    /// # Errors
+    /// [`ServerError`]; asked again, it finishes.
+    pub async fn record_restore(&self) -> Result<Restored, ServerError> {
+        restored::record(&self.parts).await
     }
 
     /// Opens the doors and starts what runs beside them. Returns the address of the mTLS port.

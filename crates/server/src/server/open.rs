@@ -49,6 +49,7 @@ use countersign_enforce::EnforcementPoint;
 use countersign_ledger::spool::Spool;
 use countersign_ledger::spool::SpoolOptions;
 use countersign_ledger::storage::FsStorage;
+use countersign_ledger::storage::Lock;
 use countersign_ledger::storage::Storage;
 use countersign_net::Roots;
 use countersign_net::SvidSource;
@@ -70,6 +71,8 @@ const STARTER: &str = "start";
 struct Kept {
     ca: Arc<Ca>,
     folder: Arc<KeyFolder>,
+    /// Nobody else's process uses the data folder meanwhile.
+    lock: Box<dyn Lock>,
     snapshots: Arc<Snapshots>,
     storage: Arc<dyn Storage>,
     store: Store,
@@ -95,8 +98,8 @@ pub(super) async fn open(
     let draft = reload::compile(options.bundle.clone())?;
     check_environment(&draft, options.control)?;
     let config = draft.config();
-    folder::claim(&options.data, &config.trust_domain, config.environment)?;
-    let kept = kept(&options.data, &config.trust_domain, &*clock).await?;
+    let lock = folder::claim(&options.data, &config.trust_domain, config.environment)?;
+    let kept = kept(&options.data, &config.trust_domain, &*clock, lock).await?;
     let bundle = Bundle {
         node: (!options.bundle.dev).then(|| options.node.to_string()),
         roots: vec![kept.ca.root_digest()],
@@ -138,6 +141,14 @@ fn spool(kept: &Kept, options: &ServerOptions, config: &Config) -> Result<Spool,
     };
     let (spool, recovered) = Spool::open(kept.storage.clone(), options.node.as_str(), spooling)?;
     tracing::debug!(?recovered, "spool");
+    if recovered.truncated_bytes > 0 {
+        let (bytes, records) = (recovered.truncated_bytes, recovered.head.next);
+        tracing::warn!(
+            bytes,
+            records,
+            "the spool ended in a record that was not whole and had not been promised; it was cut off"
+        );
+    }
     Ok(spool)
 }
 
@@ -153,7 +164,12 @@ fn check_environment(snapshot: &Snapshot, control: SocketAddr) -> Result<(), Ser
     }
 }
 
-async fn kept(data: &Path, domain: &TrustDomain, clock: &dyn Clock) -> Result<Kept, ServerError> {
+async fn kept(
+    data: &Path,
+    domain: &TrustDomain,
+    clock: &dyn Clock,
+    lock: Box<dyn Lock>,
+) -> Result<Kept, ServerError> {
     let now = clock.now();
     let keys = data.join("keys");
     let folder = Arc::new(KeyFolder::open(
@@ -176,6 +192,7 @@ async fn kept(data: &Path, domain: &TrustDomain, clock: &dyn Clock) -> Result<Ke
     Ok(Kept {
         ca,
         folder,
+        lock,
         snapshots,
         storage,
         store,
@@ -320,6 +337,7 @@ async fn assemble(
         updates: desk.updates.clone(),
         desk: Arc::new(desk),
         gateways: Mutex::default(),
+        _lock: kept.lock,
         node: options.node,
         options: Options {
             admin_socket: options.admin_socket,

@@ -33,6 +33,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, parts: &Arc<Parts>, stop: &watch::R
         let (epoch, revision) = (state.revocations.epoch(), *state.snapshot.revision());
         parts.point.heartbeat(epoch, &revision, now);
         parts.updates.beat(now);
+        parts.point.look_at_room();
     }));
     tasks.spawn(repeat(each(AGAIN), async |parts| {
         parts.point.again();

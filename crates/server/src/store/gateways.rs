@@ -184,6 +184,17 @@ impl Store {
         Ok(())
     }
 
+    /// The gateways that have joined, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn gateways(&self) -> Result<Vec<Name>, StoreError> {
+        let rows = sqlx::query("SELECT name FROM gateways ORDER BY name")
+            .fetch_all(&self.read)
+            .await?;
+        rows.iter().map(|row| name(row, "name")).collect()
+    }
+
     /// A gateway that has joined.
     ///
     /// # Errors

@@ -49,6 +49,12 @@ use std::time::Duration;
 /// How long a connection waits for another process (a backup) to let go of the file.
 const BUSY: Duration = Duration::from_secs(5);
 
+// Result codes of SQLite (sqlite3.h).
+const SQLITE_BUSY: u32 = 5;
+const SQLITE_LOCKED: u32 = 6;
+const SQLITE_CORRUPT: u32 = 11;
+const SQLITE_NOTADB: u32 = 26;
+
 /// Connections that read.
 const READERS: u32 = 4;
 
@@ -73,9 +79,15 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// Somebody else holds the file for longer than this waits.
+    #[error("`store.db` is locked by another process: {0}")]
+    Busy(#[source] sqlx::Error),
+    /// The file is no database any more, or a part of it is not what was written.
+    #[error("`store.db` is damaged: {0}")]
+    Damaged(#[source] sqlx::Error),
     /// The database failed or refused.
     #[error("the store failed: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(#[source] sqlx::Error),
     /// A newer program has changed the schema.
     #[error("the store has schema version `{found}`, this program knows `{known}`")]
     Newer {
@@ -90,6 +102,21 @@ pub enum StoreError {
     /// A column holds what was never written there.
     #[error("the store holds an unreadable `{0}`")]
     Unreadable(&'static str),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(told) => told.code().and_then(|code| code.parse::<u32>().ok()),
+            _ => None,
+        };
+        // The low byte is the kind, the rest says more (`SQLITE_BUSY_SNAPSHOT`).
+        match code.map(|code| code & 0xff) {
+            Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy(error),
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::Damaged(error),
+            _ => Self::Sql(error),
+        }
+    }
 }
 
 impl Store {
