@@ -75,6 +75,26 @@ pub enum MemoryError {
     Cosign(#[from] NoteError),
 }
 
+impl MemoryError {
+    /// Whether it is about the policy that is kept, and nothing else.
+    #[must_use]
+    pub fn is_of_the_policy(&self) -> bool {
+        match self {
+            Self::Form(name) => *name == SNAPSHOT,
+            Self::Rollback { what, .. } => *what == "serial",
+            _ => false,
+        }
+    }
+
+    /// Whether it is what the server says that is not believed, and not a file here that fails.
+    pub(crate) const fn is_of_the_server(&self) -> bool {
+        matches!(
+            self,
+            Self::Rollback { .. } | Self::Witness(_) | Self::Heartbeat
+        )
+    }
+}
+
 /// Why nothing is admitted although policy and revocations are fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Distrust {
@@ -159,6 +179,11 @@ impl Memory {
 
     pub(crate) const fn gateway(&self) -> &Name {
         &self.gateway
+    }
+
+    /// The key that verifies what this gateway says under checkpoints.
+    pub(crate) fn witness_key(&self) -> &VerifierKey {
+        self.witness_key.verifier()
     }
 
     pub(crate) const fn snapshot_key(&self) -> &[u8; 32] {
@@ -251,7 +276,12 @@ impl Memory {
         match &judged {
             Ok(_) => self.distrust(Distrust::Witness, None),
             Err(error) => {
-                tracing::error!(%error, "the server's log is not believed");
+                let what = if error.is_of_the_server() {
+                    "the server's log is not believed"
+                } else {
+                    "what was witnessed of the server's log can't be kept"
+                };
+                tracing::error!(%error, "{what}");
                 self.distrust(Distrust::Witness, Some(error.to_string()));
             }
         }

@@ -3,6 +3,7 @@
 //! It starts with the policy it kept, admits nothing until the server it knows has said on a fresh
 //! stream that this is what is in force, and takes its records to the server's log.
 
+mod damage;
 mod joining;
 mod key;
 mod shipping;
@@ -25,10 +26,14 @@ use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
+use countersign_ledger::note::VerifierKey;
 use countersign_ledger::spool::Spool;
 use countersign_ledger::spool::SpoolError;
 use countersign_ledger::spool::SpoolOptions;
 use countersign_ledger::storage::FsStorage;
+use countersign_ledger::storage::Lock;
+use countersign_ledger::storage::Storage as _;
+use countersign_ledger::storage::StorageError;
 use countersign_net::CredentialError;
 use countersign_net::KeySet;
 use countersign_net::Keys;
@@ -58,10 +63,12 @@ const JOINED: &str = "join.json";
 #[derive(Debug)]
 pub struct Apart {
     gateway: Gateway,
+    _lock: Box<dyn Lock>,
     name: Name,
     point: EnforcementPoint,
     server: String,
     tasks: [JoinHandle<()>; 2],
+    witness_key: VerifierKey,
 }
 
 /// How a gateway of its own is started.
@@ -86,6 +93,9 @@ pub enum ApartError {
         /// Why.
         source: io::Error,
     },
+    /// Another process uses the folder.
+    #[error("another process uses the folder `{0}`")]
+    InUse(PathBuf),
     /// It has not joined.
     #[error("this folder is no gateway's yet: join with a token")]
     NotJoined,
@@ -169,12 +179,8 @@ impl Apart {
     /// # Errors
     /// [`ApartError`].
     pub async fn start(options: ApartOptions, clock: Arc<dyn Clock>) -> Result<Self, ApartError> {
-        let home = Home::open(&options.folder).map_err(ApartError::folder(&options.folder))?;
-        let told = home
-            .read(JOINED)
-            .map_err(ApartError::folder(home.path()))?
-            .ok_or(ApartError::NotJoined)?;
-        let join: Join = serde_json::from_slice(&told).map_err(|_| ApartError::Kept)?;
+        let (home, join) = opened(&options.folder)?;
+        let lock = lock(&home)?;
         let Parts {
             memory,
             plane,
@@ -206,6 +212,7 @@ impl Apart {
             Some(memory.clone()),
         )
         .await?;
+        let witness_key = memory.witness_key().clone();
         let shipping = Shipping::new(point.clone(), control, memory);
         let tasks = [
             tokio::spawn(shipping.run()),
@@ -213,10 +220,12 @@ impl Apart {
         ];
         Ok(Self {
             gateway,
+            _lock: lock,
             name,
             point,
             server: join.server,
             tasks,
+            witness_key,
         })
     }
 
@@ -230,6 +239,12 @@ impl Apart {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The key that verifies its lines under checkpoints of the log.
+    #[must_use]
+    pub const fn witness_key(&self) -> &VerifierKey {
+        &self.witness_key
     }
 
     /// The listeners and the addresses they are bound to.
@@ -252,6 +267,27 @@ impl Apart {
             task.abort();
         }
     }
+}
+
+/// A folder that is a gateway's, and what it was told when it became one.
+fn opened(folder: &Path) -> Result<(Home, Join), ApartError> {
+    let home = Home::open(folder).map_err(ApartError::folder(folder))?;
+    let told = home.read(JOINED);
+    let told = told
+        .map_err(ApartError::folder(folder))?
+        .ok_or(ApartError::NotJoined)?;
+    let join = serde_json::from_slice(&told).map_err(|_| ApartError::Kept)?;
+    Ok((home, join))
+}
+
+/// Two processes would contradict one another under one name.
+fn lock(home: &Home) -> Result<Box<dyn Lock>, ApartError> {
+    let failed = ApartError::folder(home.path());
+    let locked = FsStorage::new(home.path()).lock("lock");
+    locked.map_err(|error| match error {
+        StorageError::Locked { .. } => ApartError::InUse(home.path().to_owned()),
+        other => failed(io::Error::other(other)),
+    })
 }
 
 fn parts(home: &Home, join: &Join, clock: &dyn Clock) -> Result<Parts, ApartError> {
@@ -314,5 +350,13 @@ fn point(
     };
     let (spool, recovered) = Spool::open(storage, memory.gateway().as_str(), options)?;
     tracing::debug!(?recovered, "spool");
+    if recovered.truncated_bytes > 0 {
+        let (bytes, records) = (recovered.truncated_bytes, recovered.head.next);
+        tracing::warn!(
+            bytes,
+            records,
+            "the spool ended in a record that was not whole and had not been promised; it was cut off"
+        );
+    }
     Ok(EnforcementPoint::unheard(spool, snapshot, clock))
 }

@@ -6,6 +6,7 @@ use crate::memory::Memory;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_enforce::EnforcementPoint;
+use countersign_ledger::spool::Head;
 use countersign_ledger::spool::SpoolError;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
@@ -88,16 +89,15 @@ impl Shipping {
 
     /// Ships what there is, says where the spool is, and judges how late it is.
     pub(crate) async fn round(&mut self) {
+        self.point.look_at_room();
         let (begun, head) = (self.point.clock().boot(), self.point.spool().head());
+        // Before as well as after: a server that does not answer is to know what it misses.
+        self.say(head);
         let shipped = self.ship(head.next).await;
         if shipped.is_ok() {
             self.clean = begun;
         }
-        let head = self.point.spool().head();
-        self.control.say(Said::Head {
-            hash: Digest::new(head.hash),
-            next: head.next,
-        });
+        self.say(self.point.spool().head());
         let bound = self.point.snapshot().config().staleness.policy;
         let late = self.point.clock().boot().saturating_sub(self.clean) > bound;
         let why = match shipped {
@@ -112,6 +112,14 @@ impl Shipping {
             }
         };
         self.memory.distrust(Distrust::Shipping, why);
+    }
+
+    /// Tells the server where the spool is.
+    fn say(&self, head: Head) {
+        self.control.say(Said::Head {
+            hash: Digest::new(head.hash),
+            next: head.next,
+        });
     }
 
     async fn ship(&mut self, end: u64) -> Result<(), ShipError> {

@@ -3,8 +3,11 @@
 //! Both ends prove themselves by SVID. Heartbeats and checkpoints are judged here, where the stream
 //! is known that they are of; policy is judged by whoever puts it in force.
 
+mod backoff;
 mod lines;
+mod position;
 
+use self::backoff::Backoff;
 use self::lines::Lines;
 use crate::memory::About;
 use crate::memory::Memory;
@@ -139,12 +142,19 @@ enum Broken {
     Memory(#[from] MemoryError),
 }
 
+impl Broken {
+    /// Whether the server itself is not believed. It will say the same again until somebody has
+    /// done something about it.
+    const fn is_disbelief(&self) -> bool {
+        matches!(self, Self::Memory(error) if error.is_of_the_server())
+    }
+}
+
 /// What the server is called in TLS; it proves its SPIFFE ID, not a name.
 const NAME: &str = "control";
 const CONNECT: Duration = Duration::from_secs(10);
 /// Words for the server that wait at once.
 const WORDS: usize = 16;
-const AGAIN: Duration = Duration::from_secs(1);
 const SMALL: Limits = Limits {
     body: 1024 * 1024,
     time: Duration::from_secs(10),
@@ -271,6 +281,7 @@ impl ControlPlane for RemotePlane {
     /// Never ends by itself: what breaks is opened again where it was.
     fn updates(&self, known: Known) -> BoxStream<'static, Update> {
         let following = Following {
+            backoff: Backoff::default(),
             known,
             lines: None,
             nonce: Digest::new([0; 32]),
@@ -352,6 +363,7 @@ impl ControlPlane for RemotePlane {
 
 /// Our place in what the server tells, kept over its connections.
 struct Following {
+    backoff: Backoff,
     known: Known,
     lines: Option<Lines>,
     nonce: Digest,
@@ -371,8 +383,10 @@ impl Following {
                 Ok(None) => {}
                 Err(error) => {
                     self.lines = None;
-                    tracing::warn!(%error, "the server's updates are interrupted");
-                    tokio::time::sleep(AGAIN).await;
+                    let wait = self.backoff.after(error.is_disbelief());
+                    let seconds = wait.as_secs_f64();
+                    tracing::warn!(%error, seconds, "the server's updates are interrupted; it is asked again after a pause");
+                    tokio::time::sleep(wait).await;
                 }
             }
         }
@@ -396,6 +410,9 @@ impl Following {
                 // It says the revision of the snapshot that came before it.
                 self.known.revision = Some(beat.beat.revision);
                 self.known.serial = beat.serial;
+                if self.witnessed {
+                    self.backoff.over();
+                }
                 self.witnessed.then_some(Update::Heartbeat(beat.beat))
             }
             // Nobody in another process is believed without a signature.
