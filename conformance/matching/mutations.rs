@@ -89,8 +89,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "everybody revokes",
         file: BUILT_IN,
-        right: "Self::RevokeOwn => matches!(caller, Caller::Identity(_)),",
-        wrong: "Self::RevokeOwn | Self::Revoke => matches!(caller, Caller::Identity(_)),",
+        right: "Self::RevokeOwn => caller.is_identity(),",
+        wrong: "Self::RevokeOwn | Self::Revoke => caller.is_identity(),",
     },
     Mutation {
         name: "a token for a service that no edge leads to",

@@ -120,6 +120,13 @@ fn of_code(code: Code) -> Option<&'static str> {
         Code::SESSION_ABSENT => "sign in",
         Code::CROSS_SITE => "make the request from a page of the same site",
         Code::MESSAGE_AMBIGUOUS => "send a head that says each thing once, and in one way",
+        Code::TOKENS_UNKNOWN => "wait a second, and show only tokens that this deployment issued",
+        Code::CONNECTION_FLOOD => {
+            "open a new connection, and send fewer frames that carry nothing on it"
+        }
+        Code::PARTNER_UNKNOWN => {
+            "show the certificate that was agreed on, by the name and the authority that the configuration has for the partner"
+        }
         Code::HEAD_TOO_LARGE => "send a smaller head, or raise `limits` of the listener",
         Code::REPLAYED => "get a new one: it opens once",
         Code::APPROVAL_ENDED => "ask for it again",

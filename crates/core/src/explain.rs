@@ -176,6 +176,7 @@ fn identity(evidence: &Evidence) -> String {
             format!("{} for {subject}", certificate.spiffe_id)
         }
         (Some(certificate), _) => certificate.spiffe_id.to_string(),
+        // A partner speaks for itself alone, and its token says who that is here.
         (None, Some(subject)) => subject.to_owned(),
         (None, None) => crate::record::principal_id(evidence),
     }
@@ -246,10 +247,8 @@ fn edges(denial: &Denial) -> (Vec<Near>, Option<String>) {
         .requested_service
         .as_deref()
         .unwrap_or(&hop.service);
-    let caller = hop
-        .evidence
-        .certificate()
-        .and_then(|it| snapshot.identity(&it.spiffe_id));
+    let caller = snapshot.id_of(&hop.evidence.peer);
+    let caller = caller.as_ref().and_then(|it| snapshot.identity(it));
     let caller = caller.unwrap_or(&hop.door);
     let to_it = snapshot
         .config()

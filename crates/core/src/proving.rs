@@ -20,6 +20,7 @@ use crate::hop::Claims;
 use crate::hop::Evidence;
 use crate::hop::Facts;
 use crate::hop::Hop;
+use crate::hop::PartnerCertificate;
 use crate::hop::Peer;
 use crate::hop::Session;
 use crate::hop::Tls;
@@ -293,15 +294,17 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
     let door = door.cloned().unwrap_or_else(Name::control);
     let domain = &snapshot.config().trust_domain;
     let peer = caller.map_or(Peer::Anonymous, |name| {
-        Peer::Certificate(Arc::new(Certificate {
-            issuer: LEAF,
-            leaf: LEAF,
-            not_after: NOON.plus(Duration::from_secs(3600)),
-            not_before: NOON,
-            root: snapshot.bundle().roots.first().copied().unwrap_or(LEAF),
-            serial: "01".to_owned(),
-            spiffe_id: SpiffeId::of_identity(domain, name),
-        }))
+        partner(snapshot, &door, name).unwrap_or_else(|| {
+            Peer::Certificate(Arc::new(Certificate {
+                issuer: LEAF,
+                leaf: LEAF,
+                not_after: NOON.plus(Duration::from_secs(3600)),
+                not_before: NOON,
+                root: snapshot.bundle().roots.first().copied().unwrap_or(LEAF),
+                serial: "01".to_owned(),
+                spiffe_id: SpiffeId::of_identity(domain, name),
+            }))
+        })
     });
     let claims = claims(snapshot, test, browser.is_some());
     let model = test
@@ -349,6 +352,26 @@ fn established() -> Tls {
         version: TlsVersion::V13,
     }
 }
+/// A good certificate of a partner, under the authority that it and the door have in common.
+fn partner(snapshot: &Snapshot, door: &Name, name: &Name) -> Option<Peer> {
+    let identity = snapshot.config().identities.get(name)?;
+    let IdentityKind::Partner { ca, dns } = &identity.kind else {
+        return None;
+    };
+    let authorities = ca.authorities();
+    let mut common = authorities.iter().filter(|it| snapshot.trusts_at(door, it));
+    let root = common.next().or(authorities.first()).copied();
+    Some(Peer::Partner(Arc::new(PartnerCertificate {
+        dns_names: vec![dns.to_ascii_lowercase()],
+        issuer: LEAF,
+        leaf: LEAF,
+        not_after: NOON.plus(Duration::from_secs(3600)),
+        not_before: NOON,
+        root: root.unwrap_or(LEAF),
+        serial: "01".to_owned(),
+    })))
+}
+
 
 /// The workload at the other end: the last one on the way, or who asks.
 fn workload<'t>(snapshot: &Snapshot, test: &'t Test) -> Option<&'t Name> {

@@ -168,8 +168,8 @@ fn reader(hop: &Hop, snapshot: &Snapshot, config: &mut Config) -> Option<(String
 
 /// Whose edges count.
 fn caller(hop: &Hop, snapshot: &Snapshot) -> Option<Name> {
-    match hop.evidence.certificate() {
-        Some(it) => snapshot.identity(&it.spiffe_id).cloned(),
+    match snapshot.id_of(&hop.evidence.peer) {
+        Some(it) => snapshot.identity(&it).cloned(),
         None => {
             let listeners = &snapshot.config().listeners;
             listeners.contains_key(&hop.door).then(|| hop.door.clone())

@@ -160,8 +160,8 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
         peer: _,
         hosts: _,
         login,
-        // For doors of partners and third parties, which are judged with their peer.
         client_ca: _,
+        // For doors of third parties, which are judged with their peer.
         signature: _,
         tls,
         routes: _,
@@ -196,8 +196,7 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
 
 fn door_peer(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
     let kind = match listener.peer {
-        PeerKind::Service | PeerKind::Browser => None,
-        PeerKind::Partner => Some("a door of `peer: partner`"),
+        PeerKind::Service | PeerKind::Browser | PeerKind::Partner => None,
         PeerKind::ThirdParty => Some("a door of `peer: third-party`"),
         // A door has none of these.
         PeerKind::Database | PeerKind::Broker | PeerKind::Provisioner => {
@@ -209,9 +208,8 @@ fn door_peer(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str
 
 fn kind(identity: &Identity, add: &mut impl FnMut(Place, bool, &'static str)) {
     let kind = match &identity.kind {
-        IdentityKind::Workload => None,
+        IdentityKind::Workload | IdentityKind::Partner { ca: _, dns: _ } => None,
         IdentityKind::AiAgent { owner: _ } => Some("`kind: ai-agent`"),
-        IdentityKind::Partner { ca: _, dns: _ } => Some("`kind: partner`"),
     };
     add(identity.place, kind.is_some(), kind.unwrap_or_default());
 }

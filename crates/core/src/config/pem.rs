@@ -1,6 +1,8 @@
 //! Certificates in the files that a configuration names: whether they are ones, as far as that can
 //! be known without a clock and without their keys. Whoever uses them validates them.
 
+use super::Attached;
+use crate::vocabulary::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
@@ -30,6 +32,26 @@ pub(super) enum PemError {
     /// Base64 of something else.
     #[error("a block in it is not a certificate inside")]
     NotOne,
+}
+
+impl Attached {
+    /// SHA-256 of each certificate (DER) in it, each once; none if it holds something else.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<Digest> {
+        let mut all: Vec<_> = certificates(&self.text)
+            .unwrap_or_default()
+            .iter()
+            .map(|der| {
+                let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+                let mut out = [0; 32];
+                out.copy_from_slice(hash.as_ref());
+                Digest::new(out)
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }
 
 /// The certificates (DER) of a text in the form of RFC 7468; what stands around the blocks is

@@ -82,6 +82,9 @@ pub enum Peer {
     Anonymous,
     /// A certificate whose chain, validity, form and key were checked.
     Certificate(Arc<Certificate>),
+    /// A certificate of another organisation's authority, checked like one of ours but for whom it
+    /// names.
+    Partner(Arc<PartnerCertificate>),
     /// A certificate that was refused during the handshake.
     Refused {
         /// Why.
@@ -128,6 +131,42 @@ pub struct Certificate {
     pub spiffe_id: SpiffeId,
 }
 
+/// The facts of a checked certificate of a partner's authority. Which partner it is, if any, is for
+/// the decision to say: the pair of root and name is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartnerCertificate {
+    /// Its DNS SANs as they stand in it, in lower case, sorted, each once; a wildcard stands for
+    /// nothing but itself.
+    pub dns_names: Vec<String>,
+    /// SHA-256 of the issuing certificate's public key (SubjectPublicKeyInfo).
+    pub issuer: Digest,
+    /// SHA-256 of the leaf (DER): what tokens are bound to (`x5t#S256`, RFC 8705).
+    pub leaf: Digest,
+    /// When the leaf ends.
+    pub not_after: Timestamp,
+    /// When the leaf begins.
+    pub not_before: Timestamp,
+    /// SHA-256 of the partner's authority (DER) the chain led to.
+    pub root: Digest,
+    /// The leaf's serial number in hex.
+    pub serial: String,
+}
+
+/// What checked certificates have in common, whoever they are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// SHA-256 of the leaf (DER).
+    pub digest: Digest,
+    /// SHA-256 of the issuing certificate's public key (SubjectPublicKeyInfo).
+    pub issuer: Digest,
+    /// When it ends.
+    pub not_after: Timestamp,
+    /// When it begins.
+    pub not_before: Timestamp,
+    /// SHA-256 of the root (DER) the chain led to.
+    pub root: Digest,
+}
+
 /// Why a certificate was refused during the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -138,7 +177,8 @@ pub enum CertificateFault {
     Untrusted,
     /// Expired or not yet valid.
     Time,
-    /// Not an X.509-SVID: URI SANs, CA flag, key usage, extended key usage, unreadable.
+    /// Not an X.509-SVID, or of a partner not a client's: SANs, CA flag, key usage, extended key
+    /// usage, unreadable.
     Form,
     /// Key type or size below the floor.
     Key,
@@ -278,7 +318,7 @@ impl Evidence {
         }
     }
 
-    /// The checked certificate, if there is one.
+    /// The checked X.509-SVID, if there is one.
     #[must_use]
     pub fn certificate(&self) -> Option<&Arc<Certificate>> {
         match &self.peer {
@@ -289,6 +329,28 @@ impl Evidence {
 
     /// The verified token, if there is one.
     #[must_use]
+    /// What there is to say of the checked certificate, ours or a partner's, if there is one.
+    #[must_use]
+    pub fn leaf(&self) -> Option<Leaf> {
+        match &self.peer {
+            Peer::Certificate(it) => Some(Leaf {
+                digest: it.leaf,
+                issuer: it.issuer,
+                not_after: it.not_after,
+                not_before: it.not_before,
+                root: it.root,
+            }),
+            Peer::Partner(it) => Some(Leaf {
+                digest: it.leaf,
+                issuer: it.issuer,
+                not_after: it.not_after,
+                not_before: it.not_before,
+                root: it.root,
+            }),
+            _ => None,
+        }
+    }
+
     pub fn verified_token(&self) -> Option<&Arc<VerifiedToken>> {
         match &self.token {
             Token::Verified(token) => Some(token),

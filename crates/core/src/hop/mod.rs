@@ -16,6 +16,8 @@ pub use evidence::CertificateFault;
 pub use evidence::Claims;
 pub use evidence::Evidence;
 pub use evidence::Peer;
+pub use evidence::Leaf;
+pub use evidence::PartnerCertificate;
 pub use evidence::Session;
 pub use evidence::Tls;
 pub use evidence::TlsFault;

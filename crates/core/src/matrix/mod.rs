@@ -218,13 +218,16 @@ impl<'a> Walk<'a> {
 
     /// The partners that the authority of a door vouches for.
     fn partners(&self, listener: &Listener) -> impl Iterator<Item = Name> {
-        let door = listener.client_ca.clone();
+        let door = listener.client_ca.as_ref();
+        let door = door
+            .map(crate::config::Attached::authorities)
+            .unwrap_or_default();
         self.config.identities.iter().filter_map(move |(name, it)| {
             let IdentityKind::Partner { ca, .. } = &it.kind else {
                 return None;
             };
-            let same = door.as_ref().is_some_and(|door| door.text == ca.text);
-            same.then(|| name.clone())
+            let shared = ca.authorities().iter().any(|it| door.contains(it));
+            shared.then(|| name.clone())
         })
     }
 

@@ -109,7 +109,7 @@ fn is_stranger(hop: &Hop, code: Code) -> bool {
     if matches!(hop.evidence.peer, Peer::Joining { .. }) {
         return true;
     }
-    code.pillar() <= Pillar::Identity && hop.evidence.certificate().is_none()
+    code.pillar() <= Pillar::Identity && hop.evidence.leaf().is_none()
 }
 
 /// Shortens what a stranger chose. The checks that refuse strangers compare none of it with

@@ -21,6 +21,7 @@ pub use outcome::Outcome;
 use crate::hop::Hop;
 use crate::hop::Peer;
 use crate::hop::Token;
+use crate::snapshot::Snapshot;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
 use crate::vocabulary::Digest;
@@ -219,7 +220,7 @@ impl<'a> Record<'a> {
         let mut record = Self::event(event_type(hop), at, "", resource);
         record.action = Cow::Borrowed(&hop.operation.verb);
         record.kind = Kind::Completion;
-        record.principal = principal(hop);
+        record.principal = principal(hop, None);
         record
     }
 
@@ -266,7 +267,7 @@ impl<'a> Record<'a> {
             kind: Kind::Decision,
             metadata,
             pillar: None,
-            principal: principal(hop),
+            principal: principal(hop, Some(&state.snapshot)),
             rates: Cow::Borrowed(&[]),
             reason: None,
             reservations: Cow::Borrowed(&[]),
@@ -331,6 +332,10 @@ fn event_type(hop: &Hop) -> &'static str {
 pub(crate) fn principal_id(evidence: &crate::hop::Evidence) -> String {
     match &evidence.peer {
         Peer::Certificate(certificate) => certificate.spiffe_id.as_str().to_owned(),
+        Peer::Partner(certificate) => {
+            let names = certificate.dns_names.join(",");
+            format!("partner:{}", crate::vocabulary::clip(&names, 240))
+        }
         Peer::Local { uid, user, .. } => {
             format!("unix:{}", user.clone().unwrap_or_else(|| uid.to_string()))
         }
@@ -340,7 +345,8 @@ pub(crate) fn principal_id(evidence: &crate::hop::Evidence) -> String {
     }
 }
 
-fn principal(hop: &Hop) -> Principal<'_> {
+/// A partner goes by the SPIFFE ID of its identity, where policy is at hand and knows it.
+fn principal<'a>(hop: &'a Hop, snapshot: Option<&Snapshot>) -> Principal<'a> {
     let (id, kind) = match &hop.evidence.peer {
         Peer::Certificate(it) => {
             let kind = if it.spiffe_id.is_reserved() {
@@ -349,6 +355,11 @@ fn principal(hop: &Hop) -> Principal<'_> {
                 "workload"
             };
             (Cow::Borrowed(it.spiffe_id.as_str()), kind)
+        }
+        Peer::Partner(_) => {
+            let id = snapshot.and_then(|it| it.id_of(&hop.evidence.peer));
+            let id = id.map_or_else(|| principal_id(&hop.evidence), |id| id.to_string());
+            (Cow::Owned(id), "partner")
         }
         Peer::Local { .. } => (Cow::Owned(principal_id(&hop.evidence)), "local"),
         Peer::Joining { .. } => (Cow::Owned(principal_id(&hop.evidence)), "process"),
@@ -360,9 +371,8 @@ fn principal(hop: &Hop) -> Principal<'_> {
         _ => None,
     };
     let leaf = match &hop.evidence.peer {
-        Peer::Certificate(it) => Some(it.leaf),
         Peer::Refused { leaf, .. } => *leaf,
-        _ => None,
+        _ => hop.evidence.leaf().map(|it| it.digest),
     };
     Principal {
         cert_sha256: leaf,

@@ -6,12 +6,15 @@ use crate::config::Config;
 use crate::config::Edge;
 use crate::config::Identity;
 use crate::config::Login;
+use crate::config::IdentityKind;
 use crate::config::Needs;
 use crate::config::OperationRule;
 use crate::config::PeerKind;
 use crate::config::Secret;
 use crate::config::Service;
 use crate::vocabulary::Digest;
+use crate::hop::PartnerCertificate;
+use crate::hop::Peer;
 use crate::vocabulary::Name;
 use crate::vocabulary::Operation;
 use crate::vocabulary::Permission;
@@ -36,11 +39,21 @@ pub struct Snapshot {
     rules: Vec<PatternIndex>,
     logins: HashSet<String>,
     roots: HashSet<Digest>,
+    partners: Partners,
     injected: HashSet<Name>,
     local_users: HashMap<String, Name>,
     /// By service, filled when first asked for; a pure function of the rest.
     pub(super) reach: Vec<OnceLock<BTreeSet<Permission>>>,
 }
+}
+
+/// Which authorities vouch for partners, and where.
+#[derive(Debug, Default)]
+struct Partners {
+    /// By door, the authorities (SHA-256 of the DER) that it believes.
+    doors: HashMap<Name, Vec<Digest>>,
+    /// By authority and DNS name. Where it would be several identities it is none.
+    identities: HashMap<(Digest, String), Vec<Name>>,
 
 /// The edges from one caller to one service.
 #[derive(Debug, Default)]
@@ -72,6 +85,8 @@ pub enum DoorKind {
     Mesh,
     /// A session.
     Browser,
+    /// A certificate of a partner's authority and, but for the issuer, a token bound to it.
+    Partner,
     /// Kernel credentials of a configured user.
     Local,
 }
@@ -108,6 +123,7 @@ impl Snapshot {
             logins: logins(&bundle, &config),
             bundle,
             config,
+            partners: Partners::of(&config),
         }
     }
 
@@ -180,6 +196,7 @@ impl Snapshot {
                     _ => DoorKind::Mesh,
                 }),
         }
+                    PeerKind::Partner => DoorKind::Partner,
     }
 
     /// The service of this name.
@@ -277,6 +294,52 @@ impl Snapshot {
     /// The name of the identity a SPIFFE ID of this trust domain stands for, if configured.
     #[must_use]
     pub fn identity(&self, id: &SpiffeId) -> Option<&Name> {
+    /// Whether a door for partners believes this authority in this revision.
+    #[must_use]
+    pub fn trusts_at(&self, door: &Name, authority: &Digest) -> bool {
+        let believed = self.partners.doors.get(door);
+        believed.is_some_and(|it| it.contains(authority))
+    }
+
+    /// The partner that a certificate is of: the one identity with the authority that it leads to
+    /// and a name in it. A certificate that is two of them at once is neither.
+    #[must_use]
+    pub fn partner(&self, certificate: &PartnerCertificate) -> Option<&Name> {
+        let named = certificate.dns_names.iter();
+        let mut found = named
+            .filter_map(|dns| {
+                let pair = (certificate.root, dns.clone());
+                self.partners.identities.get(&pair)
+            })
+            .flatten();
+        let first = found.next()?;
+        found.all(|it| it == first).then_some(first)
+    }
+
+    /// The SPIFFE ID that a proven peer goes by: a partner's is that of its identity, because its
+    /// own certificate has none.
+    #[must_use]
+    pub fn id_of(&self, peer: &Peer) -> Option<SpiffeId> {
+        match peer {
+            Peer::Certificate(certificate) => Some(certificate.spiffe_id.clone()),
+            Peer::Partner(certificate) => {
+                let name = self.partner(certificate)?;
+                Some(SpiffeId::of_identity(&self.config.trust_domain, name))
+            }
+            _ => None,
+        }
+    }
+
+    /// The identity whose certificates our own authority issues under this SPIFFE ID. A partner has
+    /// its own authority, and ours can't speak for it.
+    #[must_use]
+    pub fn workload(&self, id: &SpiffeId) -> Option<&Name> {
+        let name = self.identity(id)?;
+        let identity = self.config.identities.get(name)?;
+        let partner = matches!(identity.kind, IdentityKind::Partner { .. });
+        (!partner).then_some(name)
+    }
+
         let ours = id.trust_domain() == self.config.trust_domain.as_str();
         let (name, _) = ours.then(|| self.config.identities.get_key_value(id.path()))??;
         Some(name)
@@ -332,6 +395,26 @@ impl Snapshot {
 fn edges(config: &Config) -> HashMap<Name, HashMap<Name, Between>> {
     let mut edges: HashMap<Name, HashMap<Name, Between>> = HashMap::new();
     for (index, edge) in config.edges.iter().enumerate() {
+impl Partners {
+    fn of(config: &Config) -> Self {
+        let mut all = Self::default();
+        for (name, listener) in &config.listeners {
+            if let (PeerKind::Partner, Some(file)) = (listener.peer, &listener.client_ca) {
+                all.doors.insert(name.clone(), file.authorities());
+            }
+        }
+        for (name, identity) in &config.identities {
+            if let IdentityKind::Partner { ca, dns } = &identity.kind {
+                for authority in ca.authorities() {
+                    let pair = (authority, dns.to_ascii_lowercase());
+                    all.identities.entry(pair).or_default().push(name.clone());
+                }
+            }
+        }
+        all
+    }
+}
+
         let by_service = edges.entry(edge.from.clone()).or_default();
         by_service
             .entry(edge.to.clone())

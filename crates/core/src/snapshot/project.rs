@@ -2,6 +2,9 @@ use super::Bundle;
 use super::CompileError;
 use super::Snapshot;
 use crate::config;
+use crate::config::Identity;
+use crate::config::IdentityKind;
+use crate::config::Listener;
 use crate::config::PeerKind;
 use crate::config::project::Keep;
 use crate::vocabulary::Digest;
@@ -93,6 +96,48 @@ impl Snapshot {
         all.filter(|name| services.contains(name)).collect()
     }
 
+    /// Whoever has a certificate for a door may come there, and for any service that edges lead to.
+    fn keep_callers<'a>(&'a self, door: &'a Name, listener: &Listener, keep: &mut Keep<'a>) {
+        let config = self.config();
+        let at_partners = listener.peer == PeerKind::Partner;
+        let all = config.identities.iter();
+        let (partners, workloads): (Vec<_>, Vec<_>) =
+            all.partition(|(_, it)| matches!(it.kind, IdentityKind::Partner { .. }));
+        // At a door of theirs those it is for; elsewhere as subjects for whom a workload acts.
+        let known = partners
+            .into_iter()
+            .filter(|(_, it)| !at_partners || self.vouches(door, it))
+            .map(|(name, _)| name.as_str());
+        let known: BTreeSet<_> = known.collect();
+        let callers: BTreeSet<_> = if at_partners {
+            known.iter().copied().chain([door.as_str()]).collect()
+        } else {
+            workloads
+                .into_iter()
+                .map(|(name, _)| name.as_str())
+                .collect()
+        };
+        let edges = config
+            .edges
+            .iter()
+            .filter(|edge| callers.contains(edge.from.as_str()) && !is_built_in(edge.to.as_str()));
+        for edge in edges {
+            if edge.from != *door {
+                keep.identities.insert(edge.from.as_str());
+            }
+            keep.services.insert(edge.to.as_str());
+        }
+        keep.identities.extend(known);
+    }
+
+    /// Whether an authority that a door believes is this partner's.
+    fn vouches(&self, door: &Name, identity: &Identity) -> bool {
+        let IdentityKind::Partner { ca, .. } = &identity.kind else {
+            return false;
+        };
+        ca.authorities().iter().any(|it| self.trusts_at(door, it))
+    }
+
     fn kept_by<'a>(&'a self, listeners: &'a BTreeSet<Name>) -> Keep<'a> {
         let config = self.config();
         let mut keep = Keep::default();
@@ -110,14 +155,7 @@ impl Snapshot {
                     .extend(routed.chain(reached).map(Name::as_str));
                 continue;
             }
-            // Whoever has a certificate may come here, and for any service.
-            let from_workloads = config.edges.iter().filter(|edge| {
-                config.identities.contains_key(&edge.from) && !is_built_in(edge.to.as_str())
-            });
-            for edge in from_workloads {
-                keep.identities.insert(edge.from.as_str());
-                keep.services.insert(edge.to.as_str());
-            }
+            self.keep_callers(name, listener, &mut keep);
         }
         keep.services.retain(|name| !is_built_in(name));
         let kept: Vec<_> = keep
@@ -273,6 +311,74 @@ tests:
             whole.meshed_behind(&own(&["mesh", "web"])),
             ["api", "model"]
         );
+    }
+
+    #[test]
+    fn a_door_for_partners_gets_their_authority_and_what_they_reach() {
+        const TWO: &str = r#"
+trust_domain: acme.dev.invalid
+environment: dev
+listeners:
+  one:  { bind: "127.0.0.1:8444", peer: partner, client_ca: globex.pem }
+  two:  { bind: "127.0.0.1:8445", peer: partner, client_ca: initech.pem }
+  mesh: { bind: "127.0.0.1:9443", peer: service }
+identities:
+  globex:  { kind: partner, certificate: { ca: globex.pem, dns: a.globex.example } }
+  initech: { kind: partner, certificate: { ca: initech.pem, dns: a.initech.example } }
+  worker: {}
+roles: { reader: { members: [globex, initech, worker], may: ["report:read"] } }
+services:
+  page: { peer: service, identity: worker, url: "http://127.0.0.1:7001", operations: { GET /**: { needs: "report:read" } } }
+  api:  { peer: service, identity: worker, url: "http://127.0.0.1:7002", operations: { GET /**: { needs: "report:read" } } }
+  own:  { peer: service, identity: worker, url: "http://127.0.0.1:7003", operations: { GET /**: { needs: edge } } }
+edges:
+  globex -> page: [GET /**]
+  two -> api:     [GET /**]
+  worker -> own:  [GET /**]
+"#;
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let bundle = Bundle {
+            dev: true,
+            entry: "c.yaml".to_owned(),
+            files: [
+                file("c.yaml", TWO),
+                file(
+                    "globex.pem",
+                    include_str!("../../tests/config/attached/partners/globex.pem"),
+                ),
+                file(
+                    "initech.pem",
+                    include_str!("../../tests/config/attached/partners/initech.pem"),
+                ),
+            ]
+            .into(),
+            ..Bundle::default()
+        };
+        let whole = Snapshot::from_bundle(bundle).unwrap();
+        let part = |door: &str| {
+            let doors = [Name::new(door).unwrap()].into();
+            whole.project(&Name::new("gw1").unwrap(), &doors).unwrap()
+        };
+        for (door, identities, services, file) in [
+            ("one", &["globex", "worker"][..], "page", Some("globex.pem")),
+            ("two", &["initech", "worker"], "api", Some("initech.pem")),
+            ("mesh", &["globex", "initech", "worker"], "own", None),
+        ] {
+            let part = part(door);
+            let config = part.config();
+            assert_eq!(keys(&config.identities), identities, "{door}");
+            assert_eq!(keys(&config.services), [services], "{door}");
+            let files: Vec<_> = part.bundle().files.keys().map(String::as_str).collect();
+            match file {
+                Some(file) => assert_eq!(files, ["c.yaml", file], "{door}"),
+                None => assert_eq!(files.len(), 3, "{door}"),
+            }
+            let name = Name::new(door).unwrap();
+            let believed = whole.config().listeners.get(&name).unwrap();
+            for authority in believed.client_ca.iter().flat_map(|it| it.authorities()) {
+                assert!(part.trusts_at(&name, &authority), "{door}");
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod fixture;
 mod issuer;
 mod joining;
 mod limits;
+mod partners;
 mod proving;
 mod records;
 mod refusals;

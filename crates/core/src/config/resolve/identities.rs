@@ -14,6 +14,7 @@ use crate::config::parse;
 use crate::config::parse::Given;
 use crate::config::parse::Kind;
 use crate::config::sources::Span;
+use crate::vocabulary::Digest;
 use crate::vocabulary::Name;
 use hashbrown::HashMap;
 use indexmap::IndexMap;
@@ -34,7 +35,7 @@ const LASTING: [&str; 7] = [
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Proof<'a> {
     ServiceAccount(&'a str, &'a str, &'a str),
-    Certificate(&'a str, &'a str),
+    Certificate(Digest, &'a str),
     Pipeline(&'a Name, BTreeMap<&'a str, &'a str>),
     /// Whatever its nodes and executable: on the admin socket, the user is all there is to see.
     User(&'a str),
@@ -311,7 +312,9 @@ fn proofs(it: &parse::Identity) -> Vec<(Proof<'_>, Span)> {
     if let Some(certificate) = it.certificate.spanned()
         && let (Some(ca), Some(dns)) = (certificate.value.ca.value(), certificate.value.dns.value())
     {
-        all.push((Proof::Certificate(&ca.text, dns), certificate.span));
+        // The same authority is often in two files.
+        let authorities = ca.authorities().into_iter();
+        all.extend(authorities.map(|it| (Proof::Certificate(it, dns), certificate.span)));
     }
     if let (Some(login), Some(claims)) = (it.login.value(), it.claims.spanned()) {
         let said = claims

@@ -10,9 +10,9 @@ use super::identity::Caller;
 use super::identity::IdentityProof;
 use super::identity::Subject;
 use crate::config::Staleness;
-use crate::hop::Certificate;
 use crate::hop::Claims;
 use crate::hop::Freshness;
+use crate::hop::Leaf;
 use crate::hop::Peer;
 use crate::pillars::Denial;
 use crate::vocabulary::Code;
@@ -45,8 +45,8 @@ pub(crate) fn prove(proof: IdentityProof) -> Result<ContinuousProof, Box<Denial>
         .and_then(|()| {
             case.hop
                 .evidence
-                .certificate()
-                .map_or(Ok(()), |it| certificate(&case, it))
+                .leaf()
+                .map_or(Ok(()), |it| certificate(&case, &it))
         })
         .and_then(|()| {
             case.hop
@@ -108,7 +108,7 @@ pub fn fresh(known: Freshness, bound: Staleness) -> Result<(), (Code, String)> {
     Ok(())
 }
 
-fn certificate(case: &Case, certificate: &Certificate) -> Result<(), Refusal> {
+fn certificate(case: &Case, certificate: &Leaf) -> Result<(), Refusal> {
     let at = case.hop.at;
     if at >= certificate.not_after || at < certificate.not_before {
         return Err((
@@ -116,17 +116,24 @@ fn certificate(case: &Case, certificate: &Certificate) -> Result<(), Refusal> {
             "the certificate is outside its validity".to_owned(),
         ));
     }
-    if !case.state.snapshot.is_open() && !case.state.snapshot.trusts(&certificate.root) {
+    let snapshot = &case.state.snapshot;
+    let trusted = match &case.hop.evidence.peer {
+        // Whom a door believes is the policy in force, not the one that it was opened with.
+        Peer::Partner(_) => snapshot.trusts_at(&case.hop.door, &certificate.root),
+        _ => snapshot.trusts(&certificate.root),
+    };
+    if !snapshot.is_open() && !trusted {
         return Err((
             Code::CERTIFICATE_ENDED,
             "the root of this certificate is no longer trusted".to_owned(),
         ));
     }
     let revocations = &case.state.revocations;
+    let id = snapshot.id_of(&case.hop.evidence.peer);
     let revoked = revocations
-        .certificate(&certificate.leaf)
+        .certificate(&certificate.digest)
         .or_else(|| revocations.issuer(&certificate.issuer))
-        .or_else(|| revocations.workload(&certificate.spiffe_id));
+        .or_else(|| revocations.workload(id.as_ref()?));
     refuse(revoked, at, Code::CERTIFICATE_REVOKED, "certificate")
 }
 

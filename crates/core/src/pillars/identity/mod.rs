@@ -16,7 +16,7 @@ use crate::hop::Binding;
 use crate::hop::Certificate;
 use crate::hop::CertificateFault;
 use crate::hop::Claims;
-use crate::hop::Hop;
+use crate::hop::PartnerCertificate;
 use crate::hop::Peer;
 use crate::hop::Session;
 use crate::hop::Token;
@@ -53,6 +53,7 @@ pub(crate) fn prove(proof: EncryptionProof) -> Result<IdentityProof, Box<Denial>
     } else {
         match door {
             DoorKind::Mesh => mesh(&case),
+            DoorKind::Partner => partner(&case),
             DoorKind::Browser => browser(&case),
             DoorKind::Local => local(&case),
         }
@@ -80,26 +81,66 @@ fn mesh(case: &Case) -> Result<(Caller, Subject), Refusal> {
     }
     let certificate = certificate(&case.hop.evidence.peer)?;
     let caller = caller(snapshot, certificate)?;
-    let issuer = case.hop.service == crate::snapshot::ISSUER;
-    if let (true, Some(session)) = (issuer, &case.hop.evidence.session) {
+    if let (true, Some(session)) = (is_issuer(case), &case.hop.evidence.session) {
         return drawn_from_session(case, caller, certificate, session);
     }
-    let subject = match (&case.hop.evidence.token, &caller) {
+    let subject = spoken_for(case, &caller, &certificate.leaf)?;
+    Ok((caller, subject))
+}
+
+/// A partner is the pair of an authority and a name that it vouches for. The authority counts for
+/// that name alone, whatever else its certificates say.
+fn partner(case: &Case) -> Result<(Caller, Subject), Refusal> {
+    let certificate = match &case.hop.evidence.peer {
+        Peer::Partner(certificate) => certificate,
+        // One of our own opens a door for partners as little as a stranger's does.
+        Peer::Certificate(_) => {
+            let reason = "a certificate of the trust domain at a door for partners".to_owned();
+            return Err((Code::PARTNER_UNKNOWN, reason));
+        }
+        other => return Err(unproven(other)),
+    };
+    let Some(name) = case.state.snapshot.partner(certificate) else {
+        return Err((Code::PARTNER_UNKNOWN, no_partner(certificate)));
+    };
+    let caller = Caller::Partner {
+        door: case.hop.door.clone(),
+        name: name.clone(),
+    };
+    let subject = spoken_for(case, &caller, &certificate.leaf)?;
+    Ok((caller, subject))
+}
+
+fn no_partner(certificate: &PartnerCertificate) -> String {
+    let names = certificate.dns_names.join("`, `");
+    format!(
+        "authority {} and `{}` are not exactly one partner of this configuration",
+        certificate.root.short(),
+        short(&names)
+    )
+}
+
+/// For whom the holder of a certificate speaks: for itself at the issuer, and elsewhere for whom
+/// its token says.
+fn spoken_for(case: &Case, caller: &Caller, leaf: &Digest) -> Result<Subject, Refusal> {
+    let snapshot = &case.state.snapshot;
+    let issuer = is_issuer(case);
+    Ok(match (&case.hop.evidence.token, caller) {
         // The issuer authenticates its clients by certificate alone (RFC 8705 section 2); a token
         // shown there is one to exchange. Our own processes act for nobody but themselves.
-        (Token::Absent, _) if issuer => Subject::of_caller(&caller),
-        (Token::Absent, Caller::Process { .. }) => Subject::of_caller(&caller),
+        (Token::Absent, _) if issuer => Subject::of_caller(caller),
+        (Token::Absent, Caller::Process { .. }) => Subject::of_caller(caller),
         (token, _) => {
             let claims = claims(token)?;
             check_issuer(snapshot, claims)?;
             if issuer {
-                check_own(snapshot, claims, &caller)?;
+                check_own(snapshot, claims, caller)?;
             } else {
                 check_audience(snapshot, claims, &case.hop.service)?;
             }
             check_time(claims, case.hop.at)?;
             if !issuer {
-                check_binding(claims, &certificate.leaf)?;
+                check_binding(claims, leaf)?;
             }
             Subject::of_claims(snapshot, claims).ok_or_else(|| {
                 (
@@ -108,8 +149,11 @@ fn mesh(case: &Case) -> Result<(Caller, Subject), Refusal> {
                 )
             })?
         }
-    };
-    Ok((caller, subject))
+    })
+}
+
+fn is_issuer(case: &Case) -> bool {
+    case.hop.service == crate::snapshot::ISSUER
 }
 
 /// Before it has a certificate, a gateway is who its join token was made for. What else there is
@@ -230,10 +274,7 @@ fn local(case: &Case) -> Result<(Caller, Subject), Refusal> {
 fn certificate(peer: &Peer) -> Result<&Certificate, Refusal> {
     match peer {
         Peer::Certificate(certificate) => Ok(certificate),
-        Peer::Refused { fault, .. } => Err(refused_certificate(*fault)),
-        Peer::Anonymous | Peer::Joining { .. } | Peer::Local { .. } => {
-            Err(refused_certificate(CertificateFault::Absent))
-        }
+        other => Err(unproven(other)),
     }
 }
 
@@ -248,9 +289,19 @@ fn refused_certificate(fault: CertificateFault) -> Refusal {
     (code, format!("handshake refused: {}", code.title()))
 }
 
+/// Why somebody who shows no certificate for this door is refused.
+fn unproven(peer: &Peer) -> Refusal {
+    refused_certificate(match peer {
+        Peer::Refused { fault, .. } => *fault,
+        // Each authority counts at its own doors.
+        Peer::Certificate(_) | Peer::Partner(_) => CertificateFault::Untrusted,
+        Peer::Anonymous | Peer::Joining { .. } | Peer::Local { .. } => CertificateFault::Absent,
+    })
+}
+
 fn caller(snapshot: &Snapshot, certificate: &Certificate) -> Result<Caller, Refusal> {
     let id = &certificate.spiffe_id;
-    if let Some(name) = snapshot.identity(id) {
+    if let Some(name) = snapshot.workload(id) {
         return Ok(Caller::Identity(name.clone()));
     }
     let ours = id.trust_domain() == snapshot.config().trust_domain.as_str();

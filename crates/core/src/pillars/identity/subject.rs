@@ -12,6 +12,13 @@ pub enum Caller {
     Identity(Name),
     /// A browser door, on behalf of whoever is signed in there.
     Door(Name),
+    /// A partner at a door for partners.
+    Partner {
+        /// The door, whose edges are its own too.
+        door: Name,
+        /// Its identity.
+        name: Name,
+    },
     /// One of our own processes.
     Process {
         /// `gateway` or `server`.
@@ -53,6 +60,12 @@ impl Caller {
         matches!(self, Self::Process { role, .. } if role == "gateway")
     }
 
+    /// Whether this is an identity of the configuration, and none of our own processes or doors.
+    #[must_use]
+    pub const fn is_identity(&self) -> bool {
+        matches!(self, Self::Identity(_) | Self::Partner { .. })
+    }
+
     /// The workload, or the local user that administers as one.
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
@@ -66,8 +79,20 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Identity(name) | Self::Door(name) => Some(name.as_str()),
+            Self::Identity(name) | Self::Door(name) | Self::Partner { name, .. } => {
+                Some(name.as_str())
+            }
             Self::Process { .. } | Self::Anyone => None,
+        }
+    }
+
+    /// The door a partner came in by, at which its edges may start as well. A configuration has
+    /// such edges only at a door of one partner.
+    #[must_use]
+    pub fn partner_door(&self) -> Option<&str> {
+        match self {
+            Self::Partner { door, .. } => Some(door.as_str()),
+            _ => None,
         }
     }
 }
@@ -75,7 +100,9 @@ impl Caller {
 impl Subject {
     pub(super) fn of_caller(caller: &Caller) -> Self {
         match caller {
-            Caller::Identity(name) | Caller::Door(name) => Self::Workload(name.clone()),
+            Caller::Identity(name) | Caller::Door(name) | Caller::Partner { name, .. } => {
+                Self::Workload(name.clone())
+            }
             Caller::Process { role, name } => Self::Process {
                 role: role.clone(),
                 name: name.clone(),
@@ -121,7 +148,7 @@ impl Subject {
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Identity(name) | Self::Door(name) => name.fmt(f),
+            Self::Identity(name) | Self::Door(name) | Self::Partner { name, .. } => name.fmt(f),
             Self::Process { role, name } => write!(f, "countersign/{role}/{name}"),
             Self::Anyone => f.write_str("anyone"),
         }

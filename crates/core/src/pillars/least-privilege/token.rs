@@ -169,7 +169,9 @@ fn opens(
         };
     }
     let from = caller.name().or(door).unwrap_or_default();
-    let needed = snapshot.needed(from, service).into_iter();
+    let by_door = caller.partner_door();
+    let starts = by_door.into_iter().chain([from]);
+    let needed = starts.flat_map(|it| snapshot.needed(it, service));
     needed
         .filter(|it| held.contains(it) || service == VAULT && reads_with(snapshot, subject, it))
         .collect()
@@ -222,7 +224,7 @@ fn chain(
     let domain = &case.state.snapshot.config().trust_domain;
     let mut act = Vec::new();
     match (caller, parent) {
-        (Caller::Identity(name), Some(parent)) => {
+        (Caller::Identity(name) | Caller::Partner { name, .. }, Some(parent)) => {
             act.push(SpiffeId::of_identity(domain, name));
             act.extend(parent.act.iter().cloned());
         }

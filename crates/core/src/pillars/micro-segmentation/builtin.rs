@@ -93,8 +93,8 @@ impl BuiltIn {
             return self == Self::Join && case.hop.door.as_str() == JOIN && gateway && own;
         }
         match self {
-            Self::Token => matches!(caller, Caller::Identity(_)) || gateway,
-            Self::RevokeOwn => matches!(caller, Caller::Identity(_)),
+            Self::Token => caller.is_identity() || gateway,
+            Self::RevokeOwn => caller.is_identity(),
             Self::Control => gateway,
             Self::Inject => gateway && case.state.snapshot.is_injected(&case.hop.operation.object),
             _ => caller
@@ -120,7 +120,8 @@ impl BuiltIn {
         let (Some(from), Some(to)) = (from, facts.requested_service.as_deref()) else {
             return Err("a token is for one service".to_owned());
         };
-        if case.state.snapshot.edges(from, to).next().is_none() {
+        let edge = |from: &str| case.state.snapshot.edges(from, to).next().is_some();
+        if !edge(from) && !caller.partner_door().is_some_and(edge) {
             return Err(format!("no edge `{from} -> {to}`"));
         }
         Ok(())

@@ -92,10 +92,24 @@ fn way(case: &Case, caller: &Caller) -> Result<Way, String> {
     let name = caller.name().unwrap_or_default();
     match snapshot.edge(name, &hop.service, &hop.operation) {
         Some(index) => Ok(Way::Edge(index)),
-        None if snapshot.edges(name, &hop.service).next().is_some() => Err(format!(
+        None => by_door(case, caller),
+    }
+}
+
+/// Without an edge of its own, a partner takes those of the door it came in by.
+fn by_door(case: &Case, caller: &Caller) -> Result<Way, String> {
+    let snapshot = &case.state.snapshot;
+    let hop = &case.hop;
+    let door = caller.partner_door();
+    if let Some(index) = door.and_then(|it| snapshot.edge(it, &hop.service, &hop.operation)) {
+        return Ok(Way::Edge(index));
+    }
+    let mut starts = caller.name().into_iter().chain(door);
+    if starts.any(|it| snapshot.edges(it, &hop.service).next().is_some()) {
+        return Err(format!(
             "no edge `{caller} -> {}` for `{}`",
             hop.service, hop.operation
-        )),
-        None => Err(format!("no edge `{caller} -> {}`", hop.service)),
+        ));
     }
+    Err(format!("no edge `{caller} -> {}`", hop.service))
 }
