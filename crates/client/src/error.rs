@@ -144,6 +144,8 @@ fn of_code(code: Code) -> Option<&'static str> {
         Code::RATE_EXCEEDED => "call less often, as `Retry-After` says, or raise the `rate` or tier",
         Code::BODY_TOO_LARGE => "send less, or raise `body: { max: .. }`",
         Code::BODY_UNREADABLE => "send the body in the form that the operation's rules read",
+        Code::BODY_SCHEMA => "correct what `errors` of the answer names in the body",
+        Code::BODY_CODING => "send the body without a content coding",
         Code::HOURS => "call within the hours of this operation",
         Code::REQUEST_CREDENTIAL => "leave the credential out of the request",
         Code::SELF_APPROVAL => "have somebody else approve it",

@@ -22,6 +22,7 @@ use crate::hop::Facts;
 use crate::hop::Hop;
 use crate::hop::PartnerCertificate;
 use crate::hop::Peer;
+use crate::hop::SchemaVerdict;
 use crate::hop::Session;
 use crate::hop::Tls;
 use crate::hop::TlsVersion;
@@ -94,6 +95,8 @@ pub fn prove(state: &State, test: &Test) -> Proved {
     };
     let outcome = match test.expect {
         _ if got == Some(Code::UNDECIDABLE) => Judgement::Undecided,
+        // What a schema says to a body that nobody wrote down is not known.
+        _ if got == Some(Code::BODY_SCHEMA) && test.with.is_empty() => Judgement::Undecided,
         Expectation::Allow if got.is_none() => Judgement::Holds,
         Expectation::Deny(pillar) if got.map(Code::pillar) == Some(pillar) => Judgement::Holds,
         Expectation::Allow | Expectation::Deny(_) | Expectation::NeedsApproval => Judgement::Fails,
@@ -155,9 +158,13 @@ fn failed(test: &Test, proved: &Proved, sources: &Sources) -> Diagnostic {
 fn undecided(test: &Test, proved: &Proved, sources: &Sources) -> Diagnostic {
     let place = sources.word_at(test.expect_place);
     let message = format!("test undecided: {}", test.name);
+    let help = match proved.got {
+        Some(Code::BODY_SCHEMA) => "it is not counted as passed; write the body in `with`",
+        _ => "it is not counted as passed; use a build that has this part",
+    };
     Diagnostic::warning(codes::TEST_UNDECIDED, place, message)
         .label(proved.reason.clone())
-        .help("it is not counted as passed; use a build that has this part")
+        .help(help)
 }
 
 /// What the decision says to a sentence.
@@ -337,6 +344,7 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
             max_output_tokens: model.is_some().then_some(1),
             model,
             same_origin: Some(true),
+            schemas: schemas(snapshot, test),
             ..Facts::default()
         },
         operation: test.operation.clone(),
@@ -344,14 +352,6 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
     }
 }
 
-fn established() -> Tls {
-    Tls::Established {
-        cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
-        group: "X25519MLKEM768".to_owned(),
-        resumed: false,
-        version: TlsVersion::V13,
-    }
-}
 /// A good certificate of a partner, under the authority that it and the door have in common.
 fn partner(snapshot: &Snapshot, door: &Name, name: &Name) -> Option<Peer> {
     let identity = snapshot.config().identities.get(name)?;
@@ -372,6 +372,25 @@ fn partner(snapshot: &Snapshot, door: &Name, name: &Name) -> Option<Peer> {
     })))
 }
 
+/// What the schemas of the call's rules say to the body that the sentence writes down.
+fn schemas(snapshot: &Snapshot, test: &Test) -> Vec<SchemaVerdict> {
+    if test.with.is_empty() {
+        return Vec::new();
+    }
+    let body = serde_json::Value::Object(test.with.clone());
+    let rules = snapshot.rules(&test.service, &test.operation);
+    let schemas = rules.filter_map(|(place, _)| snapshot.body_schema(&test.service, place));
+    schemas.map(|schema| schema.judge(&body)).collect()
+}
+
+fn established() -> Tls {
+    Tls::Established {
+        cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
+        group: "X25519MLKEM768".to_owned(),
+        resumed: false,
+        version: TlsVersion::V13,
+    }
+}
 
 /// The workload at the other end: the last one on the way, or who asks.
 fn workload<'t>(snapshot: &Snapshot, test: &'t Test) -> Option<&'t Name> {

@@ -8,6 +8,7 @@ use ::http::Response;
 use ::http::StatusCode;
 use ::http::header;
 use bytes::Bytes;
+use countersign_core::hop::SchemaFault;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Fault;
 use serde::Serialize;
@@ -51,6 +52,8 @@ struct Body<'a> {
     code: Code,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [SchemaFault],
 }
 
 #[derive(Serialize)]
@@ -68,6 +71,10 @@ impl Problem<'_> {
     /// The whole body.
     #[must_use]
     pub fn body(&self) -> Bytes {
+        self.body_with(&[])
+    }
+
+    fn body_with(&self, errors: &[SchemaFault]) -> Bytes {
         let body = match self.format {
             Format::Problem => serde_json::to_vec(&Body {
                 r#type: format!("{TYPE_BASE}{}", self.code),
@@ -76,6 +83,7 @@ impl Problem<'_> {
                 pillar: self.code.pillar().word(),
                 code: self.code,
                 receipt: self.receipt,
+                errors,
             }),
             Format::Vault => serde_json::to_vec(&VaultBody {
                 errors: ["permission denied".to_owned(), self.title()],
@@ -88,7 +96,14 @@ impl Problem<'_> {
     /// Body, status and headers.
     #[must_use]
     pub fn response(&self) -> Response<Bytes> {
-        let mut response = Response::new(self.body());
+        self.response_with(&[])
+    }
+
+    /// The same, and where the body of the request is wrong: `errors`, each with `pointer` and
+    /// `rule`.
+    #[must_use]
+    pub fn response_with(&self, errors: &[SchemaFault]) -> Response<Bytes> {
+        let mut response = Response::new(self.body_with(errors));
         *response.status_mut() =
             StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::FORBIDDEN);
         let content_type = match self.format {
@@ -107,6 +122,11 @@ impl Problem<'_> {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge(self.code)),
             );
+        }
+        if self.code.fault() == Fault::CodingRefused {
+            // What would be taken (RFC 9110 section 12.5.3).
+            let identity = HeaderValue::from_static("identity");
+            headers.insert(header::ACCEPT_ENCODING, identity);
         }
         if let Some(wait) = self.retry_after {
             // Rounded up: a client that comes back early would be refused again.
@@ -184,6 +204,22 @@ mod tests {
             ..problem(Code::BUDGET_SPENT, Format::Problem)
         };
         assert_eq!(problem.response().headers()["retry-after"], "2");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_told_and_what_coding_is_taken() {
+        let fault = SchemaFault {
+            pointer: "/items/0/title".to_owned(),
+            rule: "maxLength".to_owned(),
+        };
+        let response = problem(Code::BODY_SCHEMA, Format::Problem).response_with(&[fault]);
+        let text = String::from_utf8_lossy(response.body());
+        let errors = r#""errors":[{"pointer":"/items/0/title","rule":"maxLength"}]}"#;
+        assert!(text.ends_with(errors), "{text}");
+        assert_eq!(response.status(), 422);
+        let response = problem(Code::BODY_CODING, Format::Problem).response();
+        assert_eq!(response.status(), 415);
+        assert_eq!(response.headers()["accept-encoding"], "identity");
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
                 streams: _,
             },
         rate: _,
-        cors,
+        cors: _,
     } = listener;
     let place = *place;
     let oidc = matches!(login, Some(Login::Oidc(_)));
@@ -191,7 +191,6 @@ fn door(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
     add(place, oidc, "sign-in by `oidc`");
     add(place, *tls == DoorTls::Acme, "`tls: acme`");
     add(place, files, "`tls` from files");
-    add(place, cors.is_some(), "`cors`");
 }
 
 fn door_peer(listener: &Listener, add: &mut impl FnMut(Place, bool, &'static str)) {
@@ -287,7 +286,7 @@ fn operation(rule: &OperationRule, add: &mut impl FnMut(Place, bool, &'static st
         except: _,
         person: _,
         body_max: _,
-        body_schema,
+        body_schema: _,
         screens,
         models: _,
         budget: _,
@@ -299,7 +298,6 @@ fn operation(rule: &OperationRule, add: &mut impl FnMut(Place, bool, &'static st
         token,
     } = rule;
     let place = *place;
-    add(place, body_schema.is_some(), "`body: { schema }`");
     add(place, !screens.is_empty(), "`body: { screen }`");
     add(place, policy.is_some(), "`policy`");
     add(place, !approve.is_empty(), "`approve`");

@@ -1,3 +1,4 @@
+use super::SchemaVerdict;
 use crate::vocabulary::Code;
 use crate::vocabulary::Name;
 use serde::Deserialize;
@@ -9,6 +10,10 @@ pub struct Facts {
     /// How much of the body is known to the rules, in bytes; absent where no rule needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes: Option<u64>,
+    /// The other origin whose page made an unsafe browser request, where the door shares its
+    /// answers with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_origin: Option<String>,
     /// Why the request can't even be decided on its merits (an ambiguous path, a foreign host).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<RequestFault>,
@@ -33,6 +38,9 @@ pub struct Facts {
     /// not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_origin: Option<bool>,
+    /// What the schemas of the operation's rules said to the body.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<SchemaVerdict>,
 }
 
 /// A fault of the request itself, found by the enforcement point before the decision and refused

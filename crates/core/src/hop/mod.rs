@@ -9,15 +9,16 @@
 
 mod evidence;
 mod facts;
+mod schema;
 
 pub use evidence::Binding;
 pub use evidence::Certificate;
 pub use evidence::CertificateFault;
 pub use evidence::Claims;
 pub use evidence::Evidence;
-pub use evidence::Peer;
 pub use evidence::Leaf;
 pub use evidence::PartnerCertificate;
+pub use evidence::Peer;
 pub use evidence::Session;
 pub use evidence::Tls;
 pub use evidence::TlsFault;
@@ -28,6 +29,8 @@ pub use evidence::VerifiedToken;
 pub use facts::Facts;
 pub use facts::Freshness;
 pub use facts::RequestFault;
+pub use schema::SchemaFault;
+pub use schema::SchemaVerdict;
 
 use crate::vocabulary::Name;
 use crate::vocabulary::Operation;

@@ -123,6 +123,7 @@ fn clip(hop: &mut Hop) {
         shorten(text);
     }
     hop.facts.requested_scope.clear();
+    hop.facts.schemas.clear();
     hop.facts.requested_service.iter_mut().for_each(shorten);
     hop.facts.model.iter_mut().for_each(shorten);
     if let Some(fault) = &mut hop.facts.fault {

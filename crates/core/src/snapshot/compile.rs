@@ -2,19 +2,20 @@ use super::Bundle;
 use super::Grants;
 use super::Tiers;
 use super::index::PatternIndex;
+use super::schemas::Schemas;
 use crate::config::Config;
 use crate::config::Edge;
 use crate::config::Identity;
-use crate::config::Login;
 use crate::config::IdentityKind;
+use crate::config::Login;
 use crate::config::Needs;
 use crate::config::OperationRule;
 use crate::config::PeerKind;
 use crate::config::Secret;
 use crate::config::Service;
-use crate::vocabulary::Digest;
 use crate::hop::PartnerCertificate;
 use crate::hop::Peer;
+use crate::vocabulary::Digest;
 use crate::vocabulary::Name;
 use crate::vocabulary::Operation;
 use crate::vocabulary::Permission;
@@ -38,13 +39,13 @@ pub struct Snapshot {
     /// By service, in the order of the configuration.
     rules: Vec<PatternIndex>,
     logins: HashSet<String>,
-    roots: HashSet<Digest>,
     partners: Partners,
+    roots: HashSet<Digest>,
     injected: HashSet<Name>,
     local_users: HashMap<String, Name>,
     /// By service, filled when first asked for; a pure function of the rest.
     pub(super) reach: Vec<OnceLock<BTreeSet<Permission>>>,
-}
+    pub(super) schemas: Schemas,
 }
 
 /// Which authorities vouch for partners, and where.
@@ -54,6 +55,7 @@ struct Partners {
     doors: HashMap<Name, Vec<Digest>>,
     /// By authority and DNS name. Where it would be several identities it is none.
     identities: HashMap<(Digest, String), Vec<Name>>,
+}
 
 /// The edges from one caller to one service.
 #[derive(Debug, Default)]
@@ -83,10 +85,10 @@ pub enum CompileError {
 pub enum DoorKind {
     /// A certificate of the trust domain and, but for the issuer, a token bound to it.
     Mesh,
-    /// A session.
-    Browser,
     /// A certificate of a partner's authority and, but for the issuer, a token bound to it.
     Partner,
+    /// A session.
+    Browser,
     /// Kernel credentials of a configured user.
     Local,
 }
@@ -121,9 +123,10 @@ impl Snapshot {
             edges: edges(&config),
             rules: config.services.values().map(rules).collect(),
             logins: logins(&bundle, &config),
+            schemas: Schemas::of(&config),
+            partners: Partners::of(&config),
             bundle,
             config,
-            partners: Partners::of(&config),
         }
     }
 
@@ -193,10 +196,10 @@ impl Snapshot {
                 .get(name)
                 .map(|listener| match listener.peer {
                     PeerKind::Browser => DoorKind::Browser,
+                    PeerKind::Partner => DoorKind::Partner,
                     _ => DoorKind::Mesh,
                 }),
         }
-                    PeerKind::Partner => DoorKind::Partner,
     }
 
     /// The service of this name.
@@ -291,9 +294,6 @@ impl Snapshot {
         self.roots.contains(root)
     }
 
-    /// The name of the identity a SPIFFE ID of this trust domain stands for, if configured.
-    #[must_use]
-    pub fn identity(&self, id: &SpiffeId) -> Option<&Name> {
     /// Whether a door for partners believes this authority in this revision.
     #[must_use]
     pub fn trusts_at(&self, door: &Name, authority: &Digest) -> bool {
@@ -340,6 +340,9 @@ impl Snapshot {
         (!partner).then_some(name)
     }
 
+    /// The name of the identity a SPIFFE ID of this trust domain stands for, if configured.
+    #[must_use]
+    pub fn identity(&self, id: &SpiffeId) -> Option<&Name> {
         let ours = id.trust_domain() == self.config.trust_domain.as_str();
         let (name, _) = ours.then(|| self.config.identities.get_key_value(id.path()))??;
         Some(name)
@@ -392,9 +395,6 @@ impl Snapshot {
     }
 }
 
-fn edges(config: &Config) -> HashMap<Name, HashMap<Name, Between>> {
-    let mut edges: HashMap<Name, HashMap<Name, Between>> = HashMap::new();
-    for (index, edge) in config.edges.iter().enumerate() {
 impl Partners {
     fn of(config: &Config) -> Self {
         let mut all = Self::default();
@@ -415,6 +415,9 @@ impl Partners {
     }
 }
 
+fn edges(config: &Config) -> HashMap<Name, HashMap<Name, Between>> {
+    let mut edges: HashMap<Name, HashMap<Name, Between>> = HashMap::new();
+    for (index, edge) in config.edges.iter().enumerate() {
         let by_service = edges.entry(edge.from.clone()).or_default();
         by_service
             .entry(edge.to.clone())

@@ -12,6 +12,7 @@ mod index;
 mod project;
 mod reach;
 mod revocations;
+mod schemas;
 mod tiers;
 
 pub use bundle::Bundle;

@@ -21,6 +21,8 @@ pub enum Fault {
     Malformed,
     /// The host does not belong to this listener: 421.
     Misdirected,
+    /// The body is in a content coding that is not taken: 415.
+    CodingRefused,
     /// Too large: 413.
     TooLarge,
     /// The head of the request is too large: 431 (RFC 6585 section 5).
@@ -101,14 +103,14 @@ codes! {
     MESSAGE_AMBIGUOUS = 221, Malformed, "request can be read in more than one way";
     /// The head of the request has more bytes or fields than the listener takes. `CSD222`
     HEAD_TOO_LARGE = 222, HeadTooLarge, "head of the request too large";
-    /// The token was revoked. `CSD301`
-    TOKEN_REVOKED = 301, Unauthenticated, "token revoked";
     /// The certificate and its authority together are no partner of this door. `CSD225`
     PARTNER_UNKNOWN = 225, Forbidden, "certificate of no partner at this door";
     /// The caller showed so many tokens that proved nothing that no other is looked at now. `CSD223`
     TOKENS_UNKNOWN = 223, Exhausted, "too many unknown tokens";
     /// The connection was used for more of the protocol's own frames than its exchanges need. `CSD224`
     CONNECTION_FLOOD = 224, Exhausted, "connection used for a flood of frames";
+    /// The token was revoked. `CSD301`
+    TOKEN_REVOKED = 301, Unauthenticated, "token revoked";
     /// The subject was revoked. `CSD302`
     SUBJECT_REVOKED = 302, Forbidden, "subject revoked";
     /// The certificate, its issuer or its identity was revoked. `CSD303`
@@ -159,6 +161,10 @@ codes! {
     SELF_APPROVAL = 513, Forbidden, "nobody approves what they asked for";
     /// The caller, or whom it speaks for, called more often than it may. `CSD514`
     RATE_EXCEEDED = 514, Exhausted, "called too often";
+    /// The body does not follow the schema of the operation. `CSD515`
+    BODY_SCHEMA = 515, Unprocessable, "body does not follow the schema of the operation";
+    /// The body has a content coding, and a rule has to read it. `CSD516`
+    BODY_CODING = 516, CodingRefused, "body in a content coding that the rules can't read";
     /// The ledger did not take the record. `CSD601`
     LEDGER_REFUSED = 601, Unavailable, "the ledger can't take the record";
 }
@@ -186,6 +192,7 @@ impl Code {
             Fault::Malformed => 400,
             Fault::Misdirected => 421,
             Fault::TooLarge => 413,
+            Fault::CodingRefused => 415,
             Fault::Unprocessable => 422,
             Fault::HeadTooLarge => 431,
             Fault::Exhausted => 429,

@@ -17,4 +17,5 @@ mod partners;
 mod proving;
 mod records;
 mod refusals;
+mod schemas;
 mod sentences;

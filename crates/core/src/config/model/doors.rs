@@ -103,6 +103,15 @@ pub struct Cors {
     pub max_age: Duration,
 }
 
+impl Cors {
+    /// Whether this origin is listed: scheme, host and port, exactly as browsers write them
+    /// (RFC 6454 section 6.2). `null` is none, and no pattern stands for another.
+    #[must_use]
+    pub fn shares(&self, origin: &str) -> bool {
+        self.origins.iter().any(|it| it == origin)
+    }
+}
+
 /// How people sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {

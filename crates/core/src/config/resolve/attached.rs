@@ -5,7 +5,7 @@ use super::Resolver;
 use crate::config::Attached;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::json_schema;
+use crate::config::json_schema::Schema;
 use crate::config::parse;
 use crate::config::parse::Given;
 use crate::config::parse::listed;
@@ -18,7 +18,7 @@ impl<'a> Resolver<'a> {
         let Some(schema) = given.spanned() else {
             return;
         };
-        if let Err(error) = json_schema::compile(&schema.value.text) {
+        if let Err(error) = Schema::compile(&schema.value.text) {
             let path = &schema.value.path;
             let message = format!("`{path}` is not a json schema");
             let it = Diagnostic::error(codes::BAD_SCHEMA, schema.span, message);

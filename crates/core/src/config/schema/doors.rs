@@ -185,7 +185,7 @@ pub static LIMITS: Shape = shape(
 /// `cors` of a listener.
 pub static CORS: Shape = shape(
     "`cors`",
-    "Which other origins may read answers; preflights are answered from here.",
+    "Which other origins may read answers; preflights are answered from here, neither decided nor recorded.",
     &[
         must("origins", Form::Texts(&ORIGIN), "The origins; no wildcard."),
         may(
@@ -204,7 +204,7 @@ pub static CORS: Shape = shape(
             "credentials",
             Form::Choice(&["true", "false"]),
             "`false`",
-            "Whether cookies are sent along.",
+            "Whether the session's cookie may be sent along, and something be changed with it.",
         ),
         may(
             "max_age",

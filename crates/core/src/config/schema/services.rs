@@ -329,7 +329,7 @@ pub static BODY: Shape = shape(
             "schema",
             Form::Text(&FILE_PATH),
             "any",
-            "What a JSON body must look like (JSON Schema).",
+            "What a JSON body must look like (JSON Schema 2020-12, `format` enforced).",
         ),
         may(
             "screen",

@@ -211,7 +211,7 @@ fn browser(case: &Case) -> Result<(Caller, Subject), Refusal> {
         ));
     };
     check_session(session, case.hop.at)?;
-    check_origin(&case.hop)?;
+    check_origin(case)?;
     let claims = claims(&case.hop.evidence.token)?;
     check_issuer(&case.state.snapshot, claims)?;
     check_audience(&case.state.snapshot, claims, &case.hop.service)?;
@@ -235,17 +235,28 @@ fn browser(case: &Case) -> Result<(Caller, Subject), Refusal> {
 /// A session's cookie travels with requests that other sites make, so whatever changes something,
 /// and the opening of a WebSocket, needs the browser's word that a page of this origin made it. An
 /// enforcement point that did not look has no such word.
-fn check_origin(hop: &Hop) -> Result<(), Refusal> {
+fn check_origin(case: &Case) -> Result<(), Refusal> {
+    let hop = &case.hop;
     let safe = matches!(hop.operation.verb.as_str(), "GET" | "HEAD" | "OPTIONS");
     match hop.facts.same_origin {
         Some(true) => Ok(()),
         None if safe => Ok(()),
+        Some(false) if shares(case, hop.facts.cross_origin.as_deref()) => Ok(()),
         _ => Err((
             Code::CROSS_SITE,
             "an unsafe request without `Sec-Fetch-Site: same-origin` or an equal `Origin`"
                 .to_owned(),
         )),
     }
+}
+
+/// Whether the door lets pages of this other origin send a session's cookie. A page that may not is
+/// one like any other, whatever else it may read.
+fn shares(case: &Case, origin: Option<&str>) -> bool {
+    let listeners = &case.state.snapshot.config().listeners;
+    let cors = listeners.get(case.hop.door.as_str());
+    let cors = cors.and_then(|it| it.cors.as_ref());
+    origin.is_some_and(|origin| cors.is_some_and(|it| it.credentials && it.shares(origin)))
 }
 
 fn local(case: &Case) -> Result<(Caller, Subject), Refusal> {
@@ -278,6 +289,16 @@ fn certificate(peer: &Peer) -> Result<&Certificate, Refusal> {
     }
 }
 
+/// Why somebody who shows no certificate for this door is refused.
+fn unproven(peer: &Peer) -> Refusal {
+    refused_certificate(match peer {
+        Peer::Refused { fault, .. } => *fault,
+        // Each authority counts at its own doors.
+        Peer::Certificate(_) | Peer::Partner(_) => CertificateFault::Untrusted,
+        Peer::Anonymous | Peer::Joining { .. } | Peer::Local { .. } => CertificateFault::Absent,
+    })
+}
+
 fn refused_certificate(fault: CertificateFault) -> Refusal {
     let code = match fault {
         CertificateFault::Absent => Code::CERTIFICATE_ABSENT,
@@ -287,16 +308,6 @@ fn refused_certificate(fault: CertificateFault) -> Refusal {
         CertificateFault::Key => Code::CERTIFICATE_KEY,
     };
     (code, format!("handshake refused: {}", code.title()))
-}
-
-/// Why somebody who shows no certificate for this door is refused.
-fn unproven(peer: &Peer) -> Refusal {
-    refused_certificate(match peer {
-        Peer::Refused { fault, .. } => *fault,
-        // Each authority counts at its own doors.
-        Peer::Certificate(_) | Peer::Partner(_) => CertificateFault::Untrusted,
-        Peer::Anonymous | Peer::Joining { .. } | Peer::Local { .. } => CertificateFault::Absent,
-    })
 }
 
 fn caller(snapshot: &Snapshot, certificate: &Certificate) -> Result<Caller, Refusal> {
@@ -327,6 +338,7 @@ fn claims(token: &Token) -> Result<&Claims, Refusal> {
                 TokenFault::Signature => Code::TOKEN_SIGNATURE,
                 TokenFault::Foreign => Code::TOKEN_AUDIENCE,
                 TokenFault::Static => Code::CREDENTIAL_STATIC,
+                TokenFault::Unverified => Code::TOKENS_UNKNOWN,
             };
             Err((code, code.title().to_owned()))
         }

@@ -7,6 +7,7 @@
 
 mod limits;
 mod rates;
+mod shape;
 mod token;
 
 pub use limits::Reservation;
@@ -165,8 +166,8 @@ fn theirs(case: &Case, caller: &Caller, subject: &Subject) -> Result<Found, Refu
         body_max: listener.map_or(u64::MAX, |it| it.limits.body),
         ..Found::default()
     };
-    let mut judged = Ok(());
-    for (_, rule) in snapshot.rules(&hop.service, &hop.operation) {
+    let (mut judged, mut shaped) = (Ok(()), Ok(()));
+    for (place, rule) in snapshot.rules(&hop.service, &hop.operation) {
         if let Needs::Permission(permission) = &rule.needs {
             role_and_scope(case, subject, permission.as_str())?;
         }
@@ -179,6 +180,8 @@ fn theirs(case: &Case, caller: &Caller, subject: &Subject) -> Result<Found, Refu
         found.body_max = found.body_max.min(rule.body_max.unwrap_or(u64::MAX));
         // The last word of all rules, said behind those of each.
         judged = judged.and_then(|()| limits::judged(rule));
+        // Where it is wrong is told to its sender, if nothing else speaks against the call.
+        shaped = shaped.and_then(|()| shape::body(snapshot, hop, (place, rule)));
         limits::models(hop, rule)?;
         limits::hours(hop, rule)?;
         // Rules that share a budget set aside one sum for the one call, not one each.
@@ -196,6 +199,7 @@ fn theirs(case: &Case, caller: &Caller, subject: &Subject) -> Result<Found, Refu
             format!("the body is over {} bytes", found.body_max),
         ));
     }
+    shaped?;
     judged?;
     let rules = snapshot.rules(&hop.service, &hop.operation);
     found.charges = rates::charges(case, caller, subject, rules.map(|(_, rule)| rule));
