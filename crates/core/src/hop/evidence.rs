@@ -229,6 +229,8 @@ pub enum TokenFault {
     Foreign,
     /// Not a token at all but a static credential (`Basic`, an API key).
     Static,
+    /// Not looked at: whoever shows it has just shown too many that proved nothing.
+    Unverified,
 }
 
 /// A token with a good signature: its claims, never its bytes.
@@ -327,8 +329,6 @@ impl Evidence {
         }
     }
 
-    /// The verified token, if there is one.
-    #[must_use]
     /// What there is to say of the checked certificate, ours or a partner's, if there is one.
     #[must_use]
     pub fn leaf(&self) -> Option<Leaf> {
@@ -351,6 +351,8 @@ impl Evidence {
         }
     }
 
+    /// The verified token, if there is one.
+    #[must_use]
     pub fn verified_token(&self) -> Option<&Arc<VerifiedToken>> {
         match &self.token {
             Token::Verified(token) => Some(token),
