@@ -127,6 +127,7 @@ fn expose<S: serde::Serializer>(secret: &SecretString, serializer: S) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use secrecy::ExposeSecret as _;
 
     #[test]
@@ -148,6 +149,77 @@ mod tests {
         let cut = text.get(..text.len() - 2).unwrap();
         for wrong in ["", PREFIX, bare, cut, "csjoin_e30"] {
             assert!(JoinToken::from_text(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    fn token() -> impl Strategy<Value = JoinToken> {
+        let texts = (".{0,48}", "[ -~]{0,40}", ".{0,24}");
+        ("[a-z][a-z0-9]{0,8}", any::<[u8; 32]>(), texts).prop_map(|(gateway, pin, texts)| {
+            let (secret, server, trust_domain) = texts;
+            JoinToken {
+                gateway: Name::new(&gateway).unwrap(),
+                pin: Digest::new(pin),
+                secret: SecretString::from(secret),
+                server,
+                trust_domain,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_token_is_read_as_it_was_written(token in token()) {
+            let text = token.to_text();
+            let read = JoinToken::from_text(text.expose_secret()).unwrap();
+            let again = read.to_text();
+            prop_assert_eq!(again.expose_secret(), text.expose_secret());
+            prop_assert_eq!(read.secret.expose_secret(), token.secret.expose_secret());
+        }
+
+        #[test]
+        fn text_is_a_token_or_none(text in ".{0,96}", encoded in "[A-Za-z0-9_-]{0,96}") {
+            for text in [text, format!("{PREFIX}{encoded}")] {
+                prop_assert!(JoinToken::from_text(&text).is_none());
+            }
+        }
+
+        #[test]
+        fn a_cut_token_is_none(token in token(), cut in any::<prop::sample::Index>()) {
+            let text = token.to_text();
+            let text = text.expose_secret();
+            let cut = text.get(..cut.index(text.len())).unwrap();
+            prop_assert!(JoinToken::from_text(cut).is_none());
+        }
+
+        #[test]
+        fn a_message_with_a_member_too_many_is_none(
+            member in "[a-z]{1,12}",
+            csr in ".{0,24}",
+            secret in ".{0,24}",
+            witness in any::<[u8; 32]>(),
+            records in any::<u64>(),
+        ) {
+            prop_assume!(!["csr", "records", "secret", "witness", "protocol"].contains(&member.as_str()));
+            let mut message = serde_json::json!({
+                "csr": csr, "records": records, "secret": secret, "witness": Digest::new(witness),
+            });
+            let read: JoinRequest = serde_json::from_str(&message.to_string()).unwrap();
+            prop_assert_eq!((read.csr.as_str(), read.records), (csr.as_str(), records));
+            prop_assert_eq!(read.secret.expose_secret(), secret.as_str());
+            message[&member] = 0.into();
+            let text = message.to_string();
+            prop_assert!(serde_json::from_str::<JoinRequest>(&text).is_err());
+            prop_assert!(serde_json::from_str::<Renew>(&text).is_err());
+            prop_assert!(serde_json::from_str::<Joined>(&text).is_err());
+        }
+
+        #[test]
+        fn bytes_are_no_message(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+            prop_assert!(serde_json::from_slice::<JoinRequest>(&bytes).is_err());
+            prop_assert!(serde_json::from_slice::<Joined>(&bytes).is_err());
+            prop_assert!(serde_json::from_slice::<MintJoin>(&bytes).is_err());
+            prop_assert!(serde_json::from_slice::<Minted>(&bytes).is_err());
+            prop_assert!(serde_json::from_slice::<Renewed>(&bytes).is_err());
         }
     }
 }
