@@ -137,7 +137,7 @@ impl Exchange {
         }
         match self.connected.kind {
             DoorKind::Browser => browser::ours(&self.visit(), body).await,
-            DoorKind::Mesh if self.wanted.service == request::ISSUER => {
+            DoorKind::Mesh | DoorKind::Partner if self.wanted.service == request::ISSUER => {
                 let asked = (
                     self.parts.method.as_str(),
                     self.wanted.operation.object.as_str(),
@@ -151,7 +151,7 @@ impl Exchange {
                 )
                 .await
             }
-            DoorKind::Mesh | DoorKind::Local => Ok(body),
+            DoorKind::Mesh | DoorKind::Partner | DoorKind::Local => Ok(body),
         }
     }
 

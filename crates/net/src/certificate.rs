@@ -38,7 +38,7 @@ pub(crate) fn check(
     if leaf.spiffe_id.trust_domain() != bundle.domain().as_str() {
         return Err(SvidError::TrustDomain);
     }
-    let path = path::verify(chain, bundle, now, role)?;
+    let path = path::verify(chain, bundle.anchors(), now, role)?;
     Ok(Certificate {
         issuer: path.issuer,
         leaf: sha256(leaf_der),
@@ -57,13 +57,10 @@ impl Leaf {
         let spiffe_id = SpiffeId::parse(uri_name(&certificate)?)?;
         check_usage(&certificate)?;
         let (not_before, not_after) = x509::validity(&certificate);
-        // The leading zero of a positive DER INTEGER is no part of the number.
-        let serial = certificate.raw_serial();
-        let serial = hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial));
         Ok(Self {
             not_after,
             not_before,
-            serial,
+            serial: x509::serial(&certificate),
             spiffe_id,
         })
     }

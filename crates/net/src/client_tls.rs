@@ -13,6 +13,7 @@ use crate::trust::TrustBundle;
 use crate::x509::Role;
 use arc_swap::ArcSwap;
 use countersign_core::hop::Certificate;
+use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;
 use countersign_core::hop::TlsVersion;
 use countersign_core::vocabulary::Digest;
@@ -282,7 +283,7 @@ impl Mutual {
         tls: &Tls,
     ) -> Result<Arc<Certificate>, Box<Refused>> {
         if let Some(Verdict {
-            outcome: Ok(certificate),
+            outcome: Ok(Peer::Certificate(certificate)),
             ..
         }) = verdict
         {

@@ -7,6 +7,8 @@
 
 use crate::certificate;
 use crate::digest::sha256;
+use crate::partner;
+use crate::partner::Authorities;
 use crate::provider;
 use crate::server_hello::ServerHello;
 use crate::trust::TrustBundle;
@@ -19,6 +21,7 @@ use countersign_core::hop::Tls;
 use countersign_core::hop::TlsFault;
 use countersign_core::hop::TlsVersion;
 use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::TrustDomain;
 use rustls::CipherSuite;
 use rustls::CommonState;
 use rustls::DigitallySignedStruct;
@@ -47,7 +50,7 @@ pub struct Refused {
 /// What the verifier found out about the peer's certificate.
 pub(crate) struct Verdict {
     pub(crate) leaf: Digest,
-    pub(crate) outcome: Result<Arc<Certificate>, SvidError>,
+    pub(crate) outcome: Result<Peer, SvidError>,
 }
 
 tokio::task_local! {
@@ -73,12 +76,38 @@ pub(crate) fn judge(
     role: Role,
     more: impl FnOnce(&Certificate) -> Result<(), SvidError>,
 ) -> Result<(), rustls::Error> {
-    let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf)
+    let outcome = certificate::check(&whole(leaf, intermediates), bundle, now, role)
+        .and_then(|facts| more(&facts).map(|()| Peer::Certificate(Arc::new(facts))));
+    answered(leaf, outcome)
+}
+
+/// The same at a door for partners.
+pub(crate) fn judge_partner(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    authorities: &Authorities,
+    domain: &TrustDomain,
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    let outcome = partner::check(&whole(leaf, intermediates), authorities, domain, now)
+        .map(|facts| Peer::Partner(Arc::new(facts)));
+    answered(leaf, outcome)
+}
+
+fn whole<'a>(
+    leaf: &CertificateDer<'a>,
+    intermediates: &[CertificateDer<'a>],
+) -> Vec<CertificateDer<'a>> {
+    std::iter::once(leaf)
         .chain(intermediates)
         .cloned()
-        .collect();
-    let outcome = certificate::check(&chain, bundle, now, role)
-        .and_then(|facts| more(&facts).map(|()| Arc::new(facts)));
+        .collect()
+}
+
+fn answered(
+    leaf: &CertificateDer<'_>,
+    outcome: Result<Peer, SvidError>,
+) -> Result<(), rustls::Error> {
     let answer = outcome.as_ref().map(|_| ()).map_err(SvidError::alert);
     note(Verdict {
         leaf: sha256(leaf),

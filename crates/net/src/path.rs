@@ -3,8 +3,8 @@
 //! to say, once it knows that the path holds.
 
 use crate::provider;
+use crate::trust::Anchors;
 use crate::trust::RootFacts;
-use crate::trust::TrustBundle;
 use crate::x509;
 use crate::x509::Role;
 use crate::x509::SvidError;
@@ -24,7 +24,7 @@ pub(crate) struct Path {
 }
 
 /// Finds a path from the first certificate of `chain` over any of the others to a root of
-/// `bundle`, all of them valid at `now` and the leaf made for `role`.
+/// `trusted`, all of them valid at `now` and the leaf made for `role`.
 ///
 /// Revocation lists (RFC 5280 section 5) are not asked: what is revoked is in the snapshot, by
 /// certificate and by identity, and the decision looks there.
@@ -33,7 +33,7 @@ pub(crate) struct Path {
 /// [`SvidError`] for the first check that fails.
 pub(crate) fn verify(
     chain: &[CertificateDer<'_>],
-    bundle: &TrustBundle,
+    trusted: &Anchors,
     now: UnixTime,
     role: Role,
 ) -> Result<Path, SvidError> {
@@ -48,7 +48,7 @@ pub(crate) fn verify(
     let path = end
         .verify_for_usage(
             algorithms,
-            bundle.anchors(),
+            trusted.all(),
             intermediates,
             now,
             usage,
@@ -61,7 +61,9 @@ pub(crate) fn verify(
         let key = x509::check_authority(&intermediate.der())?;
         issuer.get_or_insert(key);
     }
-    let root = bundle.facts(path.anchor()).ok_or(SvidError::Untrusted)?;
+    let root = trusted
+        .facts(path.anchor(), now)
+        .ok_or(SvidError::Untrusted)?;
     if !root.is_valid_at(now) {
         return Err(SvidError::Time);
     }

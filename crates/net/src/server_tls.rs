@@ -3,12 +3,16 @@ use crate::digest::sha256;
 use crate::handshake;
 use crate::handshake::Refused;
 use crate::handshake::Verdict;
+use crate::partner;
+use crate::partner::Authorities;
 use crate::provider;
 use crate::server_hello::Transcribed;
 use crate::svid::SvidSource;
 use crate::trust::Roots;
 use crate::trust::TrustBundle;
+use crate::trust::TrustError;
 use crate::x509::Role;
+use crate::x509::SvidError;
 use arc_swap::ArcSwap;
 use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;
@@ -49,6 +53,15 @@ pub enum Listener {
         /// Who we are.
         svid: Arc<SvidSource>,
     },
+    /// The listener shows its X.509-SVID and wants a certificate of a partner; TLS 1.3 only.
+    Partner {
+        /// Whom to believe here, and only here.
+        authorities: Arc<Authorities>,
+        /// Our own trust domain, which none of them may speak for.
+        roots: Arc<Roots>,
+        /// Who we are.
+        svid: Arc<SvidSource>,
+    },
     /// Only the listener shows a certificate: people come here.
     Browser {
         /// Picks the certificate by SNI, such as a [`CredentialSource`](crate::CredentialSource).
@@ -74,7 +87,7 @@ pub struct Acceptor {
 pub struct Established {
     /// The application protocol agreed on, `h2` or `http/1.1`.
     pub alpn: Option<Vec<u8>>,
-    /// Generation of the trust bundle it was checked with; none at a browser door.
+    /// Generation of the trust bundle it was checked with; none where that is not ours.
     pub generation: Option<u64>,
     /// Who is at the other end.
     pub peer: Peer,
@@ -86,12 +99,31 @@ pub struct Established {
 
 /// A listener can't be built.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("can't build the tls configuration of a listener: {0}")]
-pub struct AcceptorError(#[from] rustls::Error);
+pub enum AcceptorError {
+    /// The cryptography provider can't serve it.
+    #[error("can't build the tls configuration of a listener: {0}")]
+    Tls(#[from] rustls::Error),
+    /// What a door for partners should believe is no authority.
+    #[error("can't use the authority of a partner: {0}")]
+    Authority(#[from] TrustError),
+    /// A door for partners that would open for every certificate of our own.
+    #[error("the authority of a partner has a key of our own authority")]
+    OwnAuthority,
+}
 
 struct Built {
     config: Arc<ServerConfig>,
-    trust: Option<Arc<TrustBundle>>,
+    trust: Trust,
+}
+
+/// Whom a listener believes.
+enum Trust {
+    /// Nobody is asked.
+    Nobody,
+    /// Our own roots.
+    Ours(Arc<TrustBundle>),
+    /// A partner's authorities; beside our roots, against which they were held.
+    Theirs(Arc<Authorities>, Arc<TrustBundle>),
 }
 
 /// How many sessions of a listener are kept for resumption.
@@ -172,6 +204,7 @@ impl Acceptor {
         }
         // Two tasks may both get here; the second store only discards the first's sessions.
         let next = Built::new(&self.listener, &self.time).map_err(|error| {
+            tracing::error!(%error, "a listener serves nobody");
             let error = std::io::Error::other(error.to_string());
             Box::new(Refused::of(&error, None, None, TlsVersion::V13))
         })?;
@@ -188,16 +221,14 @@ impl Acceptor {
     ) -> Result<Established, Box<Refused>> {
         let connection = stream.get_ref().1;
         let tls = handshake::established(connection);
-        let peer = match &built.trust {
-            None => Peer::Anonymous,
-            Some(bundle) => {
-                let chain = connection.peer_certificates().unwrap_or_default();
-                self.peer(chain, bundle, verdict, &tls)?
-            }
-        };
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let peer = self.peer(chain, &built.trust, verdict, &tls)?;
         Ok(Established {
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
-            generation: built.trust.as_ref().map(|bundle| bundle.generation()),
+            generation: match &built.trust {
+                Trust::Ours(bundle) => Some(bundle.generation()),
+                Trust::Nobody | Trust::Theirs(..) => None,
+            },
             peer,
             sni: connection.server_name().map(str::to_owned),
             tls,
@@ -209,21 +240,20 @@ impl Acceptor {
     fn peer(
         &self,
         chain: &[CertificateDer<'_>],
-        bundle: &TrustBundle,
+        trust: &Trust,
         verdict: Option<Verdict>,
         tls: &Tls,
     ) -> Result<Peer, Box<Refused>> {
         if let Some(Verdict {
-            outcome: Ok(certificate),
-            ..
+            outcome: Ok(peer), ..
         }) = verdict
         {
-            return Ok(Peer::Certificate(certificate));
+            return Ok(peer);
         }
         let now = self.time.current_time().unwrap_or_else(UnixTime::now);
         let leaf = chain.first().map(|leaf| sha256(leaf));
-        certificate::check(chain, bundle, now, Role::Client)
-            .map(|certificate| Peer::Certificate(Arc::new(certificate)))
+        trust
+            .peer(chain, now)
             .map_err(|fault| Box::new(Refused::certificate(&fault, leaf, tls.clone())))
     }
 }
@@ -246,8 +276,24 @@ async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {
     let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
+impl Trust {
+    fn peer(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Peer, SvidError> {
+        Ok(match self {
+            Self::Nobody => Peer::Anonymous,
+            Self::Ours(bundle) => {
+                let facts = certificate::check(chain, bundle, now, Role::Client)?;
+                Peer::Certificate(Arc::new(facts))
+            }
+            Self::Theirs(authorities, bundle) => {
+                let facts = partner::check(chain, authorities, bundle.domain(), now)?;
+                Peer::Partner(Arc::new(facts))
+            }
+        })
+    }
+}
+
 impl Built {
-    fn new(listener: &Listener, time: &Arc<dyn TimeProvider>) -> Result<Self, rustls::Error> {
+    fn new(listener: &Listener, time: &Arc<dyn TimeProvider>) -> Result<Self, AcceptorError> {
         let builder = ServerConfig::builder_with_details(provider::tls(), time.clone());
         let (mut config, trust, resumption) = match listener {
             Listener::Mutual {
@@ -261,7 +307,20 @@ impl Built {
                     .with_protocol_versions(&[&rustls::version::TLS13])?
                     .with_client_cert_verifier(verifier)
                     .with_cert_resolver(svid.clone());
-                (config, Some(bundle), *resumption)
+                (config, Trust::Ours(bundle), *resumption)
+            }
+            Listener::Partner {
+                authorities,
+                roots,
+                svid,
+            } => {
+                let verifier = PartnerVerifier::new(authorities, roots.current(), svid)?;
+                let trust = Trust::Theirs(authorities.clone(), verifier.bundle.clone());
+                let config = builder
+                    .with_protocol_versions(&[&rustls::version::TLS13])?
+                    .with_client_cert_verifier(Arc::new(verifier))
+                    .with_cert_resolver(svid.clone());
+                (config, trust, true)
             }
             Listener::Browser {
                 certificates,
@@ -275,7 +334,7 @@ impl Built {
                     .with_protocol_versions(versions)?
                     .with_no_client_auth()
                     .with_cert_resolver(certificates.clone());
-                (config, None, !tls12)
+                (config, Trust::Nobody, !tls12)
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -296,66 +355,101 @@ impl Built {
 
     fn is_current(&self, listener: &Listener) -> bool {
         match (listener, &self.trust) {
-            (Listener::Mutual { roots, .. }, Some(trust)) => Arc::ptr_eq(&roots.current(), trust),
+            (Listener::Mutual { roots, .. }, Trust::Ours(trust))
+            | (Listener::Partner { roots, .. }, Trust::Theirs(_, trust)) => {
+                Arc::ptr_eq(&roots.current(), trust)
+            }
             _ => true,
         }
     }
 }
 
+/// Asks for a certificate of our own.
 #[derive(Debug)]
 struct SvidClientVerifier(Arc<TrustBundle>);
 
-impl ClientCertVerifier for SvidClientVerifier {
-    /// None: the names of our roots are nobody's business before a handshake.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
+/// Asks for a certificate of a partner.
+#[derive(Debug)]
+struct PartnerVerifier {
+    authorities: Arc<Authorities>,
+    bundle: Arc<TrustBundle>,
+}
 
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let anyone = |_: &_| Ok(());
-        handshake::judge(
-            end_entity,
-            intermediates,
-            &self.0,
-            now,
-            Role::Client,
-            anyone,
-        )
-        .map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        handshake::refuse_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        handshake::verify_tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        handshake::schemes()
+impl PartnerVerifier {
+    fn new(
+        authorities: &Arc<Authorities>,
+        bundle: Arc<TrustBundle>,
+        svid: &SvidSource,
+    ) -> Result<Self, AcceptorError> {
+        if authorities.are_ours(&bundle, &svid.current()) {
+            return Err(AcceptorError::OwnAuthority);
+        }
+        Ok(Self {
+            authorities: authorities.clone(),
+            bundle,
+        })
     }
 }
+
+/// What both ways of asking for a certificate have in common.
+macro_rules! client_verifier {
+    ($verifier:ty, |$this:ident, $leaf:ident, $between:ident, $now:ident| $judged:expr) => {
+        impl ClientCertVerifier for $verifier {
+            /// None: the names of authorities are nobody's business before a handshake.
+            fn root_hint_subjects(&self) -> &[DistinguishedName] {
+                &[]
+            }
+
+            fn verify_client_cert(
+                &self,
+                $leaf: &CertificateDer<'_>,
+                $between: &[CertificateDer<'_>],
+                $now: UnixTime,
+            ) -> Result<ClientCertVerified, rustls::Error> {
+                let $this = self;
+                $judged.map(|()| ClientCertVerified::assertion())
+            }
+
+            fn verify_tls12_signature(
+                &self,
+                _: &[u8],
+                _: &CertificateDer<'_>,
+                _: &DigitallySignedStruct,
+            ) -> Result<HandshakeSignatureValid, rustls::Error> {
+                handshake::refuse_tls12()
+            }
+
+            fn verify_tls13_signature(
+                &self,
+                message: &[u8],
+                cert: &CertificateDer<'_>,
+                dss: &DigitallySignedStruct,
+            ) -> Result<HandshakeSignatureValid, rustls::Error> {
+                handshake::verify_tls13(message, cert, dss)
+            }
+
+            fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+                handshake::schemes()
+            }
+        }
+    };
+}
+
+client_verifier!(SvidClientVerifier, |this, leaf, between, now| {
+    let anyone = |_: &_| Ok(());
+    handshake::judge(leaf, between, &this.0, now, Role::Client, anyone)
+});
+
+client_verifier!(PartnerVerifier, |this, leaf, between, now| {
+    let domain = this.bundle.domain();
+    handshake::judge_partner(leaf, between, &this.authorities, domain, now)
+});
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mutual { svid, .. } => write!(f, "mutual tls as {:?}", svid.current()),
+            Self::Partner { authorities, .. } => write!(f, "door for partners of {authorities:?}"),
             Self::Browser { tls12, .. } => write!(f, "browser door (tls 1.2: {tls12})"),
         }
     }

@@ -16,10 +16,15 @@ use std::sync::Arc;
 ///
 /// Roots of several trust domains are never pooled: whoever holds one could speak for all.
 pub struct TrustBundle {
-    anchors: Vec<TrustAnchor<'static>>,
+    anchors: Anchors,
     domain: TrustDomain,
-    facts: Vec<RootFacts>,
     generation: u64,
+}
+
+/// Certificates that paths may lead to, whoever they are of.
+pub(crate) struct Anchors {
+    anchors: Vec<TrustAnchor<'static>>,
+    facts: Vec<RootFacts>,
 }
 
 /// What evidence says about a root.
@@ -74,26 +79,9 @@ impl TrustBundle {
         roots: &[CertificateDer<'_>],
         generation: u64,
     ) -> Result<Self, TrustError> {
-        let (mut anchors, mut facts) = (Vec::new(), Vec::new());
-        for (index, root) in roots.iter().enumerate() {
-            let unreadable = TrustError::Unreadable(index + 1);
-            let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable.clone())?;
-            anchors.push(anchor.to_owned());
-            let read = x509::read(root).map_err(|_| unreadable)?;
-            x509::check_root(&read).map_err(|why| TrustError::Unfit(index + 1, why))?;
-            facts.push(RootFacts {
-                certificate: digest::sha256(root),
-                public_key: digest::sha256(read.public_key().raw),
-                validity: x509::validity(&read),
-            });
-        }
-        if anchors.is_empty() {
-            return Err(TrustError::Empty);
-        }
         Ok(Self {
-            anchors,
+            anchors: Anchors::new(roots)?,
             domain,
-            facts,
             generation,
         })
     }
@@ -103,11 +91,11 @@ impl TrustBundle {
     /// # Errors
     /// [`TrustError`] if there is none, or one is unreadable or can't be a root.
     pub fn from_pem(domain: TrustDomain, pem: &[u8], generation: u64) -> Result<Self, TrustError> {
-        let mut roots = Vec::new();
-        for (index, root) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            roots.push(root.map_err(|_| TrustError::Unreadable(index + 1))?);
-        }
-        Self::new(domain, &roots, generation)
+        Ok(Self {
+            anchors: Anchors::from_pem(pem)?,
+            domain,
+            generation,
+        })
     }
 
     /// The trust domain that these roots speak for.
@@ -124,17 +112,64 @@ impl TrustBundle {
 
     /// SHA-256 of each root (DER).
     pub fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.anchors.digests()
+    }
+
+    pub(crate) const fn anchors(&self) -> &Anchors {
+        &self.anchors
+    }
+}
+
+impl Anchors {
+    pub(crate) fn new(roots: &[CertificateDer<'_>]) -> Result<Self, TrustError> {
+        let (mut anchors, mut facts) = (Vec::new(), Vec::new());
+        for (index, root) in roots.iter().enumerate() {
+            let unreadable = TrustError::Unreadable(index + 1);
+            let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable.clone())?;
+            anchors.push(anchor.to_owned());
+            let read = x509::read(root).map_err(|_| unreadable)?;
+            x509::check_root(&read).map_err(|why| TrustError::Unfit(index + 1, why))?;
+            facts.push(RootFacts {
+                certificate: digest::sha256(root),
+                public_key: digest::sha256(read.public_key().raw),
+                validity: x509::validity(&read),
+            });
+        }
+        if anchors.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        Ok(Self { anchors, facts })
+    }
+
+    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, TrustError> {
+        let mut roots = Vec::new();
+        for (index, root) in CertificateDer::pem_slice_iter(pem).enumerate() {
+            roots.push(root.map_err(|_| TrustError::Unreadable(index + 1))?);
+        }
+        Self::new(&roots)
+    }
+
+    /// SHA-256 of each certificate (DER).
+    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
         self.facts.iter().map(|facts| facts.certificate)
     }
 
-    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
+    /// SHA-256 of each certificate's public key.
+    pub(crate) fn public_keys(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.facts.iter().map(|facts| facts.public_key)
+    }
+
+    pub(crate) fn all(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
 
-    /// The root that `anchor` (one of [`Self::anchors`]) was made of.
-    pub(crate) fn facts(&self, anchor: &TrustAnchor<'_>) -> Option<RootFacts> {
-        let position = self.anchors.iter().position(|own| own == anchor)?;
-        self.facts.get(position).copied()
+    /// The certificate that `anchor` (one of [`Self::all`]) was made of. One that was renewed with
+    /// the same name and key is the same anchor, so the one in force at `now` speaks for both.
+    pub(crate) fn facts(&self, anchor: &TrustAnchor<'_>, now: UnixTime) -> Option<RootFacts> {
+        let same = self.anchors.iter().zip(&self.facts);
+        let same: Vec<_> = same.filter(|(own, _)| *own == anchor).collect();
+        let valid = same.iter().find(|(_, facts)| facts.is_valid_at(now));
+        valid.or(same.first()).map(|(_, facts)| **facts)
     }
 }
 

@@ -19,7 +19,7 @@ use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use x509_parser::x509::X509Version;
 
-/// Why a certificate is not a valid X.509-SVID of this trust domain.
+/// Why a certificate is not a valid X.509-SVID of this trust domain, or not one of a partner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SvidError {
     /// Not a certificate, or with more after it.
@@ -46,6 +46,16 @@ pub enum SvidError {
     /// The extended key usage extension is missing, or lacks one of the two purposes.
     #[error("extended key usage must name both server and client authentication")]
     ExtendedKeyUsage,
+    /// A partner's certificate has no extended key usage extension, or one without client
+    /// authentication, or for any purpose.
+    #[error("extended key usage must name client authentication, and not any purpose")]
+    ClientPurpose,
+    /// A partner's certificate without a DNS SAN, or with more than anybody needs.
+    #[error("a partner's certificate has 1 to 32 dns sans; this has {0}")]
+    DnsNames(usize),
+    /// A partner's certificate that says it is of our own trust domain.
+    #[error("a partner's certificate names an identity of our own trust domain")]
+    OwnDomain,
     /// Something that RFC 5280 demands of a certificate, or forbids.
     #[error("the certificate breaks a rule of rfc 5280: {0}")]
     Profile(&'static str),
@@ -92,6 +102,12 @@ pub(crate) fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timesta
         Timestamp::from_secs(validity.not_before.timestamp()),
         Timestamp::from_secs(validity.not_after.timestamp()),
     )
+}
+
+/// The serial number in hex; the leading zero of a positive DER INTEGER is no part of it.
+pub(crate) fn serial(certificate: &X509Certificate<'_>) -> String {
+    let serial = certificate.raw_serial();
+    hex::encode(serial.strip_prefix(&[0]).unwrap_or(serial))
 }
 
 /// A leaf on a path: profile, key, no authority, and made for this side of a handshake.
@@ -176,7 +192,7 @@ impl SvidError {
     pub const fn fault(&self) -> CertificateFault {
         match self {
             Self::WeakKey | Self::WeakSignature => CertificateFault::Key,
-            Self::TrustDomain | Self::Untrusted | Self::OtherIdentity(_) => {
+            Self::TrustDomain | Self::Untrusted | Self::OtherIdentity(_) | Self::OwnDomain => {
                 CertificateFault::Untrusted
             }
             Self::Time => CertificateFault::Time,
@@ -188,7 +204,9 @@ impl SvidError {
     pub(crate) fn alert(&self) -> rustls::Error {
         rustls::Error::InvalidCertificate(match self {
             Self::Unreadable | Self::Extension => rustls::CertificateError::BadEncoding,
-            Self::TrustDomain | Self::Untrusted => rustls::CertificateError::UnknownIssuer,
+            Self::TrustDomain | Self::Untrusted | Self::OwnDomain => {
+                rustls::CertificateError::UnknownIssuer
+            }
             Self::Time => rustls::CertificateError::Expired,
             Self::OtherIdentity(_) => rustls::CertificateError::NotValidForName,
             _ => rustls::CertificateError::InvalidPurpose,

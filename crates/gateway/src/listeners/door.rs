@@ -21,6 +21,7 @@ use countersign_core::vocabulary::Operation;
 use countersign_enforce::Ask;
 use countersign_net::Acceptor;
 use countersign_net::AcceptorError;
+use countersign_net::Authorities;
 use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
@@ -86,11 +87,12 @@ impl Door {
             PeerKind::Browser => DoorKind::Browser,
             _ => DoorKind::Mesh,
         };
+            PeerKind::Partner => DoorKind::Partner,
         let same = before.filter(|before| before.name == *name && before.proof == proof);
         let (acceptor, stage) = match same {
             Some(before) => (before.acceptor.clone(), before.stage.clone()),
             None => {
-                let acceptor = Acceptor::new(tls(listener, roots, svid))?;
+                let acceptor = Acceptor::new(tls(listener, roots, svid)?)?;
                 let stage = watch::Sender::new(Stage::Serving);
                 (Arc::new(acceptor), Arc::new(stage))
             }
@@ -145,8 +147,22 @@ impl Proof {
     }
 }
 
-fn tls(listener: &Configured, roots: &Arc<Roots>, svid: &Arc<SvidSource>) -> Listener {
-    match listener.peer {
+fn tls(
+    listener: &Configured,
+    roots: &Arc<Roots>,
+    svid: &Arc<SvidSource>,
+) -> Result<Listener, AcceptorError> {
+    Ok(match listener.peer {
+        PeerKind::Partner => {
+            let file = listener.client_ca.as_ref();
+            // Without a file nobody is believed, which is an error of its own.
+            let text = file.map_or("", |file| &*file.text);
+            Listener::Partner {
+                authorities: Arc::new(Authorities::from_pem(text.as_bytes())?),
+                roots: roots.clone(),
+                svid: svid.clone(),
+            }
+        }
         PeerKind::Browser => Listener::Browser {
             certificates: svid.clone(),
             tls12: listener.tls12.is_some(),
@@ -156,7 +172,7 @@ fn tls(listener: &Configured, roots: &Arc<Roots>, svid: &Arc<SvidSource>) -> Lis
             roots: roots.clone(),
             svid: svid.clone(),
         },
-    }
+    })
 }
 
 /// A socket that listens, though nobody accepts yet.

@@ -29,7 +29,8 @@ impl Ids {
     pub(crate) fn of(connected: &Connected, headers: &HeaderMap) -> Result<Self, NoRandomness> {
         let parent = match connected.kind {
             DoorKind::Mesh => parent(headers),
-            DoorKind::Browser | DoorKind::Local => None,
+            // Traces begin where trust begins: another organisation's are its own.
+            DoorKind::Browser | DoorKind::Local | DoorKind::Partner => None,
         };
         let continued = parent.is_some();
         let (trace, flags) = match parent {

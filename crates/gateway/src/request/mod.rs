@@ -100,7 +100,9 @@ impl Wanted {
         };
         let route = match connected.kind {
             DoorKind::Browser => route::browser(snapshot, &connected.door, listener, &host, root),
-            DoorKind::Mesh | DoorKind::Local => route::mesh(snapshot, listener, &host, root),
+            DoorKind::Mesh | DoorKind::Partner | DoorKind::Local => {
+                route::mesh(snapshot, listener, &host, root)
+            }
         };
         route.map(|route| route.service).unwrap_or_default()
     }
@@ -134,7 +136,9 @@ impl Wanted {
         };
         let route = match connected.kind {
             DoorKind::Browser => route::browser(snapshot, &connected.door, listener, &host, path),
-            DoorKind::Mesh | DoorKind::Local => route::mesh(snapshot, listener, &host, path),
+            DoorKind::Mesh | DoorKind::Partner | DoorKind::Local => {
+                route::mesh(snapshot, listener, &host, path)
+            }
         };
         let route = route.map_err(|it| misdirected(&it))?;
         route.path.as_str().clone_into(&mut self.operation.object);

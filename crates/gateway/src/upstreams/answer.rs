@@ -220,7 +220,7 @@ pub(super) fn receipt(admitted: &Admitted, fields: &mut HeaderMap) {
 pub(super) fn stream_end(admitted: &Admitted, longest: Instant) -> Instant {
     let hop = admitted.admission().hop();
     let session = hop.evidence.session.as_ref().map(|session| session.ends);
-    let leaf = hop.evidence.certificate().map(|leaf| leaf.not_after);
+    let leaf = hop.evidence.leaf().map(|leaf| leaf.not_after);
     let ends = [session, leaf].into_iter().flatten().min();
     let left = ends.and_then(|end| Instant::now().checked_add(end.since(hop.at)));
     left.map_or(longest, |end| end.min(longest))

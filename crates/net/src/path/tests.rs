@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::PublicRoots;
+use crate::TrustBundle;
 use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
 use proptest::prelude::*;
@@ -91,7 +92,7 @@ impl Case {
         let roots: Vec<_> = self.trusted_certs.iter().map(|pem| der(pem)).collect();
         let bundle = TrustBundle::new(domain, &roots, 1).map_err(|error| error.to_string())?;
         let chain = self.chain();
-        let found = verify(&chain, &bundle, self.time(), Role::Server);
+        let found = verify(&chain, bundle.anchors(), self.time(), Role::Server);
         found.map_err(|error| error.to_string())?;
         EndEntityCert::try_from(&chain[0])
             .and_then(|end| end.verify_is_valid_for_subject_name(&self.name()))
@@ -194,7 +195,7 @@ fn constrained(names: &[SanType]) -> Result<(), SvidError> {
     let domain = TrustDomain::new("acme.internal").unwrap();
     let bundle = TrustBundle::new(domain, &[root.der().clone()], 1).unwrap();
     let chain = [leaf.der().clone(), intermediate.der().clone()];
-    verify(&chain, &bundle, UnixTime::now(), Role::Client).map(|_| ())
+    verify(&chain, bundle.anchors(), UnixTime::now(), Role::Client).map(|_| ())
 }
 
 /// A chain of limbo's that holds, its roots and its time.
@@ -217,7 +218,7 @@ proptest! {
     #[test]
     fn an_altered_chain_leads_nowhere(which: Index, at: Index, bit in 0_u8..8, cut: bool) {
         let (chain, bundle, time) = &*GOOD;
-        prop_assert!(verify(chain, bundle, *time, Role::Server).is_ok());
+        prop_assert!(verify(chain, bundle.anchors(), *time, Role::Server).is_ok());
         let mut chain = chain.clone();
         let which = which.index(chain.len());
         let mut bytes = chain[which].to_vec();
@@ -227,17 +228,17 @@ proptest! {
             bytes.truncate(at);
         }
         chain[which] = CertificateDer::from(bytes);
-        prop_assert!(verify(&chain, bundle, *time, Role::Server).is_err());
+        prop_assert!(verify(&chain, bundle.anchors(), *time, Role::Server).is_err());
     }
 
     #[test]
     fn rubbish_is_no_chain(chain in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
         let (good, bundle, time) = &*GOOD;
         let rubbish: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
-        prop_assert!(verify(&rubbish, bundle, *time, Role::Client).is_err());
+        prop_assert!(verify(&rubbish, bundle.anchors(), *time, Role::Client).is_err());
         // Beside a good chain it is passed over.
         let beside = [good.as_slice(), &rubbish].concat();
-        let _ = verify(&beside, bundle, *time, Role::Server);
+        let _ = verify(&beside, bundle.anchors(), *time, Role::Server);
     }
 }
 

@@ -16,6 +16,7 @@ mod certificates;
 mod control_client;
 mod outgoing;
 mod parsers;
+mod partners;
 mod sessions;
 mod strangers;
 mod support;

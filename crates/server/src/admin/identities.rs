@@ -109,7 +109,13 @@ impl Operator {
             self.desk.joins.check_name(&name)?;
             SpiffeId::of_process(domain, "gateway", &name)
         } else if snapshot.config().identities.contains_key(&name) {
-            SpiffeId::of_identity(domain, &name)
+            let id = SpiffeId::of_identity(domain, &name);
+            if snapshot.workload(&id).is_none() {
+                return Err(AdminError::Invalid(format!(
+                    "`{name}` is a partner, whose certificates its own authority issues"
+                )));
+            }
+            id
         } else {
             return Err(AdminError::NotFound(format!(
                 "no identity `{name}` is configured"

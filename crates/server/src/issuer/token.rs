@@ -14,7 +14,6 @@ use aws_lc_rs::rand::SecureRandom as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use countersign_core::hop::Binding;
-use countersign_core::hop::Certificate;
 use countersign_core::hop::Claims;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Facts;
@@ -25,9 +24,11 @@ use countersign_core::record::Context;
 use countersign_core::record::Ending;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::Permission;
+use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
 use countersign_enforce::Admitted;
 use countersign_enforce::Ask;
@@ -150,11 +151,16 @@ impl Issuer {
     fn sign(&self, admitted: &Admitted) -> Result<Drawn, SigningError> {
         let admission = admitted.admission();
         let hop = admission.hop();
-        let (Some(grant), Some(peer)) = (admission.grant(), hop.evidence.certificate()) else {
+        let snapshot = admission.snapshot();
+        let (Some(grant), Some(leaf), Some(client)) = (
+            admission.grant(),
+            hop.evidence.leaf(),
+            snapshot.id_of(&hop.evidence.peer),
+        ) else {
             return Err(SigningError::NothingGranted);
         };
-        let issuer = admission.snapshot().config().trust_domain.issuer();
-        let claims = claims(grant, peer, issuer, hop.at)?;
+        let issuer = snapshot.config().trust_domain.issuer();
+        let claims = claims(grant, (&client, leaf.digest), issuer, hop.at)?;
         let token = sign_access_token(&*self.token_keys.signer(hop.at)?, &claims)?;
         Ok(Drawn {
             claims,
@@ -165,7 +171,7 @@ impl Issuer {
 
 fn claims(
     grant: &TokenGrant,
-    peer: &Certificate,
+    (client, leaf): (&SpiffeId, Digest),
     iss: String,
     at: Timestamp,
 ) -> Result<Claims, SigningError> {
@@ -176,8 +182,8 @@ fn claims(
         act: grant.act.clone(),
         aud: grant.audience.clone(),
         ceil: grant.ceil.clone(),
-        client_id: peer.spiffe_id.as_str().to_owned(),
-        cnf: Binding::Certificate(peer.leaf),
+        client_id: client.as_str().to_owned(),
+        cnf: Binding::Certificate(leaf),
         // Rounded down: a token never outlives the one it was exchanged from.
         exp: at.plus(grant.lifetime).as_secs(),
         groups: grant.groups.clone(),
@@ -200,7 +206,7 @@ fn foreign_client(
     snapshot: &Snapshot,
 ) -> Option<RequestFault> {
     let client = request.client.as_deref()?;
-    let id = &evidence.certificate()?.spiffe_id;
+    let id = &snapshot.id_of(&evidence.peer)?;
     let own = client == id.as_str()
         || snapshot
             .identity(id)

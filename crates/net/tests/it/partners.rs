@@ -1,0 +1,173 @@
+//! A door for partners over a real socket: whom it believes, what it states, and how a session that
+//! was resumed is held to the same.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use crate::clock::FakeClock;
+use crate::pki::Defect;
+use crate::pki::Pki;
+use crate::support::Outcome;
+use crate::support::Server;
+use crate::support::careless;
+use crate::support::echo;
+use countersign_core::hop::CertificateFault;
+use countersign_core::hop::Peer;
+use countersign_core::hop::Tls;
+use countersign_net::Acceptor;
+use countersign_net::AcceptorError;
+use countersign_net::Authorities;
+use countersign_net::Listener;
+use countersign_net::Roots;
+use countersign_net::Source;
+use countersign_net::TrustError;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+struct Door {
+    clock: FakeClock,
+    roots: Arc<Roots>,
+    server: Server,
+}
+
+fn listener(ours: &Pki, roots: &Arc<Roots>, pem: &str) -> Listener {
+    Listener::Partner {
+        authorities: Arc::new(Authorities::from_pem(pem.as_bytes()).unwrap()),
+        roots: roots.clone(),
+        svid: Source::new(ours.svid("server")),
+    }
+}
+
+async fn door(ours: &Pki, pem: &str) -> Door {
+    countersign_net::install_crypto().unwrap();
+    let (clock, roots) = (FakeClock::at(SystemTime::now()), Roots::new(ours.bundle(1)));
+    let acceptor =
+        Acceptor::with_time(listener(ours, &roots, pem), Arc::new(clock.clone())).unwrap();
+    Door {
+        clock,
+        roots,
+        server: Server::start(acceptor).await,
+    }
+}
+
+fn fault(outcome: Outcome) -> CertificateFault {
+    let Peer::Refused { fault, leaf } = outcome.unwrap_err().peer else {
+        panic!("not refused for its certificate")
+    };
+    assert!(leaf.is_some());
+    fault
+}
+
+#[tokio::test]
+async fn a_partner_is_stated_by_authority_and_names_and_resumed_sessions_are_held_to_it() {
+    let (ours, theirs) = (Pki::new("acme.internal"), Pki::new("globex.example"));
+    let mut door = door(&ours, &theirs.root_pem()).await;
+    let client = Arc::new(careless(Some(theirs.issue("api"))));
+    echo(door.server.address, client.clone()).await.unwrap();
+    let first = door.server.outcome().await.unwrap();
+    let Peer::Partner(facts) = first.peer else {
+        panic!("{:?}", first.peer)
+    };
+    assert_eq!((first.generation, first.alpn), (None, None));
+    // The URI of their own trust domain says nothing here.
+    assert_eq!(facts.dns_names, ["localhost"]);
+    let authorities = Authorities::from_pem(theirs.root_pem().as_bytes()).unwrap();
+    assert_eq!(authorities.digests().collect::<Vec<_>>(), [facts.root]);
+
+    echo(door.server.address, client.clone()).await.unwrap();
+    let again = door.server.outcome().await.unwrap();
+    assert!(matches!(again.tls, Tls::Established { resumed: true, .. }));
+    assert_eq!(again.peer, Peer::Partner(facts));
+    door.clock.advance(Duration::from_secs(3601));
+    assert!(echo(door.server.address, client).await.is_err());
+    assert_eq!(fault(door.server.outcome().await), CertificateFault::Time);
+}
+
+#[tokio::test]
+async fn whoever_is_not_a_client_of_the_authority_is_refused() {
+    let (ours, theirs) = (Pki::new("acme.internal"), Pki::new("globex.example"));
+    let mut door = door(&ours, &theirs.root_pem()).await;
+    let posing = Pki::new("acme.internal");
+    for (issued, expected) in [
+        (ours.issue("orders"), CertificateFault::Untrusted),
+        (
+            Pki::new("globex.example").issue("api"),
+            CertificateFault::Untrusted,
+        ),
+        (
+            theirs.issue_with("api", Defect::WithoutIntermediate),
+            CertificateFault::Untrusted,
+        ),
+        (
+            theirs.issue_with("api", Defect::SelfSigned),
+            CertificateFault::Untrusted,
+        ),
+        (
+            theirs.issue_with("api", Defect::Expired),
+            CertificateFault::Time,
+        ),
+        (
+            theirs.issue_with("api", Defect::NoExtendedKeyUsage),
+            CertificateFault::Form,
+        ),
+        (
+            theirs.issue_with("api", Defect::OnlyServer),
+            CertificateFault::Form,
+        ),
+        (
+            theirs.issue_with("api", Defect::CaFlag),
+            CertificateFault::Form,
+        ),
+        (
+            theirs.issue_with("api", Defect::NoName),
+            CertificateFault::Form,
+        ),
+        (
+            theirs.issue_with("api", Defect::NotSpiffe),
+            CertificateFault::Form,
+        ),
+        (
+            theirs.issue_with("api", Defect::KeyP521),
+            CertificateFault::Key,
+        ),
+    ] {
+        let client = Arc::new(careless(Some(issued)));
+        assert!(echo(door.server.address, client).await.is_err());
+        assert_eq!(fault(door.server.outcome().await), expected);
+    }
+    // Its own authority signs what says that it is of our trust domain.
+    let mut lying = self::door(&ours, &posing.root_pem()).await;
+    let client = Arc::new(careless(Some(posing.issue("orders"))));
+    assert!(echo(lying.server.address, client).await.is_err());
+    let refused = lying.server.outcome().await.unwrap_err();
+    assert!(
+        refused.detail.contains("our own trust domain"),
+        "{}",
+        refused.detail
+    );
+    // For clients alone is enough.
+    let client = careless(Some(theirs.issue_with("api", Defect::OnlyClient)));
+    echo(door.server.address, Arc::new(client)).await.unwrap();
+    assert!(door.server.outcome().await.is_ok());
+}
+
+#[tokio::test]
+async fn our_own_authority_opens_no_door_for_partners() {
+    let (ours, theirs) = (Pki::new("acme.internal"), Pki::new("globex.example"));
+    let roots = Roots::new(ours.bundle(1));
+    let both = theirs.root_pem() + &ours.root_pem();
+    for pem in [ours.root_pem(), both] {
+        let refused = Acceptor::new(listener(&ours, &roots, &pem)).unwrap_err();
+        assert!(matches!(refused, AcceptorError::OwnAuthority), "{refused}");
+    }
+    // Nor one that becomes ours later.
+    let mut door = door(&ours, &theirs.root_pem()).await;
+    let client = Arc::new(careless(Some(theirs.issue("api"))));
+    echo(door.server.address, client.clone()).await.unwrap();
+    door.server.outcome().await.unwrap();
+    door.roots.replace(theirs.bundle(2));
+    assert!(echo(door.server.address, client).await.is_err());
+    let refused = door.server.outcome().await.unwrap_err();
+    assert_eq!(refused.peer, Peer::Anonymous);
+    assert_eq!(Authorities::from_pem(b"").unwrap_err(), TrustError::Empty);
+}
