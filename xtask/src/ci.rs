@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::judges;
 use crate::shell;
 use crate::test;
 use crate::tidy;
@@ -37,9 +38,8 @@ pub(crate) fn run() -> Result<bool> {
         cargo(&["run", "--release", "--locked", "--", "demo"])
     })?;
     steps.run("attacks on the release binary", attacks)?;
-    if shell::root().join(EXAMPLE).exists() {
-        steps.run("examples", example)?;
-    }
+    steps.run("judges", || judges::run(true))?;
+    steps.run("examples", examples)?;
     steps.run("verifier alone", verifier)?;
     steps.run("deny", || {
         cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"])
@@ -56,7 +56,7 @@ fn attacks() -> Result<bool> {
 }
 
 /// The story of the documentation as separate processes.
-const EXAMPLE: &str = "examples/hms/run.sh";
+const EXAMPLES: [&str; 2] = ["examples/hms/run.sh", "examples/partner/run.sh"];
 /// The program as it is shipped.
 const PROGRAM: &str = "release/countersign";
 
@@ -115,14 +115,20 @@ fn docs() -> Result<bool> {
     shell::succeeds(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn example() -> Result<bool> {
-    let mut command = Command::new(Path::new("bash"));
-    shell::succeeds(
-        command
-            .args([EXAMPLE, "--check"])
-            .env("COUNTERSIGN", shell::target().join(PROGRAM))
-            .current_dir(shell::root()),
-    )
+fn examples() -> Result<bool> {
+    for example in EXAMPLES {
+        let mut command = Command::new(Path::new("bash"));
+        let held = shell::succeeds(
+            command
+                .args([example, "--check"])
+                .env("COUNTERSIGN", shell::target().join(PROGRAM))
+                .current_dir(shell::root()),
+        )?;
+        if !held {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What an auditor builds: the verifier, without the rest of the workspace.
