@@ -252,6 +252,20 @@ pub(crate) struct ServeArgs {
     /// Serve the file even where another revision is active; recorded like a reload
     #[arg(long, env = "COUNTERSIGN_FROM_FILE", hide_env = true)]
     pub(crate) from_file: bool,
+    /// Record that the data folder was brought back from a backup; gateways have to join anew then,
+    /// under other names
+    #[arg(long, env = "COUNTERSIGN_RESTORED", hide_env = true)]
+    pub(crate) restored: bool,
+    /// Start although records that were promised can't be read any more: their files are set aside,
+    /// and the record says so
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SET_ASIDE_DAMAGED",
+        hide_env = true
+    )]
+    pub(crate) set_aside_damaged: bool,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
     /// Name of this node in the record
     #[arg(
         long,

@@ -4,6 +4,7 @@ use super::args::GatewayArgs;
 use super::args::GatewayCommand;
 use super::args::GatewayTokenArgs;
 use super::args::Globals;
+use super::damage;
 use super::ui::Answer;
 use super::ui::Ui;
 use super::up::DRAIN;
@@ -88,6 +89,10 @@ async fn serve(args: &GatewayArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result
         && !countersign_gateway::is_joined(&folder)
     {
         become_one(&folder, token, args, ui).await?;
+    }
+    if args.set_aside_damaged {
+        let done = Apart::set_aside_damaged(&folder, &SystemClock).await;
+        damage::told(done.map_err(failed)?.as_ref(), &folder, ui);
     }
     let mut signals = Signals::new()?;
     let gateway = tokio::select! {
@@ -178,6 +183,7 @@ fn announce(gateway: &Apart, folder: &Path, ui: &mut Ui<'_>) -> Result<(), Failu
             .map(|(name, address)| format!("  door {name:<10} {address}")),
     );
     lines.push(format!("  server          {}", gateway.server()));
+    lines.push(format!("  witness key     {}", gateway.witness_key()));
     let listeners: serde_json::Map<_, _> = doors
         .iter()
         .map(|(name, at)| (name.to_string(), json!(at)))
@@ -185,7 +191,7 @@ fn announce(gateway: &Apart, folder: &Path, ui: &mut Ui<'_>) -> Result<(), Failu
     ui.answer(Answer {
         document: json!({
             "data": folder, "gateway": gateway.name(), "listeners": listeners,
-            "server": gateway.server(),
+            "server": gateway.server(), "witness_key": gateway.witness_key().to_string(),
         }),
         schema: "countersign.gateway/v1",
         short: gateway.name().as_str(),
@@ -206,6 +212,6 @@ fn failed(error: ApartError) -> Failure {
             "have a token made where the server is: `countersign gateway token --name NAME`",
         ),
         error @ ApartError::Http(_) => Failure::unreachable(with_causes(&error)),
-        error => Failure::failed(with_causes(&error)),
+        error => damage::of_gateway(&error),
     }
 }

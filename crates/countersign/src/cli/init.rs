@@ -39,7 +39,7 @@ pub(crate) async fn run(globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failur
     let loaded = load_text(&path.display().to_string(), TEXT, &Options::default());
     let (config, sources) = check::require(loaded, ui)?;
     write_new(&path)?;
-    let made = up::create(&config, &sources, &places).await?;
+    let made = up::create(&config, &sources, &places, ui).await?;
     let (tick, next) = (ui.paint(Style::Good, "✔"), ui.paint(Style::Bold, "next:"));
     let (domain, data) = (config.trust_domain.as_str(), places.data.display());
     let count = |number: usize, what: &str| format!("{number} {what}");

@@ -5,6 +5,7 @@ mod audit;
 mod call;
 mod change;
 mod check;
+mod damage;
 mod demo;
 mod diff;
 mod explain;

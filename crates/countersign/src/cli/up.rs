@@ -5,6 +5,7 @@ use super::args::ServeArgs;
 use super::args::ServerArgs;
 use super::args::UpArgs;
 use super::check;
+use super::damage;
 use super::notify::Phase;
 use super::notify::notify;
 use super::reload;
@@ -71,6 +72,10 @@ struct Prepared {
     bundle: Bundle,
     node: Name,
     places: Places,
+    /// Whether the data folder was brought back from a backup.
+    restored: bool,
+    /// Whether damaged files of the spool are set aside first.
+    set_aside: bool,
     source: Source,
     start: Start,
 }
@@ -96,7 +101,7 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
     };
     let prepared = prepare(&args.serve, source, globals, ui)?;
     let mut signals = Signals::new()?;
-    let server = Arc::new(open(&prepared, args.serve.control).await?);
+    let server = Arc::new(open(&prepared, args.serve.control, ui).await?);
     let control = server.start().await.map_err(failed)?;
     let gateway = match gateway(&server, &prepared.node).await {
         Ok(gateway) => gateway,
@@ -133,7 +138,7 @@ pub(crate) async fn server(
     let source = Source::File(check::file(globals)?);
     let prepared = prepare(&args.serve, source, globals, ui)?;
     let mut signals = Signals::new()?;
-    let server = open(&prepared, args.serve.control).await?;
+    let server = open(&prepared, args.serve.control, ui).await?;
     let control = server.start().await.map_err(failed)?;
     if let Err(error) = server.open_join(args.join).await {
         server.stop().await;
@@ -169,15 +174,18 @@ pub(crate) async fn create(
     config: &Config,
     sources: &Sources,
     places: &Places,
+    ui: &mut Ui<'_>,
 ) -> Result<Made, Failure> {
     let prepared = Prepared {
         bundle: boot::bundle(config, sources, boot::operator(), false),
         node: Name::new("main").map_err(|error| Failure::failed(error.to_string()))?,
         places: places.clone(),
+        restored: false,
+        set_aside: false,
         source: Source::Text(String::new()),
         start: Start::Nothing,
     };
-    let server = open(&prepared, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let server = open(&prepared, SocketAddr::from(([127, 0, 0, 1], 0)), ui).await?;
     let root = server.point().snapshot().bundle().roots.first().copied();
     let log_key = server.log_key().to_string();
     server.stop().await;
@@ -234,12 +242,18 @@ fn prepare(
         bundle,
         node,
         places,
+        restored: args.restored,
+        set_aside: args.set_aside_damaged,
         source,
         start,
     })
 }
 
-async fn open(prepared: &Prepared, control: SocketAddr) -> Result<Server, Failure> {
+async fn open(
+    prepared: &Prepared,
+    control: SocketAddr,
+    ui: &mut Ui<'_>,
+) -> Result<Server, Failure> {
     let data = &prepared.places.data;
     folder(data)
         .map_err(|error| Failure::failed(format!("can't make `{}`: {error}", data.display())))?;
@@ -250,8 +264,23 @@ async fn open(prepared: &Prepared, control: SocketAddr) -> Result<Server, Failur
         data: data.clone(),
         node: prepared.node.clone(),
     };
+    if prepared.set_aside {
+        let done = Server::set_aside_damaged(&options, &SystemClock).await;
+        damage::told(
+            done.map_err(|error| damage::of_server(&error))?.as_ref(),
+            data,
+            ui,
+        );
+    }
     let opened = Server::open_with(options, prepared.start, Arc::new(SystemClock));
-    let server = opened.await.map_err(failed)?;
+    let server = opened.await.map_err(|error| damage::of_server(&error))?;
+    if prepared.restored {
+        let restored = server
+            .record_restore()
+            .await
+            .map_err(|error| damage::of_server(&error))?;
+        damage::told_restored(&restored, ui);
+    }
     if let Source::File(path) = &prepared.source {
         let (path, dev) = (path.clone(), prepared.bundle.dev);
         let shown = path.display().to_string();

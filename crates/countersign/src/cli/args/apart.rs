@@ -56,6 +56,16 @@ pub(crate) struct GatewayArgs {
     /// Address to bind a listener to instead of the configured one, such as web=0.0.0.0:8443
     #[arg(long = "listener", value_name = "NAME=ADDRESS", value_parser = listener)]
     pub(crate) listeners: Vec<(Name, std::net::SocketAddr)>,
+    /// Start although records that were promised can't be read any more: their files are set aside,
+    /// and the record says so; the server has to be there
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SET_ASIDE_DAMAGED",
+        hide_env = true
+    )]
+    pub(crate) set_aside_damaged: bool,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
     /// Development: trust domains that nothing else accepts
     #[arg(long, env = "COUNTERSIGN_DEV", hide_env = true)]
     pub(crate) dev: bool,

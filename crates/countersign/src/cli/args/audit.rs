@@ -48,4 +48,11 @@ pub(crate) struct VerifyArgs {
     /// Checkpoint of the same log that you kept from before
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) since: Option<PathBuf>,
+    /// Checkpoint with a witness's line under it, such as `witness/NAME` of the server's data
+    /// folder; the log has to continue it
+    #[arg(long, value_name = "FILE", requires = "witness_key")]
+    pub(crate) witness: Option<PathBuf>,
+    /// Key of that witness, got from it: a gateway says it when it starts
+    #[arg(long, value_name = "VKEY", requires = "witness")]
+    pub(crate) witness_key: Option<String>,
 }
