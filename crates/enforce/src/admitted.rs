@@ -2,6 +2,7 @@ use crate::budgets::EXACT;
 use crate::inner::Inner;
 use crate::streams::Cut;
 use crate::streams::Open;
+use countersign_core::hop::Certificate;
 use countersign_core::pillars::audit::Admission;
 use countersign_core::record::Completion;
 use countersign_core::record::Ending;
@@ -10,6 +11,7 @@ use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -35,15 +37,21 @@ struct UnderWay {
     at: Timestamp,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Whether it consists of messages.
+    messages: AtomicBool,
+    messages_in: AtomicU64,
+    messages_out: AtomicU64,
     status: AtomicU16,
     end: Mutex<End>,
 }
 
 #[derive(Debug, Default)]
 struct End {
+    attempts: Option<u32>,
     ending: Option<Ending>,
     body: Option<Digest>,
     cost: Option<u64>,
+    upstream: Option<String>,
 }
 
 impl Admitted {
@@ -63,6 +71,9 @@ impl Admitted {
                 at,
                 bytes_in: AtomicU64::new(0),
                 bytes_out: AtomicU64::new(0),
+                messages: AtomicBool::new(false),
+                messages_in: AtomicU64::new(0),
+                messages_out: AtomicU64::new(0),
                 status: AtomicU16::new(0),
                 end: Mutex::new(End::default()),
             }),
@@ -110,6 +121,41 @@ impl Admitted {
         self.under_way.bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Says that it consists of messages (a WebSocket, gRPC, server-sent events), which are counted
+    /// from now on.
+    pub fn mark_messages(&self) {
+        self.under_way.messages.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts messages from the caller.
+    pub fn messages_received(&self, messages: u64) {
+        self.under_way
+            .messages_in
+            .fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Counts messages to the caller.
+    pub fn messages_sent(&self, messages: u64) {
+        self.under_way
+            .messages_out
+            .fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Notes that it is sent to this address, once more if it was sent before.
+    pub fn attempted(&self, upstream: String) {
+        let mut end = self.under_way.end.lock();
+        end.attempts = Some(end.attempts.unwrap_or(0).saturating_add(1));
+        end.upstream = Some(upstream);
+    }
+
+    /// Notes who answers behind us: the hop is ended, too, when that is revoked.
+    pub fn reached(&self, upstream: Arc<Certificate>) {
+        self.under_way.open.reached(upstream);
+        // It may have been revoked between the handshake and this.
+        let state = self.under_way.point.view.load().state();
+        self.under_way.open.end_without_upstream(&state);
+    }
+
     /// Notes the status the caller gets.
     pub fn answered(&self, status: u16) {
         self.under_way.status.store(status, Ordering::Relaxed);
@@ -153,7 +199,9 @@ impl Drop for UnderWay {
             code,
             cost: end.cost,
             decision: self.admission.receipt().to_string(),
+        let messages = *self.messages.get_mut();
             duration_us: u64::try_from(
+            attempts: end.attempts,
                 self.point
                     .clock
                     .boot()
@@ -172,4 +220,7 @@ impl Drop for UnderWay {
             .completion(&completion, self.point.clock.now());
         self.point.append_later(record);
     }
+            messages_in: messages.then_some(*self.messages_in.get_mut()),
+            messages_out: messages.then_some(*self.messages_out.get_mut()),
 }
+            upstream: end.upstream,

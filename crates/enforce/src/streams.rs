@@ -1,5 +1,6 @@
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
+use countersign_core::hop::Certificate;
 use countersign_core::hop::Freshness;
 use countersign_core::hop::Hop;
 use countersign_core::hop::Token;
@@ -35,6 +36,8 @@ pub(crate) struct Open {
     /// When it was admitted, by the boot-time clock.
     since: Duration,
     marked: AtomicBool,
+    /// Who answers behind us, where that is proved.
+    upstream: OnceLock<Arc<Certificate>>,
     cut: Cut,
 }
 
@@ -84,6 +87,7 @@ impl Streams {
             snapshot,
             since,
             marked: AtomicBool::new(false),
+            upstream: OnceLock::new(),
             cut: Cut::default(),
         });
         self.open.lock().insert(id, open.clone());
@@ -110,6 +114,10 @@ impl Streams {
         let open: Vec<_> = self.open.lock().values().cloned().collect();
         let mut cut = 0;
         for stream in open {
+            if stream.end_without_upstream(&moment.state) {
+                cut += 1;
+                continue;
+            }
             let verdict = if stream.is_stream(moment.boot) {
                 stream.as_stream(moment)
             } else if which == Which::All {
@@ -132,6 +140,22 @@ impl Open {
 
     pub(crate) fn mark(&self) {
         self.marked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reached(&self, upstream: Arc<Certificate>) {
+        let _ = self.upstream.set(upstream);
+    }
+
+    /// Cuts it if whoever answers behind us was revoked: what the caller still says would reach
+    /// them. Tells whether this was the first to cut it.
+    pub(crate) fn end_without_upstream(&self, state: &State) -> bool {
+        let revocations = &state.revocations;
+        let revoked = self.upstream.get().and_then(|upstream| {
+            let leaf = revocations.certificate(&upstream.leaf);
+            leaf.or_else(|| revocations.issuer(&upstream.issuer))
+                .or_else(|| revocations.workload(&upstream.spiffe_id))
+        });
+        revoked.is_some() && self.cut.now(Code::CERTIFICATE_REVOKED)
     }
 
     pub(crate) fn is_stream(&self, boot: Duration) -> bool {
