@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod checking;
+mod partners;
 mod policy;
 mod reference;
 mod reloading;

@@ -40,7 +40,11 @@ const CLAIMS: [&str; 9] = [
 const CLAIM_PREFIXES: [&str; 5] = [
     "countersign-",
     "x-auth-",
+    "ssl-client-",
+    "x-amzn-mtls-",
+    "x-arr-clientcert",
     "x-cs-",
+    "x-client-cert",
     "x-forwarded-",
     "x-http-method-",
 ];
@@ -215,6 +219,12 @@ mod tests {
     #[test]
     fn only_trailers_that_may_pass_are_announced() {
         let headers = map(&[
+            ("x-ssl-client-verify", "SUCCESS"),
+            ("ssl_client_s_dn", "CN=orders"),
+            ("x-client-cert", "x"),
+            ("x-arr-clientcert", "x"),
+            ("x-amzn-mtls-clientcert-leaf", "x"),
+            ("client-cert", ":AA==:"),
             ("trailer", "x-checksum, Content-Length,countersign-receipt"),
             ("trailer", "server-timing"),
         ]);
