@@ -34,7 +34,7 @@ impl Issuer {
             fault: fault.as_ref().map(unreadable),
             ..Facts::default()
         };
-        let caller = call.evidence.certificate().map(|it| it.spiffe_id.clone());
+        let caller = self.point.snapshot().id_of(&call.evidence.peer);
         let admitted = match self
             .ask(Operation::named("introspect", ""), facts, call)
             .await
@@ -55,7 +55,7 @@ impl Issuer {
     /// revoke. A token that is none is revoked already.
     pub(super) async fn revoke(&self, call: Call<'_>) -> IssuerResponse {
         let (token, fault) = self.presented(&call);
-        let caller = call.evidence.certificate().map(|it| it.spiffe_id.clone());
+        let caller = self.point.snapshot().id_of(&call.evidence.peer);
         let own = match (&token, &caller) {
             (Some(token), Some(caller)) => is_own(&token.claims, caller),
             _ => true,
