@@ -181,6 +181,13 @@ impl Admitted {
         }
     }
 
+    /// Tells whoever counts what tokens a model used, by a name that policy has for it.
+    pub fn used(&self, model: &str, input: u64, output: u64) {
+        if let Some(observer) = self.under_way.point.observer.get() {
+            observer.used(model, input, output);
+        }
+    }
+
     /// Says how it ended; the first word counts.
     pub fn ended(&self, ending: Ending) {
         self.under_way.end.lock().ending.get_or_insert(ending);

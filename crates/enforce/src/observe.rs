@@ -24,6 +24,10 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// A hop was decided, and its record is durable or counted.
     fn decided(&self, decided: &Decided<'_>);
 
+    /// A model's answer said how many tokens went in and came out. `model` is the name in the
+    /// prices of a budget, so there are no more names than are configured.
+    fn used(&self, model: &str, input: u64, output: u64);
+
     /// A revocation is in force and what it ends has ended, so long after the server took it in.
     fn revoked(&self, after: Duration);
 }

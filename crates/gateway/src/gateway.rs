@@ -4,6 +4,7 @@ use crate::listeners;
 use crate::listeners::Doors;
 use crate::listeners::Drain;
 use crate::memory::Memory;
+use crate::observe::Observer;
 use crate::plane::Plane;
 use crate::shared::Shared;
 use crate::updates;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -36,6 +38,7 @@ pub struct Gateway {
     doors: Doors,
     drain: Drain,
     open: JoinHandle<()>,
+    shared: Arc<Shared>,
     updates: JoinHandle<()>,
 }
 
@@ -101,6 +104,7 @@ impl Gateway {
             tokens,
         };
         let shared = Arc::new(Shared {
+            observer: OnceLock::new(),
             plane,
             sessions: Sessions::default(),
             upstreams,
@@ -128,6 +132,7 @@ impl Gateway {
             doors,
             drain,
             open,
+            shared,
             updates,
         })
     }
@@ -136,6 +141,12 @@ impl Gateway {
     #[must_use]
     pub fn listeners(&self) -> Vec<(Name, SocketAddr)> {
         self.doors.addresses()
+    }
+
+    /// Has somebody hear what becomes of requests; the first one asked stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        // A second observer would count everything twice.
+        let _ = self.shared.observer.set(observer);
     }
 
     /// The listeners, to be changed with the policy that names them.

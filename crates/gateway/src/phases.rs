@@ -19,6 +19,7 @@ use crate::browser;
 use crate::connected::Connected;
 use crate::grpc;
 use crate::mesh;
+use crate::observe::Answered;
 use crate::refuse::Failure;
 use crate::refuse::Stop;
 use crate::request;
@@ -38,10 +39,13 @@ use countersign_core::record::Context;
 use countersign_core::snapshot::DoorKind;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::clip;
 use countersign_enforce::Admitted;
 use countersign_enforce::Ask;
+use countersign_net::problem::RECEIPT;
 use http::HeaderValue;
+use http::Method;
 use http::Request;
 use http::Response;
 use http::Version;
@@ -51,6 +55,7 @@ use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request under way.
 struct Exchange {
@@ -68,14 +73,20 @@ pub(crate) async fn answer(
     connected: Arc<Connected>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let ids = match Ids::of(&connected, request.headers()) {
+    let observer = shared.observer.get().cloned();
+    let ids = match Ids::of(&connected, request.headers(), observer) {
         Ok(ids) => ids,
         Err(error) => return Stop::from(error).response(false),
     };
+    let told = Told::of(&shared, &ids, &request);
     // Its callers read a refusal nowhere else than where gRPC has its status.
     let grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
     let outcome = phases(shared, connected.clone(), ids.clone(), request).await;
+    let code = outcome.as_ref().err().and_then(Stop::code);
     let mut response = outcome.unwrap_or_else(|stop| stop.response(grpc));
+    if let Some(told) = told {
+        told.answered(&connected, &ids, &response, code);
+    }
     if let Ok(id) = HeaderValue::from_str(&ids.request) {
         // A third party's own id tells its support more than ours.
         response.headers_mut().entry("x-request-id").or_insert(id);
@@ -84,6 +95,52 @@ pub(crate) async fn answer(
         browser::secure(response.headers_mut());
     }
     response
+}
+
+/// What an observer is told of a request that is gone when its answer is there.
+struct Told {
+    at: Timestamp,
+    http2: bool,
+    method: Method,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Told {
+    fn of(shared: &Shared, ids: &Ids, request: &Request<Incoming>) -> Option<Self> {
+        ids.journey.observer()?;
+        let point = &shared.plane.point;
+        Some(Self {
+            at: point.now(),
+            http2: request.version() == Version::HTTP_2,
+            method: request.method().clone(),
+            snapshot: point.snapshot(),
+        })
+    }
+
+    fn answered(
+        &self,
+        connected: &Connected,
+        ids: &Ids,
+        response: &Response<Body>,
+        code: Option<Code>,
+    ) {
+        let receipt = response.headers().get(RECEIPT);
+        ids.journey.answered(Answered {
+            at: self.at,
+            took: Duration::ZERO,
+            waited: Duration::ZERO,
+            door: &connected.door,
+            method: self.method.as_str(),
+            http2: self.http2,
+            snapshot: &self.snapshot,
+            asked: None,
+            status: response.status().as_u16(),
+            code,
+            receipt: receipt.and_then(|it| it.to_str().ok()),
+            upstream: None,
+            trace: ids.place(),
+        });
+    }
 }
 
 async fn phases(
@@ -96,6 +153,9 @@ async fn phases(
     let (mut parts, body) = request.into_parts();
     socket::read(&mut parts)?;
     let wanted = Wanted::read(&connected, &snapshot, &parts);
+    if ids.place().is_some() {
+        ids.journey.asks(&wanted.service, &wanted.operation);
+    }
     let exchange = Exchange {
         connected,
         ids,
@@ -200,8 +260,10 @@ impl Exchange {
         if stranger || facts.fault.is_some() {
             return Ok((Held::Streaming(body), facts));
         }
-        let held = Held::look(body, &self.parts.headers, self.rules(), &mut facts).await?;
-        Ok((held, facts))
+        let begun = std::time::Instant::now();
+        let held = Held::look(body, &self.parts.headers, self.rules(), &mut facts).await;
+        self.ids.journey.waited(begun);
+        Ok((held?, facts))
     }
 
     /// The one question.

@@ -82,6 +82,14 @@ impl Stop {
         }
     }
 
+    /// Why it was refused, if that is why it ends.
+    pub(crate) const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Answered(_) | Self::Failed { .. } => None,
+        }
+    }
+
     /// The answer to the caller, in gRPC's form if it speaks that.
     pub(crate) fn response(self, grpc: bool) -> Response<Body> {
         if grpc && !matches!(self, Self::Answered(_)) {

@@ -15,8 +15,10 @@ use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::gateway::GatewayOptions;
 use crate::home::Home;
+use crate::listeners::Doors;
 use crate::memory::Memory;
 use crate::memory::MemoryError;
+use crate::observe::Observer;
 use crate::remote;
 use crate::remote::RemotePlane;
 use crate::updates;
@@ -53,6 +55,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -67,6 +70,8 @@ pub struct Apart {
     name: Name,
     point: EnforcementPoint,
     server: String,
+    shipped: Arc<AtomicU64>,
+    svid: Arc<SvidSource>,
     tasks: [JoinHandle<()>; 2],
     witness_key: VerifierKey,
 }
@@ -214,9 +219,10 @@ impl Apart {
         .await?;
         let witness_key = memory.witness_key().clone();
         let shipping = Shipping::new(point.clone(), control, memory);
+        let shipped = shipping.shipped();
         let tasks = [
             tokio::spawn(shipping.run()),
-            tokio::spawn(key::renew(plane, svid, home, point.clone())),
+            tokio::spawn(key::renew(plane, svid.clone(), home, point.clone())),
         ];
         Ok(Self {
             gateway,
@@ -224,6 +230,8 @@ impl Apart {
             name,
             point,
             server: join.server,
+            shipped,
+            svid,
             tasks,
             witness_key,
         })
@@ -257,6 +265,29 @@ impl Apart {
     #[must_use]
     pub const fn point(&self) -> &EnforcementPoint {
         &self.point
+    }
+
+    /// The listeners, by which is seen what is open.
+    #[must_use]
+    pub fn doors(&self) -> Doors {
+        self.gateway.doors()
+    }
+
+    /// Has somebody hear what becomes of requests; the first one asked stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.gateway.observe(observer);
+    }
+
+    /// Its own certificate, replaced before it ends.
+    #[must_use]
+    pub const fn svid(&self) -> &Arc<SvidSource> {
+        &self.svid
+    }
+
+    /// How many of its records the server is known to have; kept current.
+    #[must_use]
+    pub const fn shipped(&self) -> &Arc<AtomicU64> {
+        &self.shipped
     }
 
     /// Takes no more connections, lets what is under way finish within `limit`, then cuts it. What

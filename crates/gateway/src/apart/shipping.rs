@@ -13,6 +13,8 @@ use countersign_wire::control::ControlPlane;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::Said;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Where a node's records are on their way.
@@ -24,6 +26,8 @@ pub(crate) struct Shipping {
     /// took these records is among those.
     forget: Option<(u64, u64)>,
     memory: Arc<Memory>,
+    /// How many records the server is known to have.
+    shipped: Arc<AtomicU64>,
     /// The sequence that the server wants; not known before it was asked.
     next: Option<u64>,
     node: Name,
@@ -64,9 +68,15 @@ impl Shipping {
             forget: None,
             node: memory.gateway().clone(),
             memory,
+            shipped: Arc::default(),
             next: None,
             point,
         }
+    }
+
+    /// How many records the server is known to have; kept current.
+    pub(crate) fn shipped(&self) -> Arc<AtomicU64> {
+        self.shipped.clone()
     }
 
     /// Ships for as long as the gateway lives.
@@ -143,6 +153,7 @@ impl Shipping {
                 });
             }
             self.next = Some(next);
+            self.shipped.store(next, Ordering::Relaxed);
             if next >= end {
                 break;
             }

@@ -212,8 +212,13 @@ impl Downlink {
     }
 
     fn settle(&mut self) {
-        if let Some(cost) = self.watch.meter.take().and_then(Meter::cost) {
-            self.admitted.settle(cost);
+        if let Some(mut meter) = self.watch.meter.take() {
+            if let Some((model, input, output)) = meter.tokens() {
+                self.admitted.used(model, input, output);
+            }
+            if let Some(cost) = meter.cost() {
+                self.admitted.settle(cost);
+            }
         }
         self.admitted.ended(Ending::Done);
     }

@@ -1,6 +1,7 @@
 use countersign_core::config::Budget;
 use countersign_core::pillars::audit::Admission;
 use countersign_core::pillars::least_privilege::cost;
+use countersign_core::pillars::least_privilege::priced_as;
 use serde_json::Value;
 
 /// Reads what a model's answer says it used, so that a budget gets back what was set aside too
@@ -54,14 +55,27 @@ impl Meter {
         }
     }
 
-    /// What it really cost, in micro-dollars, once the answer is whole. Where several budgets
-    /// price it differently, the dearest counts.
-    pub(crate) fn cost(mut self) -> Option<u64> {
-        if !self.stream && !self.overflowed {
+    /// The tokens that were used, in and out, and what the prices call the model; once the answer
+    /// is whole.
+    pub(crate) fn tokens(&mut self) -> Option<(&str, u64, u64)> {
+        let (input, output) = self.used()?;
+        let mut names = self.budgets.iter();
+        let name = names.find_map(|it| priced_as(it, &self.model))?;
+        Some((name, input, output))
+    }
+
+    fn used(&mut self) -> Option<(u64, u64)> {
+        if !self.stream && !self.overflowed && self.used.is_none() {
             let answer: Value = serde_json::from_slice(&self.buffer).ok()?;
             self.used = usage(&answer);
         }
-        let (input, output) = self.used.filter(|_| !self.overflowed)?;
+        self.used.filter(|_| !self.overflowed)
+    }
+
+    /// What it really cost, in micro-dollars, once the answer is whole. Where several budgets
+    /// price it differently, the dearest counts.
+    pub(crate) fn cost(mut self) -> Option<u64> {
+        let (input, output) = self.used()?;
         self.budgets
             .iter()
             .filter_map(|it| cost(it, &self.model, input, output))

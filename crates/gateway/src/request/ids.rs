@@ -1,7 +1,11 @@
 use crate::connected::Connected;
+use crate::observe::Journey;
+use crate::observe::Observer;
+use crate::observe::Trace;
 use aws_lc_rs::rand;
 use countersign_core::snapshot::DoorKind;
 use http::HeaderMap;
+use std::sync::Arc;
 
 /// The system has no random bytes to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,8 +21,31 @@ pub(crate) struct Ids {
     pub(crate) trace: String,
     /// What the next hop gets as `traceparent`.
     pub(crate) traceparent: String,
+    /// Where its time goes.
+    pub(crate) journey: Arc<Journey>,
+    /// Its place in its trace, if it is traced.
+    spans: Option<Spans>,
     /// Whether the caller's trace goes on, and so its `tracestate`.
     pub(crate) continued: bool,
+}
+
+/// Spans of a traced request.
+#[derive(Clone, Debug)]
+struct Spans {
+    /// The request here.
+    ours: String,
+    /// The call of the upstream.
+    call: String,
+    /// The caller's.
+    parent: Option<String>,
+}
+
+/// What a valid `traceparent` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parent {
+    trace: String,
+    span: String,
+    flags: String,
 }
 
 impl Ids {
@@ -26,24 +53,65 @@ impl Ids {
     ///
     /// # Errors
     /// [`NoRandomness`].
-    pub(crate) fn of(connected: &Connected, headers: &HeaderMap) -> Result<Self, NoRandomness> {
+    pub(crate) fn of(
+        connected: &Connected,
+        headers: &HeaderMap,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Self, NoRandomness> {
         let parent = match connected.kind {
             DoorKind::Mesh => parent(headers),
             // Traces begin where trust begins: another organisation's are its own.
             DoorKind::Browser | DoorKind::Local | DoorKind::Partner => None,
         };
         let continued = parent.is_some();
-        let (trace, flags) = match parent {
-            Some(parent) => parent,
-            None => (hex::encode(random::<16>()?), "00".to_owned()),
+        let (trace, flags) = match &parent {
+            Some(parent) => (parent.trace.clone(), parent.flags.as_str()),
+            None => (hex::encode(random::<16>()?), "00"),
         };
-        let span = hex::encode(random::<8>()?);
+        let journey = Journey::new(observer);
+        let sampled = parent.as_ref().map(Parent::is_sampled);
+        let sampled = journey.observer().and_then(|it| it.sample(&trace, sampled));
+        let flags = match sampled {
+            None => flags,
+            Some(true) => "01",
+            Some(false) => "00",
+        };
+        let call = hex::encode(random::<8>()?);
+        let traceparent = format!("00-{trace}-{call}-{flags}");
+        let spans = if sampled == Some(true) {
+            Some(Spans {
+                ours: hex::encode(random::<8>()?),
+                call,
+                parent: parent.map(|it| it.span),
+            })
+        } else {
+            None
+        };
         Ok(Self {
             request: uuid(random()?),
-            traceparent: format!("00-{trace}-{span}-{flags}"),
+            traceparent,
+            journey: Arc::new(journey),
+            spans,
             trace,
             continued,
         })
+    }
+
+    /// Its place in its trace, if it is traced.
+    pub(crate) fn place(&self) -> Option<Trace<'_>> {
+        self.spans.as_ref().map(|spans| Trace {
+            id: &self.trace,
+            span: &spans.ours,
+            parent: spans.parent.as_deref(),
+            call: &spans.call,
+        })
+    }
+}
+
+impl Parent {
+    /// Whether the caller has its own part traced (section 3.2.2.5.1).
+    fn is_sampled(&self) -> bool {
+        u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1)
     }
 }
 
@@ -73,8 +141,8 @@ fn uuid(mut bytes: [u8; 16]) -> String {
     .join("-")
 }
 
-/// Trace id and flags of a valid `traceparent` (W3C Trace Context section 3.2).
-fn parent(headers: &HeaderMap) -> Option<(String, String)> {
+/// What a valid `traceparent` says (W3C Trace Context section 3.2).
+fn parent(headers: &HeaderMap) -> Option<Parent> {
     let mut values = headers.get_all("traceparent").iter();
     let value = values
         .next()
@@ -93,7 +161,11 @@ fn parent(headers: &HeaderMap) -> Option<(String, String)> {
     let known = hex(version, 2) && version != "ff" && (version != "00" || rest.is_none());
     let nonzero = |text: &str| text.bytes().any(|byte| byte != b'0');
     let valid = known && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
-    (valid && nonzero(trace) && nonzero(span)).then(|| (trace.to_owned(), flags.to_owned()))
+    (valid && nonzero(trace) && nonzero(span)).then(|| Parent {
+        trace: trace.to_owned(),
+        span: span.to_owned(),
+        flags: flags.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +177,7 @@ mod tests {
         let parent_of = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", value.parse().unwrap());
-            parent(&headers).map(|(trace, _)| trace)
+            parent(&headers).map(|it| it.trace)
         };
         let trace = "0af7651916cd43dd8448eb211c80319c";
         let good = format!("00-{trace}-b7ad6b7169203331-01");

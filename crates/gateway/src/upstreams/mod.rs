@@ -269,6 +269,7 @@ async fn exchange(
 ) -> Result<Response<Body>, Stop> {
     let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
     let (place, service) = (call.connected.place.clone(), &upstream.service);
+    let journey = call.ids.journey.clone();
     let ready = tokio::time::timeout_at(deadline, ready::dress(service, call)).await;
     let Ready {
         caller,
@@ -291,12 +292,16 @@ async fn exchange(
         switch: websocket.is_some(),
     };
     let method = outgoing.method.clone();
+    let begun = std::time::Instant::now();
     let sent = upstream.send(lease, outgoing, &sending);
     let answer = tokio::select! {
         biased;
         code = admitted.cut().wait() => return Err(cut(&admitted, code)),
         sent = tokio::time::timeout_at(deadline, sent) => sent,
     };
+    let status = answer.as_ref().ok().and_then(|sent| sent.as_ref().ok());
+    let status = status.map(|(answer, _)| answer.status().as_u16());
+    journey.called(begun, &admitted, status);
     match answer {
         Ok(Ok((answer, lease))) => {
             let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;

@@ -161,6 +161,13 @@ pub(super) fn demand(
     })
 }
 
+/// The entry of a budget's prices that a model falls under, as it is written there.
+#[must_use]
+pub fn priced_as<'b>(budget: &'b Budget, model: &str) -> Option<&'b str> {
+    let mut prices = budget.prices.keys();
+    prices.find(|it| wildcard(it, model)).map(String::as_str)
+}
+
 /// What tokens of a model cost by a budget's prices, in micro-dollars, rounded up and at most
 /// 2^53-1; `None` for a model without a price.
 #[must_use]

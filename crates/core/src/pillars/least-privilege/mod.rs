@@ -12,6 +12,7 @@ mod token;
 
 pub use limits::Reservation;
 pub use limits::cost;
+pub use limits::priced_as;
 pub(crate) use limits::wildcard;
 pub use token::TokenGrant;
 
