@@ -6,6 +6,7 @@ use crate::client_tls::Connection;
 use crate::client_tls::Connector;
 use crate::dial::DialError;
 use crate::dial::Dialer;
+use crate::dial::Network;
 use crate::dial::Target;
 use ::http::Request;
 use ::http::Response;
@@ -92,6 +93,7 @@ enum Route {
         target: Target,
     },
     Unix(PathBuf),
+    Loopback(Target),
 }
 
 #[derive(Debug)]
@@ -125,6 +127,26 @@ impl Client {
         };
         Self(Arc::new(Inner {
             authority,
+            dialer,
+            idle: Mutex::new(None),
+            route,
+        }))
+    }
+
+    /// Calls `target` without TLS, HTTP/1.1, if it is on loopback.
+    #[must_use]
+    pub fn loopback(dialer: Dialer, target: Target) -> Self {
+        let host = if target.host.contains(':') {
+            format!("[{}]", target.host)
+        } else {
+            target.host.clone()
+        };
+        let route = Route::Loopback(Target {
+            network: Network::Loopback,
+            ..target
+        });
+        Self(Arc::new(Inner {
+            authority: format!("{host}:{}", target.port),
             dialer,
             idle: Mutex::new(None),
             route,
@@ -265,6 +287,14 @@ impl Client {
                     sender,
                 })
             }
+            Route::Loopback(target) => {
+                let stream = self.0.dialer.connect(target, deadline).await?;
+                let sender = self.start(stream, false).await?;
+                Ok(Open {
+                    connection: None,
+                    sender,
+                })
+            }
             Route::Tls {
                 connector,
                 name,
@@ -334,7 +364,7 @@ impl Client {
             (Route::Tls { connector, .. }, Some(connection)) => {
                 connector.still_good(connection, now())
             }
-            (Route::Unix(_), None) => true,
+            (Route::Unix(_) | Route::Loopback(_), None) => true,
             _ => false,
         };
         trusted && !closed

@@ -38,6 +38,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// A test of the configuration that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +152,8 @@ pub enum ReloadError {
 #[derive(Clone, Debug)]
 pub struct Reloader {
     hooks: Arc<Mutex<Vec<Arc<dyn Prepare>>>>,
+    /// Whether the last attempt to change the configuration failed.
+    failed: Arc<AtomicBool>,
     point: EnforcementPoint,
     reloading: Arc<tokio::sync::Mutex<()>>,
     snapshots: Arc<Snapshots>,
@@ -178,12 +182,19 @@ impl Reloader {
     ) -> Self {
         Self {
             hooks: Arc::default(),
+            failed: Arc::default(),
             point,
             reloading: Arc::default(),
             snapshots,
             store,
             updates,
         }
+    }
+
+    /// Whether the last attempt to change the configuration did not fail. One that waits for a
+    /// second person has not failed.
+    pub(crate) fn last_succeeded(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
     }
 
     /// Asks `hook` to get ready before each policy is put in force.
@@ -202,6 +213,9 @@ impl Reloader {
         whole(async move {
             let _reloading = reloader.reloading.lock().await;
             let outcome = reloader.replace(&before, &change).await;
+            if !change.dry_run && !matches!(outcome, Err(ReloadError::NeedsApproval(_))) {
+                reloader.failed.store(outcome.is_err(), Ordering::Relaxed);
+            }
             if let Err(error) = &outcome
                 && !change.dry_run
             {

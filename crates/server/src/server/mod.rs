@@ -3,6 +3,7 @@
 mod certificates;
 mod damage;
 mod folder;
+mod measured;
 mod open;
 mod restored;
 mod spending;
