@@ -8,6 +8,7 @@ pub mod boot;
 pub mod cli;
 pub mod demo;
 mod operate;
+mod telemetry;
 
 use std::ffi::OsString;
 

@@ -5,6 +5,10 @@ use super::args::GatewayCommand;
 use super::args::GatewayTokenArgs;
 use super::args::Globals;
 use super::damage;
+use super::notify::Phase;
+use super::notify::notify;
+use super::telemetry;
+use super::telemetry::OfGateway;
 use super::ui::Answer;
 use super::ui::Ui;
 use super::up::DRAIN;
@@ -14,6 +18,8 @@ use crate::boot;
 use crate::boot::Places;
 use crate::operate::Failure;
 use crate::operate::with_causes;
+use crate::telemetry::Check;
+use crate::telemetry::Telemetry;
 use countersign_client::AccessDenied;
 use countersign_client::remedy;
 use countersign_core::config::Environment;
@@ -27,9 +33,14 @@ use countersign_wire::join::Minted;
 use secrecy::ExposeSecret as _;
 use secrecy::SecretString;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often it is looked whether the server was heard.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(
     args: GatewayArgs,
@@ -83,6 +94,7 @@ async fn serve(args: &GatewayArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result
         Failure::usage(error.to_string()).with_help("unset `ZT_OFF`; nothing was started")
     })?;
     countersign_net::install_crypto().map_err(|error| Failure::failed(error.to_string()))?;
+    let mut telemetry = telemetry::open(&args.telemetry, "gateway", args.dev, ui).await?;
     let folder = folder(environment, globals);
     let token = token(args)?;
     if let Some(token) = &token
@@ -99,12 +111,51 @@ async fn serve(args: &GatewayArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result
         started = start(&folder, token.as_ref(), args, ui) => started?,
         () = signals.stop() => return Err(Failure::Interrupted),
     };
-    announce(&gateway, &folder, ui)?;
-    signals.stop().await;
-    ui.note("stopping: what is under way may finish");
+    follow(&mut telemetry, &gateway);
+    announce(&gateway, &folder, telemetry.address(), ui)?;
     tokio::select! {
-        () = gateway.drain(DRAIN) => Ok(()),
+        () = ready(&telemetry) => notify(Phase::Ready),
+        () = signals.stop() => return stop((gateway, telemetry), &mut signals, ui).await,
+    }
+    signals.stop().await;
+    stop((gateway, telemetry), &mut signals, ui).await
+}
+
+async fn stop(
+    (gateway, telemetry): (Apart, Telemetry),
+    signals: &mut Signals,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
+    // Before anything else: whoever sends people here stops doing so.
+    telemetry.health().drain();
+    notify(Phase::Stopping);
+    ui.note("stopping: what is under way may finish");
+    let stopped = async {
+        gateway.drain(DRAIN).await;
+        telemetry.end().await;
+    };
+    tokio::select! {
+        () = stopped => Ok(()),
         () = signals.stop() => Err(Failure::Interrupted),
+    }
+}
+
+/// It serves: from now on it is measured, and has to be well.
+fn follow(telemetry: &mut Telemetry, gateway: &Apart) {
+    let point = gateway.point();
+    let checks = vec![
+        Check::ledger(point),
+        Check::fresh(point),
+        Check::listeners(point, gateway.doors()),
+    ];
+    gateway.observe(telemetry.observer());
+    telemetry.follow(point, Box::new(OfGateway::new(gateway)), checks);
+}
+
+/// Until the server was heard and all else is well, too.
+async fn ready(telemetry: &Telemetry) {
+    while !telemetry.health().is_ready() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -170,7 +221,12 @@ fn folder(environment: Environment, globals: &Globals) -> PathBuf {
     }
 }
 
-fn announce(gateway: &Apart, folder: &Path, ui: &mut Ui<'_>) -> Result<(), Failure> {
+fn announce(
+    gateway: &Apart,
+    folder: &Path,
+    metrics: Option<SocketAddr>,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
     let doors: Doors = gateway.listeners();
     let mut lines = vec![format!(
         "countersign {}  gateway {}",
@@ -183,6 +239,9 @@ fn announce(gateway: &Apart, folder: &Path, ui: &mut Ui<'_>) -> Result<(), Failu
             .map(|(name, address)| format!("  door {name:<10} {address}")),
     );
     lines.push(format!("  server          {}", gateway.server()));
+    lines.extend(
+        metrics.map(|it| format!("  metrics         http://{it}/metrics   and /livez, /readyz")),
+    );
     lines.push(format!("  witness key     {}", gateway.witness_key()));
     let listeners: serde_json::Map<_, _> = doors
         .iter()
@@ -191,6 +250,7 @@ fn announce(gateway: &Apart, folder: &Path, ui: &mut Ui<'_>) -> Result<(), Failu
     ui.answer(Answer {
         document: json!({
             "data": folder, "gateway": gateway.name(), "listeners": listeners,
+            "metrics": metrics,
             "server": gateway.server(), "witness_key": gateway.witness_key().to_string(),
         }),
         schema: "countersign.gateway/v1",

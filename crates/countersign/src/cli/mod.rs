@@ -23,6 +23,7 @@ mod reload;
 mod schema;
 mod secret;
 mod status;
+mod telemetry;
 mod ui;
 mod up;
 mod verify;

@@ -9,6 +9,7 @@ use super::damage;
 use super::notify::Phase;
 use super::notify::notify;
 use super::reload;
+use super::telemetry::OfServer;
 use super::ui::Answer;
 use super::ui::Style;
 use super::ui::Ui;
@@ -19,6 +20,8 @@ use crate::boot::Places;
 use crate::boot::Source;
 use crate::operate::Failure;
 use crate::operate::with_causes;
+use crate::telemetry::Check;
+use crate::telemetry::Telemetry;
 use countersign_core::config::Config;
 use countersign_core::config::Environment;
 use countersign_core::config::Options;
@@ -100,6 +103,7 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
         None => Source::File(check::file(globals)?),
     };
     let prepared = prepare(&args.serve, source, globals, ui)?;
+    let mut telemetry = telemetry(&args.serve, "all", &prepared, ui).await?;
     let mut signals = Signals::new()?;
     let server = Arc::new(open(&prepared, args.serve.control, ui).await?);
     let control = server.start().await.map_err(failed)?;
@@ -118,10 +122,14 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
         doors: gateway.doors(),
         server: Arc::downgrade(&server),
     }));
-    serve(&prepared, (control, &doors), &server, &mut signals, ui).await?;
+    gateway.observe(telemetry.observer());
+    follow(&mut telemetry, &server, Some(gateway.doors()));
+    let at = (control, &doors, &telemetry);
+    serve(&prepared, at, &server, &mut signals, ui).await?;
     let stopped = async {
         gateway.drain(DRAIN).await;
         server.stop().await;
+        telemetry.end().await;
     };
     tokio::select! {
         () = stopped => Ok(()),
@@ -137,16 +145,23 @@ pub(crate) async fn server(
 ) -> Result<(), Failure> {
     let source = Source::File(check::file(globals)?);
     let prepared = prepare(&args.serve, source, globals, ui)?;
+    let mut telemetry = telemetry(&args.serve, "server", &prepared, ui).await?;
     let mut signals = Signals::new()?;
-    let server = open(&prepared, args.serve.control, ui).await?;
+    let server = Arc::new(open(&prepared, args.serve.control, ui).await?);
     let control = server.start().await.map_err(failed)?;
     if let Err(error) = server.open_join(args.join).await {
         server.stop().await;
         return Err(failed(error));
     }
-    serve(&prepared, (control, &Vec::new()), &server, &mut signals, ui).await?;
+    follow(&mut telemetry, &server, None);
+    let at = (control, &Vec::new(), &telemetry);
+    serve(&prepared, at, &server, &mut signals, ui).await?;
+    let stopped = async {
+        server.stop().await;
+        telemetry.end().await;
+    };
     tokio::select! {
-        () = server.stop() => Ok(()),
+        () = stopped => Ok(()),
         () = signals.stop() => Err(Failure::Interrupted),
     }
 }
@@ -154,15 +169,18 @@ pub(crate) async fn server(
 /// Says that everything is open, and waits until the process is told to stop.
 async fn serve(
     prepared: &Prepared,
-    (control, doors): (SocketAddr, &Doors),
+    (control, doors, telemetry): (SocketAddr, &Doors, &Telemetry),
     server: &Server,
     signals: &mut Signals,
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
     warn_of_drift(server, ui).await;
-    announce(prepared, control, doors, server, ui)?;
+    let at = (control, telemetry.address());
+    announce(prepared, at, doors, server, ui)?;
     notify(Phase::Ready);
     signals.serve(prepared, server, ui).await;
+    // Before anything else: whoever sends people here stops doing so.
+    telemetry.health().drain();
     notify(Phase::Stopping);
     ui.note("stopping: what is under way may finish");
     Ok(())
@@ -339,6 +357,23 @@ impl Prepare for DoorsFirst {
     }
 }
 
+async fn telemetry(
+    args: &ServeArgs,
+    role: &'static str,
+    prepared: &Prepared,
+    ui: &mut Ui<'_>,
+) -> Result<Telemetry, Failure> {
+    super::telemetry::open(&args.telemetry, role, prepared.bundle.dev, ui).await
+}
+
+/// Everything is open: from now on it is measured, and has to be well.
+fn follow(telemetry: &mut Telemetry, server: &Arc<Server>, doors: Option<GatewayDoors>) {
+    let point = server.point();
+    let mut checks = vec![Check::ledger(point), Check::fresh(point)];
+    checks.extend(doors.map(|doors| Check::listeners(point, doors)));
+    telemetry.follow(point, Box::new(OfServer(server.clone())), checks);
+}
+
 async fn gateway(server: &Server, node: &Name) -> Result<Gateway, Failure> {
     let (control, svid) = server.control_plane(node).await.map_err(failed)?;
     let options = GatewayOptions {
@@ -388,7 +423,7 @@ fn banner(dev: bool, open: bool, ui: &mut Ui<'_>) {
 /// Says what was opened, and what can be done next.
 fn announce(
     prepared: &Prepared,
-    control: SocketAddr,
+    (control, metrics): (SocketAddr, Option<SocketAddr>),
     doors: &Doors,
     server: &Server,
     ui: &mut Ui<'_>,
@@ -421,6 +456,9 @@ fn announce(
     );
     lines.push(format!("  control         {control}   issuer, vault"));
     lines.push(format!("  administration  {socket}"));
+    lines.extend(
+        metrics.map(|it| format!("  metrics         http://{it}/metrics   and /livez, /readyz")),
+    );
     lines.push(format!("  log key         {log_key}"));
     if let Some(name) = config.identities.keys().next() {
         lines.push(format!(
@@ -434,7 +472,7 @@ fn announce(
         .collect();
     let document = json!({
         "control": control, "data": prepared.places.data, "listeners": listeners,
-        "log_key": log_key, "socket": prepared.places.socket,
+        "log_key": log_key, "metrics": metrics, "socket": prepared.places.socket,
         "trust_domain": config.trust_domain.as_str(),
     });
     ui.answer(Answer {
