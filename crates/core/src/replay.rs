@@ -3,6 +3,8 @@
 
 use crate::decide::Verdict;
 use crate::decide::decide;
+use crate::pillars::least_privilege::Charge;
+use crate::pillars::least_privilege::Charged;
 use crate::pillars::least_privilege::Reservation;
 use crate::record::Kind;
 use crate::record::Record;
@@ -74,7 +76,8 @@ pub fn replay(record: &Record<'_>, state: &State, exact: bool) -> Result<Replaye
         Verdict::Deny(denial) => (Some(denial.code()), Some(denial.reason().to_owned())),
         Verdict::Allow(pending) => {
             let reservation = Reservation::new(record.reservations.to_vec());
-            match pending.complete(reservation.counted(record.rates.to_vec())) {
+            let charged = charged(record, pending.charges(), same);
+            match pending.complete(reservation.counted(charged)) {
                 Ok(_) => (None, None),
                 Err(denial) => (Some(denial.code()), Some(denial.reason().to_owned())),
             }
@@ -85,4 +88,20 @@ pub fn replay(record: &Record<'_>, state: &State, exact: bool) -> Result<Replaye
         replayed,
         reason,
     })
+}
+
+/// What came of the rate limits: as it was recorded. Where another policy counts what was not
+/// counted then, nothing is known of it, and it refuses nobody.
+fn charged(record: &Record<'_>, charges: &[Charge], same: bool) -> Vec<Charged> {
+    if same {
+        return record.rates.to_vec();
+    }
+    let recorded = |charge: &Charge| record.rates.iter().find(|it| it.charge == *charge);
+    let charges = charges.iter();
+    charges
+        .map(|charge| match recorded(charge) {
+            Some(charged) => charged.clone(),
+            None => charge.clone().first(),
+        })
+        .collect()
 }

@@ -28,8 +28,7 @@ pub enum Limit {
     Listener(Name),
     /// The `rate` of an operation, for each subject.
     Operation {
-        /// The operation's pattern. Where a service has several rates under one pattern, the
-        /// further ones end in `#2`, `#3` and so on.
+        /// The operation's pattern.
         pattern: Arc<str>,
         /// The service.
         service: Name,

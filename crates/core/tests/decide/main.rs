@@ -15,6 +15,7 @@ mod joining;
 mod limits;
 mod partners;
 mod proving;
+mod rates;
 mod records;
 mod refusals;
 mod schemas;

@@ -37,8 +37,7 @@ pub(super) fn charges<'a>(
         .get_key_value(case.hop.service.as_str());
     for rule in rules {
         if let (Some(rate), Some((service, _))) = (rule.rate, service) {
-            let limit = operation(service, rule, &charges);
-            charges.push(Charge::new(limit, rate, key(subject)));
+            charges.push(Charge::new(operation(service, rule), rate, key(subject)));
         }
     }
     charges
@@ -87,19 +86,11 @@ fn key(subject: &Subject) -> Arc<str> {
     subject.to_string().into()
 }
 
-/// Known by its pattern: another order of the rules is no other limit.
-fn operation(service: &Name, rule: &OperationRule, earlier: &[Charge]) -> Limit {
-    let text = rule.pattern.as_ref().map(ToString::to_string);
-    let text = text.unwrap_or_default();
-    let named = |pattern: &str| Limit::Operation {
-        pattern: pattern.into(),
+/// Known by its pattern, which a service has once: another order of the rules is no other limit.
+fn operation(service: &Name, rule: &OperationRule) -> Limit {
+    let pattern = rule.pattern.as_ref().map(ToString::to_string);
+    Limit::Operation {
+        pattern: pattern.unwrap_or_default().into(),
         service: service.clone(),
-    };
-    let mut limit = named(&text);
-    let mut number = 2;
-    while earlier.iter().any(|it| it.limit == limit) {
-        limit = named(&format!("{text} #{number}"));
-        number += 1;
     }
-    limit
 }
