@@ -103,12 +103,12 @@ codes! {
     MESSAGE_AMBIGUOUS = 221, Malformed, "request can be read in more than one way";
     /// The head of the request has more bytes or fields than the listener takes. `CSD222`
     HEAD_TOO_LARGE = 222, HeadTooLarge, "head of the request too large";
-    /// The certificate and its authority together are no partner of this door. `CSD225`
-    PARTNER_UNKNOWN = 225, Forbidden, "certificate of no partner at this door";
     /// The caller showed so many tokens that proved nothing that no other is looked at now. `CSD223`
     TOKENS_UNKNOWN = 223, Exhausted, "too many unknown tokens";
     /// The connection was used for more of the protocol's own frames than its exchanges need. `CSD224`
     CONNECTION_FLOOD = 224, Exhausted, "connection used for a flood of frames";
+    /// The certificate and its authority together are no partner of this door. `CSD225`
+    PARTNER_UNKNOWN = 225, Forbidden, "certificate of no partner at this door";
     /// The token was revoked. `CSD301`
     TOKEN_REVOKED = 301, Unauthenticated, "token revoked";
     /// The subject was revoked. `CSD302`
