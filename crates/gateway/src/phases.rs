@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::body::Held;
 use crate::body::Rules;
 use crate::browser;
+use crate::browser::cors::Sharing;
 use crate::connected::Connected;
 use crate::grpc;
 use crate::mesh;
@@ -81,8 +82,10 @@ pub(crate) async fn answer(
     let told = Told::of(&shared, &ids, &request);
     // Its callers read a refusal nowhere else than where gRPC has its status.
     let grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
+    let sharing = sharing(&shared, &connected, &request);
     let outcome = phases(shared, connected.clone(), ids.clone(), request).await;
     let code = outcome.as_ref().err().and_then(Stop::code);
+    let ours = outcome.is_err();
     let mut response = outcome.unwrap_or_else(|stop| stop.response(grpc));
     if let Some(told) = told {
         told.answered(&connected, &ids, &response, code);
@@ -91,10 +94,25 @@ pub(crate) async fn answer(
         // A third party's own id tells its support more than ours.
         response.headers_mut().entry("x-request-id").or_insert(id);
     }
-    if connected.kind == DoorKind::Browser {
-        browser::secure(response.headers_mut());
+    if let Some(sharing) = sharing {
+        let headers = response.headers_mut();
+        if ours {
+            browser::secure_own(headers);
+        } else {
+            browser::cors::strip(headers);
+        }
+        browser::secure(headers);
+        sharing.tell(headers);
     }
     response
+}
+
+/// Who may read the answer, at a browser door.
+fn sharing(shared: &Shared, connected: &Connected, request: &Request<Incoming>) -> Option<Sharing> {
+    let snapshot = shared.plane.point.snapshot();
+    let listener = snapshot.config().listeners.get(connected.door.as_str());
+    let browser = connected.kind == DoorKind::Browser;
+    browser.then(|| Sharing::of(listener, request))
 }
 
 /// What an observer is told of a request that is gone when its answer is there.
@@ -255,6 +273,11 @@ impl Exchange {
             same_origin: self.same_origin(),
             ..Facts::default()
         };
+        if facts.same_origin == Some(false) {
+            let listeners = &self.snapshot.config().listeners;
+            let listener = listeners.get(self.connected.door.as_str());
+            facts.cross_origin = browser::cors::cross_origin(&self.parts, listener);
+        }
         // A stranger can't make us hold anything: they are refused before any rule reads a body.
         let stranger = evidence.verified_token().is_none() && !self.snapshot.is_open();
         if stranger || facts.fault.is_some() {
@@ -269,6 +292,8 @@ impl Exchange {
     /// The one question.
     async fn enforce(&self, evidence: Evidence, facts: Facts) -> Result<Admitted, Stop> {
         let model = facts.model.is_some();
+        let verdicts = facts.schemas.iter();
+        let faults: Vec<_> = verdicts.flat_map(|it| it.faults.clone()).collect();
         let ask = Ask {
             door: self.connected.door.clone(),
             service: clip(&self.wanted.service, 256).to_owned(),
@@ -288,7 +313,7 @@ impl Exchange {
                 tracing::info!(%code, reason, receipt, request = self.ids.request, "refused");
                 match browser::sign_in_instead(&self.visit(), &refusal) {
                     Some(response) => Stop::Answered(Box::new(response)),
-                    None => Stop::refused(&refusal, model),
+                    None => Stop::refused(&refusal, model).with_faults(faults),
                 }
             })
     }
@@ -332,11 +357,14 @@ impl Exchange {
             time: limits.idle,
             limit: limits.body,
             model: false,
+            schemas: Vec::new(),
         };
         let wanted = &self.wanted;
-        for (_, rule) in self.snapshot.rules(&wanted.service, &wanted.operation) {
+        for (place, rule) in self.snapshot.rules(&wanted.service, &wanted.operation) {
             rules.limit = rules.limit.min(rule.body_max.unwrap_or(u64::MAX));
             rules.model |= !rule.models.is_empty() || rule.budget.is_some();
+            let schema = self.snapshot.body_schema(&wanted.service, place);
+            rules.schemas.extend(schema.cloned());
         }
         rules
     }

@@ -5,6 +5,8 @@ use crate::body::Body;
 use crate::grpc;
 use crate::quota;
 use crate::request::NoRandomness;
+use countersign_core::hop::SchemaFault;
+use countersign_core::hop::SchemaVerdict;
 use countersign_core::record::Charged;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Refusal;
@@ -34,6 +36,8 @@ pub(crate) enum Stop {
     /// Refused by decision.
     Refused {
         code: Code,
+        /// Where its body does not follow a schema, if it was that.
+        faults: Vec<SchemaFault>,
         /// The rate limit it was refused by, if it was one.
         limit: Option<Box<Charged>>,
         /// Whether it asked for a model, whose SDK must not try again.
@@ -75,6 +79,7 @@ impl Stop {
     pub(crate) fn refused(refusal: &Refusal, model: bool) -> Self {
         Self::Refused {
             code: refusal.code,
+            faults: Vec::new(),
             limit: refusal.limit.clone(),
             model,
             receipt: refusal.receipt.map(|it| it.to_string()),
@@ -88,6 +93,17 @@ impl Stop {
             Self::Refused { code, .. } => Some(*code),
             Self::Answered(_) | Self::Failed { .. } => None,
         }
+    }
+
+    /// Tells whoever is refused for its body what is wrong with it: nothing that it did not send.
+    pub(crate) fn with_faults(mut self, found: Vec<SchemaFault>) -> Self {
+        if let Self::Refused { code, faults, .. } = &mut self
+            && *code == Code::BODY_SCHEMA
+        {
+            *faults = found;
+            faults.truncate(SchemaVerdict::MOST_FAULTS);
+        }
+        self
     }
 
     /// The answer to the caller, in gRPC's form if it speaks that.
@@ -125,6 +141,7 @@ impl Stop {
             Self::Failed { failure, receipt } => failed(failure, receipt.as_deref()),
             Self::Refused {
                 code,
+                faults,
                 limit,
                 model,
                 receipt,
@@ -139,7 +156,7 @@ impl Stop {
                     receipt,
                     retry_after,
                 };
-                let mut response = problem.response().map(body::full);
+                let mut response = problem.response_with(&faults).map(body::full);
                 if let Some(limit) = &limit {
                     quota::tell_one(limit, response.headers_mut());
                 }

@@ -1,18 +1,19 @@
 use super::BodyError;
+use super::json;
 use crate::request::NoRandomness;
 use bytes::Bytes;
 use bytes::BytesMut;
+use countersign_core::config::json_schema::Schema;
 use countersign_core::hop::Facts;
 use countersign_core::hop::RequestFault;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
-use countersign_net::json;
 use http::HeaderMap;
-use http::header;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The body of a request before it is decided.
@@ -30,7 +31,7 @@ pub(crate) struct Kept {
 }
 
 /// What the rules ask of a body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     /// Whether it comes by HTTP/2.
     pub(crate) http2: bool,
@@ -40,6 +41,8 @@ pub(crate) struct Rules {
     pub(crate) limit: u64,
     /// Whether a rule reads the model in it.
     pub(crate) model: bool,
+    /// The schemas that judge it.
+    pub(crate) schemas: Vec<Arc<Schema>>,
 }
 
 impl Held {
@@ -62,21 +65,19 @@ impl Held {
             );
             return Ok(Self::Streaming(body));
         }
-        if !rules.model {
+        if !rules.model && rules.schemas.is_empty() {
             return Ok(Self::Streaming(body));
         }
-        // A coding that is not undone would hide the model from the rule and show it to the
-        // upstream.
-        let coded = headers
-            .get_all(header::CONTENT_ENCODING)
-            .iter()
-            .any(|it| it != "identity");
-        if coded {
-            fault(
-                facts,
-                Code::BODY_UNREADABLE,
-                "the body has a content coding".to_owned(),
-            );
+        // A coding that is not undone would hide from the rule what it shows to the upstream. Where
+        // no rule reads it, it is between caller and upstream.
+        if json::is_coded(headers) {
+            let detail = "the body has a content coding".to_owned();
+            fault(facts, Code::BODY_CODING, detail);
+            return Ok(Self::Streaming(body));
+        }
+        if !rules.schemas.is_empty() && !json::is_json(headers) {
+            let detail = "the body does not say that it is json in utf-8".to_owned();
+            fault(facts, Code::BODY_UNREADABLE, detail);
             return Ok(Self::Streaming(body));
         }
         let whole = tokio::time::timeout(rules.time, collect(body, rules.http2, rules.limit));
@@ -95,7 +96,10 @@ impl Held {
             }
         };
         facts.body_bytes = Some(bytes.len() as u64);
-        read(&bytes, facts);
+        if rules.model {
+            read(&bytes, facts);
+        }
+        json::judge(&bytes, &rules.schemas, facts);
         Self::whole(bytes)
     }
 
@@ -136,7 +140,7 @@ fn read(bytes: &[u8], facts: &mut Facts) {
     let unreadable = |facts: &mut Facts, detail: &str| {
         fault(facts, Code::BODY_UNREADABLE, detail.to_owned());
     };
-    let call = match json::strict(bytes) {
+    let call = match countersign_net::json::strict(bytes) {
         Ok(Value::Object(call)) => call,
         Ok(_) => return unreadable(facts, "the body is no json object"),
         Err(_) => return unreadable(facts, "the body is no json, or names a member twice"),
@@ -180,7 +184,7 @@ fn is_model(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && name.bytes().all(plain)
 }
 
-fn fault(facts: &mut Facts, code: Code, detail: String) {
+pub(super) fn fault(facts: &mut Facts, code: Code, detail: String) {
     facts.fault.get_or_insert(RequestFault { code, detail });
 }
 

@@ -2,6 +2,7 @@
 
 mod downlink;
 mod held;
+mod json;
 mod leak;
 mod uplink;
 mod usage;

@@ -246,6 +246,7 @@ fn stop(error: ControlError) -> Stop {
     match error {
         ControlError::Refused { code, receipt } => Stop::Refused {
             code,
+            faults: Vec::new(),
             limit: None,
             model: false,
             receipt,

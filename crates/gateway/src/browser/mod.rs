@@ -2,6 +2,8 @@
 
 pub(crate) mod cookies;
 
+pub(crate) mod cors;
+
 mod login;
 mod origin;
 mod session;
@@ -32,9 +34,13 @@ use http::StatusCode;
 use http::header;
 use http::request::Parts;
 use hyper::body::Incoming;
+use origin::only;
 
 /// Paths under this are ours at every browser door, and are never forwarded.
 const OURS: &str = "/.countersign/";
+
+/// How long browsers come back by TLS only, in seconds: two years.
+const HSTS_AGE: u64 = 63_072_000;
 
 /// A request at a browser door.
 pub(crate) struct Visit<'a> {
@@ -49,6 +55,9 @@ pub(crate) struct Visit<'a> {
 
 /// Serves our own pages. Gives the body back for anything else.
 pub(crate) async fn ours(visit: &Visit<'_>, body: Incoming) -> Result<Incoming, Stop> {
+    if let Some(response) = cors::preflight(visit) {
+        return Err(Stop::Answered(Box::new(response)));
+    }
     let path = visit.wanted.operation.object.as_str();
     if !path.starts_with(OURS) {
         return Ok(body);
@@ -94,20 +103,56 @@ pub(crate) fn sign_in_instead(visit: &Visit<'_>, refusal: &Refusal) -> Option<Re
 /// What every answer at a browser door says (RFC 6797 and the usual hardening); an application
 /// may be stricter about frames and referrers, not looser about types and transport.
 pub(crate) fn secure(headers: &mut HeaderMap) {
-    headers.insert(
-        header::STRICT_TRANSPORT_SECURITY,
-        HeaderValue::from_static("max-age=63072000; includeSubDomains"),
-    );
+    if !is_strict(headers) {
+        let strict = format!("max-age={HSTS_AGE}; includeSubDomains");
+        let strict = HeaderValue::from_str(&strict);
+        headers.extend(strict.map(|it| (header::STRICT_TRANSPORT_SECURITY, it)));
+    }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    headers
-        .entry(header::X_FRAME_OPTIONS)
-        .or_insert(HeaderValue::from_static("DENY"));
+    // Browsers pass over a value that they don't know, and several.
+    let framed = only(headers, "x-frame-options")
+        .is_some_and(|it| it.eq_ignore_ascii_case("deny") || it.eq_ignore_ascii_case("sameorigin"));
+    if !framed {
+        let deny = HeaderValue::from_static("DENY");
+        headers.insert(header::X_FRAME_OPTIONS, deny);
+    }
     headers
         .entry(header::REFERRER_POLICY)
         .or_insert(HeaderValue::from_static("no-referrer"));
+}
+
+/// What our own pages and refusals say beside it: they load nothing, are in no frame, and no cache
+/// keeps them.
+pub(crate) fn secure_own(headers: &mut HeaderMap) {
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// Whether an application asks for as much as we do (RFC 6797 section 6.1), and in one way.
+fn is_strict(headers: &HeaderMap) -> bool {
+    let Some(value) = only(headers, "strict-transport-security") else {
+        return false;
+    };
+    let mut directives = value.split(';').map(str::trim);
+    let subdomains = directives
+        .clone()
+        .any(|it| it.eq_ignore_ascii_case("includesubdomains"));
+    let age = directives.find_map(|it| {
+        let (name, value) = it.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("max-age").then_some(value)
+    });
+    let age = age.and_then(|it| it.parse::<u64>().ok());
+    subdomains && age.is_some_and(|it| it >= HSTS_AGE)
 }
 
 impl Visit<'_> {
@@ -137,4 +182,53 @@ fn see_other(location: &str) -> Response<Body> {
     headers.insert(header::LOCATION, location);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secured(upstream: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in upstream {
+            headers.append(*name, value.parse().unwrap());
+        }
+        secure(&mut headers);
+        headers
+    }
+
+    #[test]
+    fn what_an_application_says_is_never_made_weaker() {
+        let ours = secured(&[]);
+        let hsts = "strict-transport-security";
+        assert_eq!(ours[hsts], "max-age=63072000; includeSubDomains");
+        assert_eq!(ours["x-content-type-options"], "nosniff");
+        assert_eq!(ours["x-frame-options"], "DENY");
+        assert_eq!(ours["referrer-policy"], "no-referrer");
+        for stricter in [
+            "max-age=99999999; includeSubDomains; preload",
+            "includeSubdomains;max-age=\"63072000\"",
+        ] {
+            assert_eq!(secured(&[(hsts, stricter)])[hsts], stricter);
+        }
+        for weaker in [
+            "max-age=0",
+            "max-age=99999999",
+            "max-age=1; includeSubDomains",
+            "includeSubDomains",
+            "max-age=-1; includeSubDomains",
+        ] {
+            assert_eq!(secured(&[(hsts, weaker)])[hsts], ours[hsts], "{weaker}");
+        }
+        let twice = secured(&[(hsts, "max-age=99999999; includeSubDomains"), (hsts, "x")]);
+        assert_eq!(twice.get_all(hsts).iter().count(), 1);
+        for (frames, kept) in [("SAMEORIGIN", "SAMEORIGIN"), ("ALLOWALL", "DENY")] {
+            let headers = secured(&[("x-frame-options", frames)]);
+            assert_eq!(headers["x-frame-options"], kept);
+        }
+        let same = secured(&[("referrer-policy", "same-origin")]);
+        assert_eq!(same["referrer-policy"], "same-origin");
+        let sniffed = secured(&[("x-content-type-options", "sniff")]);
+        assert_eq!(sniffed["x-content-type-options"], "nosniff");
+    }
 }

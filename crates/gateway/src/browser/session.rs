@@ -113,6 +113,7 @@ async fn draw(visit: &Visit<'_>, cookie: &str, key: &Key) -> Result<Option<Drawn
         Err(ControlError::NoSession) => Ok(None),
         Err(ControlError::Refused { code, receipt }) => Err(Stop::Refused {
             code,
+            faults: Vec::new(),
             limit: None,
             model: false,
             receipt,

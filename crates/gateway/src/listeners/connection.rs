@@ -1,3 +1,4 @@
+use super::linger::Linger;
 use crate::body::Body;
 use crate::body::BodyError;
 use crate::connected::Connected;
@@ -17,6 +18,7 @@ use http::Response;
 use http::StatusCode;
 use http::Version;
 use http::header;
+use http_body::Body as _;
 use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
@@ -66,6 +68,8 @@ struct State {
     /// Since when the head of a request is on its way (HTTP/1.1). hyper counts from the end of the
     /// response before it, which would end a connection that is merely kept.
     head: Option<Instant>,
+    /// Whether the last request had a body, which its client may still be sending.
+    sends: bool,
     /// When something was last under way.
     since: Instant,
     under_way: usize,
@@ -133,7 +137,8 @@ pub(super) async fn serve<IO>(
         return;
     };
     let service = service_fn(|request: Request<Incoming>| {
-        let under_way = UnderWay::begin(&activity);
+        let sends = !request.body().is_end_stream();
+        let under_way = UnderWay::begin(&activity, sends);
         let answered = answer(shared.clone(), connected.clone(), guard.clone(), request);
         async move {
             Ok::<_, Infallible>(answered.await.map(|body| Carried {
@@ -211,6 +216,7 @@ fn guarded<IO: AsyncRead + AsyncWrite + Unpin>(
         activity: activity.clone(),
         heads: !http2,
         io,
+        linger: None,
     };
     if http2 {
         return Some(Guarded::transparent(io));
@@ -259,6 +265,7 @@ impl Activity {
         let state = State {
             blocked: None,
             head: heads.then_some(since),
+            sends: false,
             since,
             under_way: 0,
         };
@@ -315,9 +322,10 @@ impl Activity {
 }
 
 impl UnderWay {
-    fn begin(activity: &Arc<Activity>) -> Self {
+    fn begin(activity: &Arc<Activity>, sends: bool) -> Self {
         let mut state = activity.state.lock();
         state.head = None;
+        state.sends = sends;
         state.under_way += 1;
         drop(state);
         Self(activity.clone())
@@ -337,6 +345,8 @@ struct Watched<IO> {
     activity: Arc<Activity>,
     heads: bool,
     io: IO,
+    /// Once all that we send is sent.
+    linger: Option<Linger>,
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
@@ -354,7 +364,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -386,9 +396,18 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.activity.wrote(polled.is_pending());
-        polled
+        let this = &mut *self;
+        if this.linger.is_none() {
+            let polled = Pin::new(&mut this.io).poll_shutdown(cx);
+            this.activity.wrote(polled.is_pending());
+            // On a stream of HTTP/2 the rest of a body is given up by a frame.
+            let sends = this.heads && this.activity.state.lock().sends;
+            if !sends || !matches!(polled, Poll::Ready(Ok(()))) {
+                return polled;
+            }
+        }
+        let linger = this.linger.get_or_insert_with(Linger::new);
+        linger.poll(&mut this.io, cx).map(Ok)
     }
 }
 
@@ -431,7 +450,7 @@ mod tests {
         };
         let activity = Arc::new(Activity::new(true));
         assert_eq!(activity.over(limits, false).await, Over::Stuck);
-        drop(UnderWay::begin(&activity));
+        drop(UnderWay::begin(&activity, false));
         let kept = Instant::now();
         assert_eq!(activity.over(limits, false).await, Over::Silent);
         assert!(kept.elapsed() >= limits.idle);

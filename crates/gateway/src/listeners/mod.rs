@@ -7,6 +7,7 @@
 mod connection;
 mod door;
 mod follow;
+mod linger;
 
 pub(crate) use follow::keep_open;
 

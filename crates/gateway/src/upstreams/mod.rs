@@ -338,6 +338,7 @@ fn cut(admitted: &Admitted, code: Code) -> Stop {
     admitted.ended(Ending::Cut);
     Stop::Refused {
         code,
+        faults: Vec::new(),
         limit: None,
         model: admitted.admission().hop().facts.model.is_some(),
         receipt: Some(admitted.admission().receipt().to_string()),

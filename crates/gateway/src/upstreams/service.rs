@@ -18,6 +18,7 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::header;
+use http::uri::Authority;
 use secrecy::ExposeSecret;
 
 const ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
@@ -39,6 +40,8 @@ pub(super) fn dress(call: &Call<'_>) -> Result<Dressed, Failure> {
         .as_ref()
         .map_or("", |host| host.authority.as_str())
         .to_owned();
+    let port = host.parse::<Authority>().ok();
+    let port = port.and_then(|it| it.port_u16()).unwrap_or(443).to_string();
     for (name, value) in [
         (ASSERTION, assertion),
         (
@@ -57,6 +60,7 @@ pub(super) fn dress(call: &Call<'_>) -> Result<Dressed, Failure> {
             HeaderName::from_static("x-forwarded-proto"),
             "https".to_owned(),
         ),
+        (HeaderName::from_static("x-forwarded-port"), port),
         (HeaderName::from_static("x-forwarded-host"), host),
     ] {
         let value = HeaderValue::from_str(&value).map_err(|_| Failure::Upstream)?;

@@ -26,7 +26,7 @@ fn cookie(answer: &Answer, name: &str) -> Option<String> {
 }
 
 /// Signs somebody in; gives the `Cookie` header.
-async fn sign_in(cast: &Cast, before: &str) -> String {
+pub(crate) async fn sign_in(cast: &Cast, before: &str) -> String {
     let mut client = cast.dial_web(true).await;
     let host = cast.web_host();
     let page = client

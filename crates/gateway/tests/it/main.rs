@@ -16,9 +16,11 @@
 
 mod addresses;
 mod browser;
+mod cors;
 mod doors;
 mod exchanges;
 mod framing;
+mod hygiene;
 mod mesh;
 mod policy;
 mod protocols;

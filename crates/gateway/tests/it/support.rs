@@ -84,12 +84,18 @@ pub(crate) struct Answer {
 }
 
 fn config(api: u16, app: u16, model: u16, more: &More) -> String {
-    let More { services, edges } = more;
+    let More {
+        services,
+        edges,
+        web,
+        mesh,
+        files: _,
+    } = more;
     format!(
         r#"
 listeners:
-  web: {{ bind: "127.0.0.1:8443", peer: browser, login: dev }}
-  mesh: {{ bind: "127.0.0.1:9443", peer: service }}
+  web: {{ bind: "127.0.0.1:8443", peer: browser, login: dev{web} }}
+  mesh: {{ bind: "127.0.0.1:9443", peer: service{mesh} }}
 identities: {{ dead: {{}}, front: {{}}, hms-api: {{}}, app: {{}}, outsider: {{}} }}
 roles:
   analyst: {{ members: ["group:dev/analysts", "user:dev/alice", front], may: ["report:read", "report:write", "llm:chat"] }}
@@ -142,6 +148,12 @@ edges:
 pub(crate) struct More {
     pub(crate) services: String,
     pub(crate) edges: String,
+    /// Further keys of the browser door, after a comma.
+    pub(crate) web: String,
+    /// Further keys of the mesh door, after a comma.
+    pub(crate) mesh: String,
+    /// Files that the configuration names.
+    pub(crate) files: Vec<(String, String)>,
 }
 
 impl More {
@@ -152,6 +164,7 @@ impl More {
                 "  {name}: {{ peer: service, {keys}, operations: {{ \"GET /**\": {{ needs: edge }}, \"POST /**\": {{ needs: edge }}, connect: {{ needs: edge }} }} }}"
             ),
             edges: format!("  front -> {name}: [GET /**, POST /**, connect]"),
+            ..Self::default()
         }
     }
 }
@@ -195,7 +208,10 @@ impl Cast {
         let bundle = Bundle {
             dev: true,
             entry: "countersign.yaml".into(),
-            files: [("countersign.yaml".to_owned(), text)].into(),
+            files: [("countersign.yaml".to_owned(), text)]
+                .into_iter()
+                .chain(more.files.clone())
+                .collect(),
             roots: pki.bundle(1).digests().collect(),
             ..Bundle::default()
         };

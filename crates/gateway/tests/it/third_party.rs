@@ -96,7 +96,7 @@ async fn rules_see_the_model_or_refuse() {
         (
             r#"{"model":"gpt-4o"}"#,
             Some(("content-encoding", "gzip")),
-            Code::BODY_UNREADABLE,
+            Code::BODY_CODING,
         ),
         (large.as_str(), None, Code::BODY_TOO_LARGE),
         (dear, None, Code::BUDGET_SPENT),

@@ -148,6 +148,18 @@ fn answer(
     if path.ends_with("/events") {
         response = response.header("content-type", "text/event-stream");
     }
+    if path.ends_with("/cors") {
+        for (name, value) in [
+            ("access-control-allow-origin", "https://evil.example"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "*"),
+            ("access-control-expose-headers", "*"),
+            ("access-control-allow-private-network", "true"),
+            ("vary", "accept"),
+        ] {
+            response = response.header(name, value);
+        }
+    }
     if path.ends_with("/header-leak") {
         response = response.header("x-echo", format!("key is {key}"));
     }
