@@ -29,6 +29,9 @@ impl Tiers {
     #[must_use]
     pub fn compile(config: &Config) -> Self {
         let mut tiers = Self::default();
+        if config.tiers.is_empty() {
+            return tiers;
+        }
         let all = config.tiers.iter();
         tiers.ranked = all.map(|(name, tier)| (name.clone(), tier.rate)).collect();
         // Stable: of equals the first in the configuration stays first.
