@@ -91,3 +91,79 @@ pub(crate) fn refusal(response: &http::Response<Bytes>) -> Option<AccessDenied> 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    /// A response with these headers of ours, as a service or a gateway might send it.
+    fn response(
+        status: u16,
+        pillar: Option<&[u8]>,
+        receipt: Option<&[u8]>,
+        body: &[u8],
+    ) -> http::Response<Bytes> {
+        let mut response = http::Response::new(Bytes::copy_from_slice(body));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        for (name, value) in [(problem::PILLAR, pillar), (problem::RECEIPT, receipt)] {
+            if let Some(value) = value.and_then(|it| HeaderValue::from_bytes(it).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+
+    fn word() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "encryption",
+            "identity",
+            "continuous-verification",
+            "micro-segmentation",
+            "least-privilege",
+            "audit",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_a_refusal_with_a_pillar_or_none(
+            status in 100_u16..1000,
+            pillar in prop::option::of(prop::collection::vec(any::<u8>(), 0..24)),
+            receipt in prop::option::of(prop::collection::vec(any::<u8>(), 0..24)),
+            body in prop::collection::vec(any::<u8>(), 0..128),
+        ) {
+            let response = response(status, pillar.as_deref(), receipt.as_deref(), &body);
+            let named = header(response.headers(), problem::PILLAR.as_str()).and_then(Pillar::from_word);
+            let refused = refusal(&response);
+            prop_assert_eq!(refused.is_some(), status >= 400 && named.is_some());
+            if let Some(refused) = refused {
+                prop_assert_eq!(Some(refused.pillar), named);
+                prop_assert_eq!(refused.code, None);
+            }
+        }
+
+        #[test]
+        fn a_code_of_another_pillar_is_not_believed(
+            status in 400_u16..600,
+            word in word(),
+            number in 0_u16..1000,
+            receipt in "r-[0-9a-z]{12}",
+        ) {
+            let body = format!(r#"{{"code":"CSD{number:03}","pillar":"{word}"}}"#);
+            let response = response(status, Some(word.as_bytes()), Some(receipt.as_bytes()), body.as_bytes());
+            let refused = refusal(&response).unwrap();
+            prop_assert_eq!(refused.pillar.word(), word);
+            prop_assert_eq!(refused.receipt.as_deref(), Some(receipt.as_str()));
+            let known = Code::parse(&format!("CSD{number:03}"));
+            prop_assert_eq!(refused.code, known.filter(|it| it.pillar().word() == word));
+        }
+
+        #[test]
+        fn what_was_answered_below_400_is_no_refusal(status in 100_u16..400, word in word()) {
+            let refused = refusal(&response(status, Some(word.as_bytes()), None, b"{}"));
+            prop_assert!(refused.is_none());
+        }
+    }
+}

@@ -11,6 +11,8 @@ pub mod admin;
 pub mod audit;
 pub mod ca;
 pub mod control;
+#[cfg(test)]
+mod described;
 pub mod drift;
 mod http;
 mod ids;

@@ -67,16 +67,22 @@ struct Options {
     cas: Option<u64>,
 }
 
+impl Verb {
+    const fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::Read,
+            Method::POST | Method::PUT => Self::Write,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Status and text of what goes wrong after the call was admitted.
 type Failure = (StatusCode, Vec<&'static str>);
 
 impl Front {
     pub(super) async fn kv(&self, call: &Call<'_>, body: Incoming) -> Response<Body> {
-        let verb = match call.parts.method {
-            Method::GET => Verb::Read,
-            Method::POST | Method::PUT => Verb::Write,
-            _ => Verb::Other,
-        };
+        let verb = Verb::of(&call.parts.method);
         let admitted = match self.admit(call, verb).await {
             Ok(admitted) => admitted,
             Err(refused) => return denied(&refused),
@@ -164,13 +170,7 @@ impl Front {
             BodyFault::Incomplete => bad(fault.text()),
         })?;
         admitted.received(body.len() as u64);
-        let put: Put =
-            serde_json::from_slice(&body).map_err(|_| bad("failed to parse JSON input"))?;
-        let fields = put.data.ok_or(bad("no data provided"))?;
-        let text = serde_json::to_vec(&fields).map_err(|_| bad("no data provided"))?;
-        let data = SecretData::from_json(Zeroizing::new(text));
-        let data = data.map_err(|error| unwritten(&error.into()))?;
-        let cas = put.options.and_then(|options| options.cas);
+        let (data, cas) = put(&body)?;
         let actor = call.evidence();
         let actor = actor
             .certificate()
@@ -183,6 +183,16 @@ impl Front {
         let written = written.map_err(|error| unwritten(&error))?;
         Ok(metadata(written.version, Some(written.created)))
     }
+}
+
+/// What a body wants to have written, and the version that has to be the newest.
+fn put(body: &[u8]) -> Result<(SecretData, Option<u64>), Failure> {
+    let put: Put = serde_json::from_slice(body).map_err(|_| bad("failed to parse JSON input"))?;
+    let fields = put.data.ok_or(bad("no data provided"))?;
+    let text = serde_json::to_vec(&fields).map_err(|_| bad("no data provided"))?;
+    let data = SecretData::from_json(Zeroizing::new(text));
+    let data = data.map_err(|error| unwritten(&error.into()))?;
+    Ok((data, put.options.and_then(|options| options.cas)))
 }
 
 /// The name in a path. What is no name is asked for as it is: no secret is called that.
@@ -227,7 +237,10 @@ fn version(query: Option<&str>) -> Result<Option<u64>, Failure> {
     for (name, value) in pairs {
         if name == "version" {
             let bad = (StatusCode::BAD_REQUEST, vec!["version is not a number"]);
-            version = Some(value.parse::<u64>().map_err(|_| bad)?);
+            // More of them than the store can count are no versions.
+            let read: Option<i64> = value.parse().ok();
+            let read = read.and_then(|it| u64::try_from(it).ok());
+            version = Some(read.ok_or(bad)?);
         }
     }
     Ok(version.filter(|version| *version > 0))
@@ -302,4 +315,92 @@ fn denied(refused: &Refusal) -> Response<Body> {
         response.headers_mut().remove(header::WWW_AUTHENTICATE);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::described::described;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_description_has_every_method_and_no_other() {
+        let methods = [
+            "CONNECT", "DELETE", "GET", "HEAD", "LIST", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
+        ];
+        let served = methods.into_iter().filter(|method| {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            Verb::of(&method) != Verb::Other
+        });
+        let ours: BTreeSet<_> = served
+            .map(|it| (it.to_ascii_lowercase(), format!("{PREFIX}{{name}}")))
+            .collect();
+        assert_eq!(described("vault.yaml"), ours);
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..4)
+                    .prop_map(|it| Value::Object(it.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_taken_or_refused_as_the_callers_fault(body in prop::collection::vec(any::<u8>(), 0..512)) {
+            if let Err((status, texts)) = put(&body) {
+                prop_assert_eq!(status, StatusCode::BAD_REQUEST);
+                prop_assert_eq!(texts.len(), 1);
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_what_came(
+            fields in prop::collection::btree_map(".{0,8}", value(), 0..5),
+            cas in prop::option::of(any::<u64>()),
+        ) {
+            let body = json!({ "data": fields, "options": { "cas": cas } }).to_string();
+            match put(body.as_bytes()) {
+                Ok((data, read)) => {
+                    prop_assert_eq!(read, cas);
+                    let written: Value = serde_json::from_slice(data.expose_json()).unwrap();
+                    prop_assert_eq!(written, json!(fields));
+                }
+                Err((status, _)) => {
+                    prop_assert!(fields.is_empty());
+                    prop_assert_eq!(status, StatusCode::BAD_REQUEST);
+                }
+            }
+        }
+
+        #[test]
+        fn only_an_object_is_data(data in value(), cas in value()) {
+            let is_data = data.as_object().is_some_and(|it| !it.is_empty());
+            let body = json!({ "data": data }).to_string();
+            prop_assert_eq!(put(body.as_bytes()).is_ok(), is_data);
+            let is_cas = cas.is_null() || cas.is_u64();
+            let body = json!({ "data": { "value": "" }, "options": { "cas": cas } }).to_string();
+            prop_assert_eq!(put(body.as_bytes()).is_ok(), is_cas);
+        }
+
+        #[test]
+        fn a_version_is_a_number_or_refused(query in "[ -~]{0,32}", number in any::<u64>()) {
+            if let Err((status, _)) = version(Some(&query)) {
+                prop_assert_eq!(status, StatusCode::BAD_REQUEST);
+            }
+            let read = version(Some(&format!("a=b&version={number}")));
+            let countable = i64::try_from(number).is_ok();
+            prop_assert_eq!(read.ok().map(Option::unwrap_or_default), countable.then_some(number));
+        }
+    }
 }

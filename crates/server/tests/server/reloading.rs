@@ -503,7 +503,7 @@ async fn who_is_in_no_role_or_too_late_approves_nothing() {
     let answer = command.output().await.unwrap();
     let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
     let theirs = answer["change"]["id"].as_str().unwrap();
-    let told = answer["error"].as_str().unwrap();
+    let told = answer["detail"].as_str().unwrap();
     assert!(
         told.contains("nobody else who administers here is"),
         "{told}"
