@@ -32,14 +32,8 @@ impl Lines {
     pub(super) async fn next(&mut self) -> Result<Update, Broken> {
         let mut searched = 0;
         loop {
-            let fresh = self.held.get(searched..).unwrap_or_default();
-            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
-                let line = self.held.split_to(searched + end + 1);
-                return serde_json::from_slice(&line).map_err(|_| Broken::Form);
-            }
-            searched = self.held.len();
-            if searched > LONGEST {
-                return Err(Broken::Form);
+            if let Some(update) = taken(&mut self.held, &mut searched)? {
+                return Ok(update);
             }
             let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
             let frame = frame.map_err(|_| Broken::Silent)?.ok_or(Broken::Ended)??;
@@ -50,8 +44,93 @@ impl Lines {
     }
 }
 
+/// The next update, if its line is whole; how much of what is held was searched for its end.
+fn taken(held: &mut BytesMut, searched: &mut usize) -> Result<Option<Update>, Broken> {
+    let fresh = held.get(*searched..).unwrap_or_default();
+    let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
+        *searched = held.len();
+        return match *searched > LONGEST {
+            true => Err(Broken::Form),
+            false => Ok(None),
+        };
+    };
+    let line = held.split_to(*searched + end + 1);
+    *searched = 0;
+    serde_json::from_slice(&line)
+        .map(Some)
+        .map_err(|_| Broken::Form)
+}
+
 impl Drop for Lines {
     fn drop(&mut self) {
         self.driving.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_core::snapshot::Revocation;
+    use countersign_core::snapshot::Revoked;
+    use countersign_core::vocabulary::Timestamp;
+    use proptest::prelude::*;
+
+    fn line(epoch: u64, token: &str) -> String {
+        let revocation = Revocation {
+            at: Timestamp::from_secs(1_700_000_000),
+            epoch,
+            lifted: false,
+            what: Revoked::Token(token.to_owned()),
+        };
+        serde_json::to_string(&Update::Revocations(vec![revocation])).unwrap() + "\n"
+    }
+
+    /// Everything that is read of a text that comes in these pieces.
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<String>, Broken> {
+        let (mut held, mut searched) = (BytesMut::new(), 0);
+        let mut updates = Vec::new();
+        for piece in pieces {
+            held.extend_from_slice(piece);
+            while let Some(update) = taken(&mut held, &mut searched)? {
+                updates.push(serde_json::to_string(&update).unwrap() + "\n");
+            }
+        }
+        Ok(updates)
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_given_up() {
+        let mut held = BytesMut::zeroed(LONGEST);
+        let mut searched = 0;
+        assert!(matches!(taken(&mut held, &mut searched), Ok(None)));
+        held.extend_from_slice(b"x");
+        assert!(matches!(taken(&mut held, &mut searched), Err(Broken::Form)));
+    }
+
+    proptest! {
+        #[test]
+        fn updates_are_the_same_however_they_are_cut(
+            tokens in prop::collection::vec(".{0,16}", 0..6),
+            size in 1_usize..64,
+        ) {
+            let lines: Vec<_> = (1..).zip(&tokens).map(|(epoch, token)| line(epoch, token)).collect();
+            let text = lines.concat();
+            let read = read(text.as_bytes().chunks(size));
+            prop_assert_eq!(read.ok(), Some(lines));
+        }
+
+        #[test]
+        fn what_is_no_update_ends_the_stream(bytes in prop::collection::vec(any::<u8>(), 0..256), size in 1_usize..64) {
+            let first = line(1, "t");
+            let all = [first.as_bytes(), &bytes].concat();
+            match read(all.chunks(size)) {
+                // Bytes at random are no update: nothing of them is taken without an error.
+                Ok(updates) => {
+                    prop_assert_eq!(updates, [first]);
+                    prop_assert!(!bytes.contains(&b'\n'));
+                }
+                Err(broken) => prop_assert!(matches!(broken, Broken::Form)),
+            }
+        }
     }
 }
