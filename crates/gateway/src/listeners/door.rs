@@ -85,9 +85,9 @@ impl Door {
         let proof = Proof::of(listener);
         let kind = match listener.peer {
             PeerKind::Browser => DoorKind::Browser,
+            PeerKind::Partner => DoorKind::Partner,
             _ => DoorKind::Mesh,
         };
-            PeerKind::Partner => DoorKind::Partner,
         let same = before.filter(|before| before.name == *name && before.proof == proof);
         let (acceptor, stage) = match same {
             Some(before) => (before.acceptor.clone(), before.stage.clone()),
