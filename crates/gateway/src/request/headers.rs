@@ -40,12 +40,12 @@ const CLAIMS: [&str; 9] = [
 /// Several are how proxies tell the client's certificate.
 const CLAIM_PREFIXES: [&str; 10] = [
     "countersign-",
-    "x-auth-",
     "ssl-client-",
     "x-amzn-mtls-",
     "x-arr-clientcert",
-    "x-cs-",
+    "x-auth-",
     "x-client-cert",
+    "x-cs-",
     "x-forwarded-",
     "x-http-method-",
     "x-ssl-client-",
@@ -173,6 +173,12 @@ mod tests {
             ("te", "gzip"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x-forwarded-client-cert", "By=x"),
+            ("x-ssl-client-verify", "SUCCESS"),
+            ("ssl_client_s_dn", "CN=orders"),
+            ("x-client-cert", "x"),
+            ("x-arr-clientcert", "x"),
+            ("x-amzn-mtls-clientcert-leaf", "x"),
+            ("client-cert", ":AA==:"),
             ("forwarded", "for=1.2.3.4"),
             ("x-real-ip", "1.2.3.4"),
             ("countersign-assertion", "x"),
@@ -219,12 +225,6 @@ mod tests {
     }
 
     #[test]
-            ("x-ssl-client-verify", "SUCCESS"),
-            ("ssl_client_s_dn", "CN=orders"),
-            ("x-client-cert", "x"),
-            ("x-arr-clientcert", "x"),
-            ("x-amzn-mtls-clientcert-leaf", "x"),
-            ("client-cert", ":AA==:"),
     fn only_trailers_that_may_pass_are_announced() {
         let headers = map(&[
             ("trailer", "x-checksum, Content-Length,countersign-receipt"),
