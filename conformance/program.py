@@ -72,7 +72,13 @@ class Program:
         return self
 
     def __exit__(self, *_):
-        for name, child in reversed(self.processes):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stop(self):
+        """Ends the processes, the last one first."""
+        processes, self.processes = self.processes, []
+        for name, child in reversed(processes):
             child.send_signal(signal.SIGTERM)
             try:
                 child.wait(WAIT)
@@ -80,7 +86,6 @@ class Program:
                 child.kill()
                 child.wait()
             print(f"{name} ended with {child.returncode}", file=sys.stderr)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def own(self, path, text):
         """A file that belongs to the program's user."""
