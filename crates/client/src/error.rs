@@ -141,7 +141,9 @@ fn of_code(code: Code) -> Option<&'static str> {
         Code::PERSON_REQUIRED => "call on behalf of a person, with the token you were called with",
         Code::ABOVE_CEILING => "ask for no more than the token you were called with may hand on",
         Code::BUDGET_SPENT => "wait for the next window, or raise the budget",
-        Code::RATE_EXCEEDED => "call less often, as `Retry-After` says, or raise the `rate` or tier",
+        Code::RATE_EXCEEDED => {
+            "call less often, as `Retry-After` says, or raise the `rate` or tier"
+        }
         Code::BODY_TOO_LARGE => "send less, or raise `body: { max: .. }`",
         Code::BODY_UNREADABLE => "send the body in the form that the operation's rules read",
         Code::BODY_SCHEMA => "correct what `errors` of the answer names in the body",

@@ -84,9 +84,10 @@ impl Admission {
     #[must_use]
     pub fn completion(&self, completion: &Completion, at: Timestamp) -> Vec<u8> {
         let mut record = Record::ending(self.hop(), at);
-        if let (Caller::Partner { .. }, Some(id)) =
-            (self.caller(), self.snapshot().id_of(&self.hop().evidence.peer))
-        {
+        if let (Caller::Partner { .. }, Some(id)) = (
+            self.caller(),
+            self.snapshot().id_of(&self.hop().evidence.peer),
+        ) {
             record.principal.id = Cow::Owned(id.to_string());
         }
         record.principal.on_behalf_of = on_behalf(self.caller(), self.subject());
