@@ -33,6 +33,15 @@ pub(crate) const fn status(http: u16) -> u8 {
     }
 }
 
+/// What ends a call that was under way: to draw another token and come again is no help to whoever
+/// was cut off.
+pub(crate) const fn ended(http: u16) -> u8 {
+    match http {
+        401 => 7,
+        other => status(other),
+    }
+}
+
 /// The fields that end a call, in the head of an answer or in its trailers.
 pub(crate) fn end(status: u8, message: &str) -> HeaderMap {
     let mut fields = HeaderMap::new();
@@ -106,6 +115,7 @@ mod tests {
         assert_eq!(end["grpc-status"], "7");
         assert_eq!(end["grpc-message"], "100%25 %C3%BCber");
         assert_eq!([401, 429, 502, 503, 504].map(status), [16, 8, 14, 14, 4]);
+        assert_eq!([401, 403, 413, 503].map(ended), [7, 7, 8, 14]);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) enum Stop {
         model: bool,
         receipt: Option<String>,
         retry_after: Option<Duration>,
+        /// Whether it had been admitted, and was ended before its answer began.
+        under_way: bool,
     },
 }
 
@@ -84,6 +86,7 @@ impl Stop {
             model,
             receipt: refusal.receipt.map(|it| it.to_string()),
             retry_after: refusal.retry_after,
+            under_way: false,
         }
     }
 
@@ -125,9 +128,21 @@ impl Stop {
             Self::Failed { failure, .. } => failure.title().to_owned(),
             Self::Answered(_) => String::new(),
         };
+        let under_way = matches!(
+            self,
+            Self::Refused {
+                under_way: true,
+                ..
+            }
+        );
         let (mut head, _document) = self.document().into_parts();
-        head.headers
-            .extend(grpc::end(grpc::status(head.status.as_u16()), &message));
+        let status = head.status.as_u16();
+        let status = if under_way {
+            grpc::ended(status)
+        } else {
+            grpc::status(status)
+        };
+        head.headers.extend(grpc::end(status, &message));
         head.headers
             .insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
         head.headers.remove(header::WWW_AUTHENTICATE);
@@ -146,6 +161,7 @@ impl Stop {
                 model,
                 receipt,
                 retry_after,
+                under_way: _,
             } => {
                 let receipt = receipt.as_deref();
                 let unavailable = code.status() == 503;

@@ -416,6 +416,8 @@ pub(crate) enum RevokeKind {
     Certificate,
     /// One session, by its SHA-256
     Session,
+    /// Every certificate that a key has issued, by the SHA-256 of that public key
+    Issuer,
 }
 
 #[derive(Args, Debug)]

@@ -122,6 +122,7 @@ async fn revoked(args: &RevokeArgs, admin: &Admin) -> Result<Revoked, Failure> {
     Ok(match args.kind {
         RevokeKind::Certificate => Revoked::Certificate(digest()?),
         RevokeKind::Session => Revoked::Session(digest()?),
+        RevokeKind::Issuer => Revoked::Issuer(digest()?),
         RevokeKind::Token => Revoked::Token(value.to_owned()),
         RevokeKind::Subject => Revoked::Subject(value.to_owned()),
         RevokeKind::Identity if value.starts_with("spiffe://") => {

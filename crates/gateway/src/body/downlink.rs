@@ -1,4 +1,7 @@
 use super::BodyError;
+use super::Events;
+use super::Messages;
+use super::Prefixed;
 use super::leak::Needle;
 use super::leak::Scan;
 use super::usage::Meter;
@@ -35,6 +38,7 @@ pub(crate) struct Downlink {
     /// Dropped with this; see [`guard`].
     _here: oneshot::Sender<()>,
     inner: Incoming,
+    messages: Option<Messages>,
     state: Progress,
     watch: Watch,
 }
@@ -89,11 +93,20 @@ impl Downlink {
             .map(|(needle, _)| Scan::new(needle.clone()));
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         let state = Progress::Flowing(scan);
+        let messages = match watch.shape {
+            Shape::Plain => None,
+            Shape::Events => Some(Messages::Events(Events::default())),
+            Shape::Grpc => Some(Messages::Grpc(Prefixed::default())),
+        };
+        if messages.is_some() {
+            admitted.mark_messages();
+        }
         let mut downlink = Self {
             admitted,
             deadline,
             _here: here,
             inner,
+            messages,
             state,
             watch,
         };
@@ -126,7 +139,7 @@ impl Downlink {
         self.state = Progress::Over;
         if self.watch.shape == Shape::Grpc {
             let message = format!("AccessDenied: pillar {} failed ({code})", code.pillar());
-            let refused = grpc::end(grpc::status(code.status()), &message);
+            let refused = grpc::end(grpc::ended(code.status()), &message);
             return Poll::Ready(Some(Ok(Frame::trailers(refused))));
         }
         let receipt = self.admitted.admission().receipt().to_string();
@@ -167,7 +180,7 @@ impl Downlink {
         if let Some(meter) = &mut self.watch.meter {
             meter.next(&chunk);
         }
-        self.admitted.sent(chunk.len() as u64);
+        self.sent(&chunk);
         if whole {
             self.settle();
         }
@@ -200,7 +213,7 @@ impl Downlink {
         if let Some(meter) = &mut self.watch.meter {
             meter.next(&rest);
         }
-        self.admitted.sent(rest.len() as u64);
+        self.sent(&rest);
         self.settle();
         if rest.is_empty() {
             return Poll::Ready(trailers.map(Ok));
@@ -209,6 +222,13 @@ impl Downlink {
             self.state = Progress::Trailers(trailers);
         }
         Poll::Ready(Some(Ok(Frame::data(rest))))
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        self.admitted.sent(bytes.len() as u64);
+        if let Some(messages) = &mut self.messages {
+            self.admitted.messages_sent(messages.pass(bytes));
+        }
     }
 
     fn settle(&mut self) {

@@ -4,6 +4,7 @@ mod downlink;
 mod held;
 mod json;
 mod leak;
+mod messages;
 mod uplink;
 mod usage;
 
@@ -13,6 +14,9 @@ pub(crate) use downlink::Watch;
 pub(crate) use held::Held;
 pub(crate) use held::Rules;
 pub(crate) use leak::Needle;
+pub(crate) use messages::Events;
+pub(crate) use messages::Messages;
+pub(crate) use messages::Prefixed;
 pub(crate) use uplink::Uplink;
 pub(crate) use uplink::UplinkFault;
 pub(crate) use usage::Meter;

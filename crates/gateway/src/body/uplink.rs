@@ -1,4 +1,6 @@
 use super::BodyError;
+use super::Messages;
+use super::Prefixed;
 use crate::request::headers;
 use bytes::Bytes;
 use countersign_enforce::Admitted;
@@ -27,6 +29,7 @@ pub(crate) struct Uplink {
     idle: Duration,
     inner: Incoming,
     left: u64,
+    messages: Option<Messages>,
     silence: Pin<Box<Sleep>>,
 }
 
@@ -41,15 +44,19 @@ pub(crate) enum UplinkFault {
 }
 
 impl Uplink {
-    /// Forwards at most what the admission allows, of a body that comes by HTTP/2 or HTTP/1.1.
-    /// `idle` is how long the caller may be silent.
+    /// Forwards at most what the admission allows, of a body that comes by HTTP/2 or HTTP/1.1, and
+    /// is one of gRPC or not. `idle` is how long the caller may be silent.
     pub(crate) fn new(
-        (inner, http2): (Incoming, bool),
+        (inner, http2, grpc): (Incoming, bool, bool),
         admitted: Admitted,
         idle: Duration,
         fault: Arc<Mutex<Option<UplinkFault>>>,
     ) -> Self {
         let left = admitted.admission().body_max();
+        let messages = grpc.then(|| Messages::Grpc(Prefixed::default()));
+        if grpc {
+            admitted.mark_messages();
+        }
         let silence = Box::pin(tokio::time::sleep(idle));
         Self {
             admitted,
@@ -58,6 +65,7 @@ impl Uplink {
             idle,
             inner,
             left,
+            messages,
             silence,
         }
     }
@@ -103,6 +111,9 @@ impl Body for Uplink {
                 }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.admitted.received(bytes);
+                if let (Some(messages), Some(data)) = (&mut this.messages, frame.data_ref()) {
+                    this.admitted.messages_received(messages.pass(data));
+                }
                 match this.left.checked_sub(bytes) {
                     Some(left) => this.left = left,
                     None => return this.fail(UplinkFault::TooLarge, BodyError::TooLarge),

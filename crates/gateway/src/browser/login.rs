@@ -251,6 +251,7 @@ fn stop(error: ControlError) -> Stop {
             model: false,
             receipt,
             retry_after: None,
+            under_way: false,
         },
         error => {
             tracing::warn!(%error, "nobody can sign in");

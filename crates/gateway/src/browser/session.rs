@@ -118,6 +118,7 @@ async fn draw(visit: &Visit<'_>, cookie: &str, key: &Key) -> Result<Option<Drawn
             model: false,
             receipt,
             retry_after: None,
+            under_way: false,
         }),
         Err(error) => {
             tracing::warn!(%error, "no token from a session");

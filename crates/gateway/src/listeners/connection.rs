@@ -54,6 +54,12 @@ const MOST_RESETS: usize = 20;
 /// its connection for nothing.
 const STALL: Duration = Duration::from_secs(30);
 
+/// How long a kept HTTP/1.1 connection is listened to when its listener ends. There is no way to
+/// say goodbye on one that is idle: closed at once, it would cross the request that its client
+/// has just sent. So each client has its next answer say `close`, and what is idle for longer is
+/// closed (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(3);
+
 /// What goes on on a connection.
 #[derive(Debug)]
 struct Activity {
@@ -91,19 +97,23 @@ struct UnderWay(Arc<Activity>);
 /// Runs a connection until it ends, is idle for too long, or the gateway drains; the two kinds of
 /// connection have the same methods but no trait.
 macro_rules! drive {
-    ($connection:ident, $place:expr, $activity:ident, $limits:expr, $first:expr) => {{
+    ($connection:ident, $place:expr, $activity:ident, $limits:expr, $first:expr, $linger:expr) => {{
         let mut running = $place.running();
-        let mut draining = false;
+        let (mut told, mut draining) = (None, false);
         loop {
-            let next = if draining { Stage::Cut } else { $first };
+            let next = if told.is_some() { Stage::Cut } else { $first };
+            let lingered = told.unwrap_or_else(Instant::now);
             let over = $activity.over($limits, draining);
             tokio::select! {
                 biased;
                 outcome = $connection.as_mut() => break outcome,
                 () = running.reaches(next) => {
-                    if draining {
+                    if told.is_some() {
                         break Ok(());
                     }
+                    told = Some(Instant::now() + $linger);
+                }
+                () = tokio::time::sleep_until(lingered), if told.is_some() && !draining => {
                     draining = true;
                     $connection.as_mut().graceful_shutdown();
                 }
@@ -157,7 +167,8 @@ pub(super) async fn serve<IO>(
             connected.place,
             activity,
             limits,
-            Stage::Retiring
+            Stage::Retiring,
+            Duration::ZERO
         )
     } else {
         let connection = h1(limits).serve_connection(io, service).with_upgrades();
@@ -167,7 +178,8 @@ pub(super) async fn serve<IO>(
             connected.place,
             activity,
             limits,
-            Stage::Draining
+            Stage::Draining,
+            LINGER
         )
     };
     if let Err(error) = outcome {

@@ -26,6 +26,7 @@ use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
 use countersign_net::SvidSource;
+use futures_util::FutureExt as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -192,7 +193,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket)
 }
 
-/// Accepts until the gateway drains or `doors` has no sender any more.
+/// Accepts until the gateway drains or `doors` has no sender any more, and whom the system has
+/// accepted until then: to them the door was open.
 pub(super) async fn accept(
     socket: TcpListener,
     mut doors: watch::Receiver<Arc<Door>>,
@@ -202,35 +204,46 @@ pub(super) async fn accept(
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = around.gateway.wait_for(|now| *now >= Stage::Draining) => return,
+            _ = around.gateway.wait_for(|now| *now >= Stage::Draining) => break,
             changed = doors.changed() => {
                 if changed.is_err() {
-                    return;
+                    break;
                 }
                 continue;
             }
             accepted = socket.accept() => accepted,
         };
         let door = doors.borrow().clone();
-        let (stream, source) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(accepted) => enter(door, &taken, accepted, &around),
             Err(error) => {
                 tracing::warn!(%error, door = %door.name, "can't accept");
                 tokio::time::sleep(PAUSE).await;
-                continue;
             }
-        };
-        // Over the limit a connection is closed unheard: whoever comes next finds the door open.
-        let Some(seat) = Seat::take(&taken, door.limits.connections) else {
-            tracing::warn!(door = %door.name, %source, "too many connections");
-            continue;
-        };
-        let (gateway, here) = (around.gateway.clone(), around.here.clone());
-        let running = Running::new(here, gateway, door.stage.clone());
-        let place = Arc::new(Place::new(seat, running));
-        let shared = around.shared.clone();
-        tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
+        }
     }
+    let door = doors.borrow().clone();
+    while let Some(Ok(accepted)) = socket.accept().now_or_never() {
+        enter(door.clone(), &taken, accepted, &around);
+    }
+}
+
+fn enter(
+    door: Arc<Door>,
+    taken: &Arc<AtomicU32>,
+    (stream, source): (TcpStream, SocketAddr),
+    around: &Around,
+) {
+    // Over the limit a connection is closed unheard: whoever comes next finds the door open.
+    let Some(seat) = Seat::take(taken, door.limits.connections) else {
+        tracing::warn!(door = %door.name, %source, "too many connections");
+        return;
+    };
+    let (gateway, here) = (around.gateway.clone(), around.here.clone());
+    let running = Running::new(here, gateway, door.stage.clone());
+    let place = Arc::new(Place::new(seat, running));
+    let shared = around.shared.clone();
+    tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
 }
 
 async fn connect(

@@ -217,6 +217,7 @@ impl PreparedDoors {
             tracing::info!(door = %closed.door.borrow().name(), at = %closed.address, "closed");
             closed.door.borrow().end();
         }
+        inner.shared.upstreams.watch(&inner.shared.plane.point);
     }
 }
 

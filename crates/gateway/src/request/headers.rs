@@ -75,21 +75,67 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     });
 }
 
-/// Strips trailers, whose names no upstream may use to repair its headers (RFC 9110 section 6.5.1).
+/// What nobody may say behind a body, since some would merge it into the head that they have acted
+/// on already: framing, routing, authentication, modifiers of requests, controls of responses, and
+/// the form of the content (RFC 9110 section 6.5.1), with what browsers enforce.
+///
+/// A list of what may pass would be safer and is not to be had: gRPC's metadata has any name.
+const NOT_BEHIND: [&str; 37] = [
+    "accept-ranges",
+    "age",
+    "allow",
+    "alt-svc",
+    "authentication-info",
+    "authorization",
+    "cache-control",
+    "clear-site-data",
+    "content-disposition",
+    "content-encoding",
+    "content-length",
+    "content-location",
+    "content-range",
+    "content-security-policy",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "link",
+    "location",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "refresh",
+    "referrer-policy",
+    "retry-after",
+    "set-cookie",
+    "strict-transport-security",
+    "vary",
+    "warning",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-request-id",
+];
+
+const NOT_BEHIND_PREFIXES: [&str; 6] = [
+    "access-control-",
+    "cross-origin-",
+    "if-",
+    "sec-",
+    "surrogate-",
+    "x-accel-",
+];
+
+/// Strips trailers that would repair the head.
 pub(crate) fn trailers(fields: &mut HeaderMap) {
     hop_by_hop(fields);
     retain(fields, |name| {
-        let framing = matches!(
-            name,
-            "authorization"
-                | "content-encoding"
-                | "content-length"
-                | "content-type"
-                | "cookie"
-                | "host"
-                | "set-cookie"
-        );
-        !framing && !is_claim(name)
+        let behind =
+            NOT_BEHIND.contains(&name) || NOT_BEHIND_PREFIXES.iter().any(|it| name.starts_with(it));
+        !behind && !is_claim(name)
     });
 }
 
@@ -222,6 +268,37 @@ mod tests {
         ]);
         trailers(&mut fields);
         assert_eq!(fields.len(), 1);
+    }
+
+    #[test]
+    fn nothing_behind_a_body_repairs_its_head() {
+        let mut fields = map(&[
+            ("transfer-encoding", "chunked"),
+            ("cache-control", "public"),
+            ("access-control-allow-origin", "*"),
+            ("strict-transport-security", "max-age=0"),
+            ("if-match", "x"),
+            ("www-authenticate", "Basic"),
+            ("location", "/elsewhere"),
+            ("grpc-status", "0"),
+            ("grpc-message", "fine"),
+            ("grpc-status-details-bin", "AA"),
+            ("anything-at-all", "1"),
+            ("digest", "sha-256=x"),
+            ("server-timing", "db;dur=1"),
+        ]);
+        trailers(&mut fields);
+        let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        let expect = [
+            "anything-at-all",
+            "digest",
+            "grpc-message",
+            "grpc-status",
+            "grpc-status-details-bin",
+            "server-timing",
+        ];
+        assert_eq!(left, expect);
     }
 
     #[test]

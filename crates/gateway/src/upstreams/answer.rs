@@ -3,6 +3,7 @@
 use super::endpoints::Lease;
 use super::endpoints::Leased;
 use super::failed;
+use super::pool::Peer;
 use super::ready::Caller;
 use super::ready::Socket;
 use super::service;
@@ -58,6 +59,9 @@ pub(super) fn pass_on(
     mut answer: Response<Incoming>,
     passing: Passing,
 ) -> Result<Response<Body>, Stop> {
+    if let Some(Peer(upstream)) = answer.extensions_mut().remove() {
+        admitted.reached(upstream);
+    }
     let switched = bare(&mut answer);
     let Passing {
         caller,

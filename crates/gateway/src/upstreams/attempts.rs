@@ -14,6 +14,7 @@ use bytes::Bytes;
 use countersign_core::config::Retry;
 use countersign_core::snapshot::Revocations;
 use countersign_core::vocabulary::Timestamp;
+use countersign_enforce::Admitted;
 use http::HeaderMap;
 use http::Method;
 use http::Request;
@@ -43,6 +44,7 @@ pub(super) enum Payload {
 
 /// What a request is sent under.
 pub(super) struct Sending<'a> {
+    pub(super) admitted: &'a Admitted,
     pub(super) deadline: Instant,
     /// Why the caller's body was not forwarded to its end, if so.
     pub(super) fault: &'a Mutex<Option<UplinkFault>>,
@@ -90,6 +92,7 @@ impl Upstream {
                 revocations: sending.revocations,
             };
             let (pool, path) = (lease.pool(), outgoing.path.as_str());
+            sending.admitted.attempted(pool.to_string());
             let sent = if sending.switch {
                 pool.upgrade(path, request, how).await
             } else {

@@ -35,6 +35,7 @@ use countersign_core::config::Service;
 use countersign_core::config::ServiceUrl;
 use countersign_core::pillars::audit::Admission;
 use countersign_core::record::Ending;
+use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::SpiffeId;
@@ -131,21 +132,40 @@ impl Upstreams {
         }
     }
 
+    /// Has what is to be probed probed from now on, as the policy in force has it: an address that
+    /// is not well is known before anybody is sent there.
+    pub(crate) fn watch(&self, point: &EnforcementPoint) {
+        let snapshot = point.snapshot();
+        let services = snapshot.config().services.iter();
+        for (name, service) in services.filter(|(_, it)| it.health.is_some()) {
+            let _ = self.known_as(name, service, &snapshot, point);
+        }
+    }
+
     /// The upstream of a service as the admission's revision describes it.
     fn of(&self, admission: &Admission, point: &EnforcementPoint) -> Option<Arc<Upstream>> {
         let service = admission.service()?;
-        let (name, _) = admission
-            .snapshot()
-            .config()
-            .services
-            .get_key_value(admission.hop().service.as_str())?;
+        let snapshot = admission.snapshot();
+        let services = &snapshot.config().services;
+        let (name, _) = services.get_key_value(admission.hop().service.as_str())?;
+        self.known_as(name, service, snapshot, point)
+    }
+
+    /// The upstream as `snapshot` describes it, with the connections that it has.
+    fn known_as(
+        &self,
+        name: &Name,
+        service: &Service,
+        snapshot: &Snapshot,
+        point: &EnforcementPoint,
+    ) -> Option<Arc<Upstream>> {
         let mut known = self.known.lock();
         if let Some(upstream) = known.get(name).filter(|it| it.service == *service) {
             return Some(upstream.clone());
         }
         let pools = service.urls.iter();
         let pools = pools
-            .filter_map(|url| self.pool(service, url, admission).transpose())
+            .filter_map(|url| self.pool(service, url, snapshot).transpose())
             .collect::<Result<Vec<Pool>, ConnectError>>()
             .inspect_err(|error| tracing::error!(%error, service = %name, "no way to an upstream"))
             .ok()
@@ -155,8 +175,8 @@ impl Upstreams {
             service: service.clone(),
         });
         // What policy no longer names is not kept, nor probed.
-        let snapshot = point.snapshot();
-        let services = &snapshot.config().services;
+        let in_force = point.snapshot();
+        let services = &in_force.config().services;
         known.retain(|name, it| services.get(name) == Some(&it.service));
         known.insert(name.clone(), upstream.clone());
         drop(known);
@@ -168,7 +188,7 @@ impl Upstreams {
         &self,
         service: &Service,
         url: &ServiceUrl,
-        admission: &Admission,
+        snapshot: &Snapshot,
     ) -> Result<Option<Pool>, ConnectError> {
         let (host, port, base, network) = match url {
             ServiceUrl::Https { host, port, base } if service.private_network => {
@@ -186,7 +206,7 @@ impl Upstreams {
         let plain = matches!(url, ServiceUrl::Http { .. });
         let connector = || match service.peer {
             PeerKind::Service => {
-                let domain = &admission.snapshot().config().trust_domain;
+                let domain = &snapshot.config().trust_domain;
                 let expected = SpiffeId::of_identity(domain, &service.identity);
                 Connector::mutual(self.svid.clone(), self.roots.clone(), expected)
             }
@@ -284,6 +304,7 @@ async fn exchange(
     };
     let revocations = point.state().revocations;
     let sending = Sending {
+        admitted: &admitted,
         deadline,
         fault: &fault,
         http2: grpc::is_grpc(&outgoing.fields),
@@ -343,6 +364,7 @@ fn cut(admitted: &Admitted, code: Code) -> Stop {
         model: admitted.admission().hop().facts.model.is_some(),
         receipt: Some(admitted.admission().receipt().to_string()),
         retry_after: None,
+        under_way: true,
     }
 }
 

@@ -1,4 +1,5 @@
 use crate::body::Body;
+use countersign_core::hop::Certificate;
 use countersign_core::snapshot::Revocations;
 use countersign_core::vocabulary::Timestamp;
 use countersign_net::ConnectError;
@@ -102,6 +103,10 @@ pub(super) struct Unanswered {
     /// The request, if not a byte of it has left.
     pub(super) unsent: Option<Box<Request<Body>>>,
 }
+
+/// Who gave an answer, where that is proved; among the answer's extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(pub(super) Arc<Certificate>);
 
 /// A stream of bytes to an upstream.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -277,6 +282,7 @@ impl Pool {
         let Open {
             connection, sender, ..
         } = open;
+        let peer = connection.as_ref().and_then(|it| it.peer.clone());
         let unsent = |error, request, kept| Unanswered {
             error,
             kept,
@@ -303,7 +309,13 @@ impl Pool {
                 sender.try_send_request(request).await
             }
         };
-        sent.map_err(|mut error| Unanswered {
+        let answered = sent.map(|mut answer| {
+            if let Some(peer) = peer {
+                answer.extensions_mut().insert(Peer(peer));
+            }
+            answer
+        });
+        answered.map_err(|mut error| Unanswered {
             kept,
             unsent: error.take_message().map(Box::new),
             error: error.into_error().into(),

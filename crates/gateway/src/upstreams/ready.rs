@@ -9,12 +9,14 @@ use super::third_party::Injected;
 use crate::body::Held;
 use crate::body::Uplink;
 use crate::body::UplinkFault;
+use crate::grpc;
 use crate::refuse::Failure;
 use crate::request::headers;
 use crate::request::socket::OverHttp2;
 use bytes::Bytes;
 use countersign_core::config::PeerKind;
 use countersign_core::config::Service;
+use countersign_enforce::Admitted;
 use http::HeaderValue;
 use http::Method;
 use http::Version;
@@ -25,6 +27,7 @@ use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request ready to be sent, and what is needed for its answer.
 pub(super) struct Ready {
@@ -85,18 +88,8 @@ pub(super) async fn dress(service: &Service, mut call: Call<'_>) -> Result<Ready
     }
     let method = Method::from_bytes(operation.verb.as_bytes()).map_err(|_| Failure::Upstream)?;
     let fault = Arc::default();
-    let payload = match call.body {
-        Held::Whole(kept) => {
-            call.admitted.received(kept.bytes.len() as u64);
-            call.admitted.committed(kept.commitment);
-            Payload::Whole(kept.bytes)
-        }
-        Held::Streaming(body) if body.is_end_stream() => Payload::Whole(Bytes::new()),
-        Held::Streaming(body) => {
-            let body = Uplink::new((body, http2), call.admitted, call.idle, Arc::clone(&fault));
-            Payload::Streaming(Some(body.boxed_unsync()))
-        }
-    };
+    let grpc = http2 && grpc::is_grpc(&dressed.fields);
+    let payload = payload(call.body, (http2, grpc), (call.admitted, call.idle), &fault);
     let outgoing = Outgoing {
         fields: dressed.fields,
         method,
@@ -110,6 +103,27 @@ pub(super) async fn dress(service: &Service, mut call: Call<'_>) -> Result<Ready
         outgoing,
         websocket,
     })
+}
+
+/// The body of the request: what was held, or what comes, by HTTP/2 and as gRPC or not.
+fn payload(
+    body: Held,
+    (http2, grpc): (bool, bool),
+    (admitted, idle): (Admitted, Duration),
+    fault: &Arc<Mutex<Option<UplinkFault>>>,
+) -> Payload {
+    match body {
+        Held::Whole(kept) => {
+            admitted.received(kept.bytes.len() as u64);
+            admitted.committed(kept.commitment);
+            Payload::Whole(kept.bytes)
+        }
+        Held::Streaming(body) if body.is_end_stream() => Payload::Whole(Bytes::new()),
+        Held::Streaming(body) => {
+            let body = Uplink::new((body, http2, grpc), admitted, idle, Arc::clone(fault));
+            Payload::Streaming(Some(body.boxed_unsync()))
+        }
+    }
 }
 
 /// The caller's half of a WebSocket, if this asks for one (RFC 6455 section 4.1, RFC 8441 section

@@ -20,6 +20,7 @@ use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
@@ -32,6 +33,8 @@ use tokio::time::Instant;
 
 /// A close frame with status 1008, "policy violation" (section 7.4.1); from a server, unmasked.
 const CLOSE_1008: [u8; 4] = [0x88, 0x02, 0x03, 0xf0];
+/// The same with status 1001, "going away": it is the gateway that ends, and another may be there.
+const CLOSE_1001: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 /// Time for the last bytes.
 const GRACE: Duration = Duration::from_millis(500);
 const BUFFER: usize = 16 * 1024;
@@ -47,6 +50,7 @@ pub(super) async fn open(
     let Some(caller) = call.parts.extensions.remove::<OnUpgrade>() else {
         return Err(failed(&admitted, Failure::Upstream));
     };
+    admitted.attempted(lease.pool().to_string());
     let dialled = tokio::select! {
         biased;
         code = admitted.cut().wait() => return Err(cut(&admitted, code)),
@@ -125,9 +129,11 @@ pub(super) async fn websocket(
     };
     let (from_caller, mut to_caller) = split(caller);
     let (from_upstream, to_upstream) = split(upstream);
-    let mut frames = Frames::default();
+    admitted.mark_messages();
+    let (mut frames, asked) = (Frames::default(), Mutex::new(Frames::default()));
     let up = copy(from_caller, to_upstream, |bytes| {
-        admitted.received(bytes.len() as u64)
+        admitted.received(bytes.len() as u64);
+        admitted.messages_received(asked.lock().pass(bytes));
     });
     let down = async {
         let mut from = from_upstream;
@@ -139,25 +145,25 @@ pub(super) async fn websocket(
                 break;
             }
             frames.torn = false;
-            frames.pass(bytes);
+            admitted.messages_sent(frames.pass(bytes));
             admitted.sent(count as u64);
         }
     };
     let ended_by_us = tokio::select! {
-        () = up => false,
-        () = down => false,
-        _ = admitted.cut().wait() => true,
-        () = tokio::time::sleep_until(deadline) => true,
-        () = place.cut() => true,
+        () = up => None,
+        () = down => None,
+        _ = admitted.cut().wait() => Some(CLOSE_1008),
+        () = tokio::time::sleep_until(deadline) => Some(CLOSE_1008),
+        () = place.cut() => Some(CLOSE_1001),
     };
-    if !ended_by_us {
+    let Some(frame) = ended_by_us else {
         let _ = tokio::time::timeout(GRACE, to_caller.shutdown()).await;
         return admitted.ended(Ending::Done);
-    }
+    };
     // Inside a frame there is no place for another one; the connection just ends.
     let close = async {
         if frames.at_boundary() {
-            let _ = to_caller.write_all(&CLOSE_1008).await;
+            let _ = to_caller.write_all(&frame).await;
         }
         let _ = to_caller.shutdown().await;
     };
@@ -193,12 +199,16 @@ async fn copy(
 struct Frames {
     header: Vec<u8>,
     payload: u64,
+    /// Whether the frame is the last of a message: neither a control frame nor one that is continued.
+    last: bool,
     /// A write was given up half-way.
     torn: bool,
 }
 
 impl Frames {
-    fn pass(&mut self, mut bytes: &[u8]) {
+    /// Takes the next bytes; how many messages ended in them.
+    fn pass(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut messages = 0;
         while !bytes.is_empty() {
             if self.payload > 0 {
                 let taken = self.payload.min(bytes.len() as u64);
@@ -206,6 +216,7 @@ impl Frames {
                 bytes = bytes
                     .get(usize::try_from(taken).unwrap_or(bytes.len())..)
                     .unwrap_or_default();
+                messages += u64::from(self.payload == 0 && self.last);
                 continue;
             }
             if let Some((first, rest)) = bytes.split_first() {
@@ -213,10 +224,14 @@ impl Frames {
                 bytes = rest;
             }
             if let Some(payload) = payload(&self.header) {
+                let first = self.header.first().copied().unwrap_or_default();
+                self.last = first & 0x80 != 0 && first & 0x08 == 0;
                 self.payload = payload;
+                messages += u64::from(payload == 0 && self.last);
                 self.header.clear();
             }
         }
+        messages
     }
 
     fn at_boundary(&self) -> bool {
@@ -247,12 +262,14 @@ mod tests {
         stream.extend([0; 256]);
         stream.extend([0x82, 127, 0, 0, 0, 0, 0, 0, 0, 1, 9]);
         stream.extend([0x81, 0x81, 1, 2, 3, 4, b'x']);
-        let boundaries = [0, 4, 264, 275, 282];
-        for size in [1, 3, 282] {
-            let (mut frames, mut at) = (Frames::default(), 0);
+        // A message in two frames with a ping between them, and one of nothing.
+        stream.extend([0x01, 0x01, b'a', 0x89, 0x00, 0x80, 0x01, b'b', 0x81, 0x00]);
+        let boundaries = [0, 4, 264, 275, 282, 285, 287, 290, 292];
+        for size in [1, 3, 292] {
+            let (mut frames, mut at, mut messages) = (Frames::default(), 0, 0);
             assert!(frames.at_boundary());
             for chunk in stream.chunks(size) {
-                frames.pass(chunk);
+                messages += frames.pass(chunk);
                 at += chunk.len();
                 assert_eq!(
                     frames.at_boundary(),
@@ -260,6 +277,7 @@ mod tests {
                     "{size} {at}"
                 );
             }
+            assert_eq!(messages, 6, "{size}");
         }
     }
 }

@@ -241,6 +241,13 @@ async fn an_answer_that_breaks_off_ends_for_its_caller_alone() {
     }
 }
 
+/// The same words again and again, as long as anybody takes them.
+fn endless(words: &'static [u8]) -> TestBody {
+    let words =
+        futures_util::stream::repeat_with(move || Ok(Frame::data(Bytes::from_static(words))));
+    StreamBody::new(words).boxed_unsync()
+}
+
 #[tokio::test]
 async fn a_caller_who_goes_away_leaves_nothing_behind() {
     let whole = Arc::new(AtomicUsize::new(0));
@@ -254,6 +261,9 @@ async fn a_caller_who_goes_away_leaves_nothing_behind() {
                 let path = request.uri().path().to_owned();
                 if path == "/slow" {
                     tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                if path == "/long" {
+                    return Response::new(endless(b"CANARY of somebody else's answer "));
                 }
                 match request.into_body().collect().await {
                     Ok(body) => {
@@ -301,20 +311,28 @@ async fn a_caller_who_goes_away_leaves_nothing_behind() {
                 .is_err()
         );
         drop(client);
+        // In the middle of the answer.
+        let mut client = cast.dial_mesh(&front, "one", http2).await;
+        let mut long = client
+            .start(request("GET", "/long", &headers, ""))
+            .await
+            .unwrap();
+        long.frame().await.unwrap().unwrap();
+        drop((long, client));
         for nth in 0..5 {
             let path = format!("/next-{round}-{nth}");
             let answer = cast.call("one", "GET", &path).await;
             assert_eq!((answer.status, answer.text()), (200, format!("{path} 0")));
         }
     }
-    // Each of the eight that were left has its record.
+    // Each of the twelve that were left has its record.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let records = cast.records();
         let aborted = records
             .iter()
             .filter(|it| it["completion"]["ending"] == "aborted");
-        if aborted.count() == 8 {
+        if aborted.count() == 12 {
             break;
         }
         assert!(Instant::now() < deadline, "{records:#?}");

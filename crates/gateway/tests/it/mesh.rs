@@ -505,7 +505,43 @@ async fn a_websocket_is_a_stream_like_any_other() {
     let mut rest = Vec::new();
     socket.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, [0x88, 0x02, 0x03, 0xf0], "close, 1008");
-    assert_eq!(cast.completion(&receipt).await["ending"], "cut");
+    let completion = cast.completion(&receipt).await;
+    assert_eq!(completion["ending"], "cut");
+    // A workload is its own subject, and its certificate is looked at first.
+    assert_eq!(completion["code"], Code::CERTIFICATE_REVOKED.to_string());
+    assert_eq!(completion["messages_in"], 1);
+    assert_eq!(completion["messages_out"], 1);
+    assert_eq!(
+        (&completion["bytes_in"], &completion["attempts"]),
+        (&8.into(), &1.into())
+    );
+}
+
+#[tokio::test]
+async fn a_stream_to_an_upstream_that_is_revoked_ends() {
+    let cast = Cast::new().await;
+    let front = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&front, "hms-api"));
+    let headers = [("host", "hms-api"), ("authorization", token.as_str())];
+    let mut client = cast.dial_mesh(&front, "hms-api", true).await;
+    let mut response = client
+        .start(request("GET", "/v1/events", &headers, ""))
+        .await
+        .unwrap();
+    response.frame().await.unwrap().unwrap();
+    let line = Revocation {
+        at: Timestamp::from_secs(1),
+        epoch: 1,
+        lifted: false,
+        what: Revoked::Identity(cast.pki.id("hms-api")),
+    };
+    assert_eq!(cast.point.revoke(&[line]), Ok(1));
+    let answer = Answer::read(response).await;
+    let receipt = answer.header("countersign-receipt").to_owned();
+    assert!(answer.text().contains("event: error"), "{}", answer.text());
+    let completion = cast.completion(&receipt).await;
+    assert_eq!(completion["ending"], "cut");
+    assert_eq!(completion["code"], Code::CERTIFICATE_REVOKED.to_string());
 }
 
 #[tokio::test]
@@ -533,7 +569,7 @@ async fn a_websocket_is_waited_for_and_then_cut() {
     assert_eq!(cast.point.open(), 0, "a tunnel outlived its gateway");
     let mut rest = Vec::new();
     socket.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rest, [0x88, 0x02, 0x03, 0xf0], "close, 1008");
+    assert_eq!(rest, [0x88, 0x02, 0x03, 0xe9], "close, 1001");
 }
 
 #[tokio::test]

@@ -3,10 +3,13 @@
 use crate::support::Backend;
 use crate::support::Cast;
 use crate::support::More;
+use crate::support::PATIENCE;
 use crate::support::handler;
 use crate::support::request;
 use crate::support::text;
+use bytes::Bytes;
 use countersign_testkit::pki::Pki;
+use http::Response;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -76,7 +79,11 @@ async fn only_what_may_be_done_twice_is_sent_twice() {
         } else {
             "upstream-failed"
         };
-        assert_eq!(cast.completion(&receipt).await["ending"], ending, "{case}");
+        let completion = cast.completion(&receipt).await;
+        assert_eq!(completion["ending"], ending, "{case}");
+        assert_eq!(completion["attempts"], 1 + at_second, "{case}");
+        let last = if at_second == 0 { &first } else { &second };
+        assert_eq!(completion["upstream"], last.address.to_string(), "{case}");
     }
 }
 
@@ -154,6 +161,95 @@ async fn a_kept_connection_that_ended_is_replaced() {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     assert_eq!(cast.call("one", "GET", "/2").await.text(), "ok");
     assert_eq!((backend.requests(), backend.connections()), (3, 2));
+}
+
+/// Reads whole frames of HTTP/2 until one of this kind; its stream (RFC 9113 section 4.1).
+async fn frame_of(stream: &mut TcpStream, kind: u8) -> Option<u32> {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).await.ok()?;
+        if head[3] == kind {
+            return Some(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+        }
+    }
+}
+
+/// Says goodbye to its first two requests: it began with the first alone (RFC 9113 section 6.8).
+/// On its next connection it answers.
+async fn says_goodbye() -> Backend {
+    Backend::raw(|stream, requests| async move {
+        if requests.load(Ordering::SeqCst) == 0 {
+            return goodbye(stream, &requests).await;
+        }
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            requests.fetch_add(1, Ordering::SeqCst);
+            let mut body = respond.send_response(Response::new(()), false).unwrap();
+            body.send_data(Bytes::from_static(b"again"), true).unwrap();
+        }
+    })
+    .await
+}
+
+async fn goodbye(mut stream: TcpStream, requests: &AtomicUsize) {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&settings).await.unwrap();
+    for expect in [1, 3] {
+        let Some(id) = frame_of(&mut stream, 1).await else {
+            return;
+        };
+        assert_eq!(id, expect);
+        requests.fetch_add(1, Ordering::SeqCst);
+    }
+    let goodbye = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    stream.write_all(&goodbye).await.unwrap();
+    // The connection ends with it, so the first one gets no answer either.
+    let _ = stream.shutdown().await;
+}
+
+#[tokio::test]
+async fn goodbye_is_asked_again_only_what_it_says_did_not_begin() {
+    let (first, second) = (
+        says_goodbye().await,
+        Backend::plain(true, handler(|_| async { text(200, "good") })).await,
+    );
+    let cast = Cast::with(pki(), &More::service("many", &two(&first, &second))).await;
+    let front = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&front, "many"));
+    let headers = [
+        ("host", "many"),
+        ("authorization", token.as_str()),
+        ("content-type", "application/grpc"),
+    ];
+    // In turn: the first and the third go to the address that says goodbye.
+    let mut answers = tokio::task::JoinSet::new();
+    for nth in 0..3 {
+        let mut client = cast.dial_mesh(&front, "many", true).await;
+        let before = first.requests() + second.requests();
+        let post = request("POST", &format!("/s/{nth}"), &headers, "");
+        answers.spawn(async move { (nth, client.send(post).await) });
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while first.requests() + second.requests() == before {
+            assert!(tokio::time::Instant::now() < deadline, "{nth} went nowhere");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    let mut answers = answers.join_all().await;
+    answers.sort_by_key(|(nth, _)| *nth);
+    let said: Vec<_> = answers.iter().map(|(_, it)| it.text()).collect();
+    // What may have begun is not sent twice: 14 says that it failed, not that it was not done.
+    assert_eq!(answers[0].1.header("grpc-status"), "14", "{said:?}");
+    assert_eq!(said, ["", "good", "again"]);
+    assert_eq!((first.requests(), second.requests()), (3, 1));
+    for ((_, answer), attempts) in answers.iter().zip([1, 1, 2]) {
+        let receipt = answer.header("countersign-receipt").to_owned();
+        assert_eq!(cast.completion(&receipt).await["attempts"], attempts);
+    }
 }
 
 #[tokio::test]
