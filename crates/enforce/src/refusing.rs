@@ -50,7 +50,10 @@ impl EnforcementPoint {
                 reason: denial.reason().to_owned(),
                 receipt: promise.map(|it| it.receipt()),
                 limit: denial.exceeded().cloned().map(Box::new),
-                retry_after: denial.exceeded().map(Charged::reset),
+                // Its budget is by the second.
+                retry_after: (denial.code() == Code::TOKENS_UNKNOWN)
+                    .then_some(Duration::from_secs(1))
+                    .or(denial.exceeded().map(Charged::reset)),
             },
             // Whoever is proven is told that the ledger failed.
             Err(error) => self.unrecorded(denial, &error),

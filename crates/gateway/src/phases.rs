@@ -45,6 +45,7 @@ use countersign_core::vocabulary::clip;
 use countersign_enforce::Admitted;
 use countersign_enforce::Ask;
 use countersign_net::problem::RECEIPT;
+use countersign_net::token::Presenter;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -185,7 +186,12 @@ async fn phases(
     let body = exchange.ours(body).await?;
     // On a task of its own: when a caller goes away, its connection and all that was under way on
     // it is dropped, and what it had asked for would be neither decided nor recorded.
-    let decided = tokio::spawn(exchange.admit(body)).await;
+    let deciding = exchange.connected.place.decides().await;
+    let decided = tokio::spawn(async move {
+        let _deciding = deciding;
+        exchange.admit(body).await
+    });
+    let decided = decided.await;
     let (exchange, admitted, body, token) = decided.map_err(|error| {
         tracing::error!(%error, "deciding did not come to its end");
         Stop::Failed {
@@ -240,21 +246,23 @@ impl Exchange {
             let Some(drawn) = browser::session(&self.visit()).await? else {
                 return Ok((evidence, None));
             };
-            evidence.token = self
-                .shared
-                .plane
-                .tokens
-                .verify_token(drawn.token.expose_secret(), self.shared.plane.point.now());
+            evidence.token = self.shared.plane.tokens.verify_token(
+                drawn.token.expose_secret(),
+                Presenter::Ourselves,
+                self.shared.plane.point.now(),
+            );
             evidence.session = Some(drawn.session);
             return Ok((evidence, Some(drawn.token)));
         }
         let shown = self.parts.headers.get_all(header::AUTHORIZATION);
         let values = shown.iter().map(HeaderValue::as_bytes);
-        evidence.token = self
-            .shared
-            .plane
-            .tokens
-            .verify(values, self.shared.plane.point.now());
+        let network = countersign_enforce::network(self.connected.source_ip());
+        let who = Presenter::of(&evidence, Some(network));
+        evidence.token =
+            self.shared
+                .plane
+                .tokens
+                .verify(values, who, self.shared.plane.point.now());
         let token = evidence.verified_token().and_then(|_| {
             let (_, token) = shown.iter().next()?.to_str().ok()?.split_once(' ')?;
             Some(SecretString::from(token.trim_matches(' ')))

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
@@ -39,6 +41,8 @@ pub(crate) struct Seat(Arc<AtomicU32>);
 #[derive(Debug)]
 pub(crate) struct Place {
     abort: Notify,
+    /// What one peer may have decided at once here.
+    deciding: Arc<Semaphore>,
     running: Running,
     _seat: Seat,
 }
@@ -90,13 +94,24 @@ impl Drop for Seat {
 }
 
 impl Place {
-    /// A place among the connections of a listener.
-    pub(crate) fn new(seat: Seat, running: Running) -> Self {
+    /// A place among the connections of a listener, for so many requests at once.
+    pub(crate) fn new(seat: Seat, running: Running, streams: u32) -> Self {
+        let streams = usize::try_from(streams).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             abort: Notify::new(),
+            deciding: Arc::new(Semaphore::new(streams.clamp(1, Semaphore::MAX_PERMITS))),
             running,
             _seat: seat,
         }
+    }
+
+    /// Waits until one more request may be decided, and holds that for it.
+    ///
+    /// A stream that is reset gives its place among the streams back at once, but what is decided
+    /// for it goes on (CVE-2023-44487): so what goes on is counted as well.
+    pub(crate) async fn decides(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        self.deciding.clone().acquire_owned().await.ok()
     }
 
     /// What hears of the end for it.

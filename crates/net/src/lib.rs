@@ -14,6 +14,7 @@ pub mod framing;
 pub mod http;
 pub mod json;
 pub mod peer_cred;
+pub mod places;
 pub mod problem;
 pub mod token;
 

@@ -26,6 +26,14 @@ pub(crate) fn request_id() -> String {
     parts.join("-")
 }
 
+/// What no peer can guess: 128 random bits in hex. None if the system has no randomness.
+#[must_use]
+pub(crate) fn nonce() -> Option<String> {
+    let mut bytes = [0_u8; 16];
+    let filled = aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes);
+    filled.ok().map(|()| hex::encode(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

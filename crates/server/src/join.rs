@@ -186,6 +186,31 @@ impl Joins {
         joined
     }
 
+    /// Refuses, with its record, what can't be read as a request to join at all.
+    pub(crate) async fn refuse(
+        &self,
+        fault: RequestFault,
+        evidence: Evidence,
+        context: Context<'_>,
+    ) -> Result<Joined, JoinError> {
+        let ask = Ask {
+            door: Name::join(),
+            service: "issuer".to_owned(),
+            operation: Operation::named("join", ""),
+            evidence,
+            facts: Facts {
+                fault: Some(fault),
+                ..Facts::default()
+            },
+            context,
+        };
+        let admitted = self.point.enforce(ask).await?;
+        admitted.ended(Ending::Done);
+        Err(JoinError::Failed(
+            "a faulty request was admitted".to_owned(),
+        ))
+    }
+
     async fn attempt(&self, request: Option<&JoinRequest>) -> Result<Attempt, StoreError> {
         let Some(request) = request else {
             let unread = (Code::TOKEN_MALFORMED, "the request can't be read");

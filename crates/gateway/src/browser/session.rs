@@ -7,6 +7,7 @@ use countersign_core::hop::Token;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Timestamp;
+use countersign_net::token::Presenter;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::SessionTokenRequest;
 use hashbrown::HashMap;
@@ -79,7 +80,9 @@ pub(crate) async fn session(visit: &Visit<'_>) -> Result<Option<Drawn>, Stop> {
     let Some(drawn) = draw(visit, cookie, &key).await? else {
         return Ok(None);
     };
-    let token = plane.tokens.verify_token(drawn.token.expose_secret(), now);
+    let token = plane
+        .tokens
+        .verify_token(drawn.token.expose_secret(), Presenter::Ourselves, now);
     if let Token::Verified(token) = token {
         let ends = Timestamp::from_secs(token.claims.exp);
         let kept = Kept {

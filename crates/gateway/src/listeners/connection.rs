@@ -8,9 +8,18 @@ use crate::request::random;
 use crate::shared::Shared;
 use bytes::Bytes;
 use countersign_core::config::Limits;
+use countersign_core::hop::Facts;
+use countersign_core::hop::RequestFault;
+use countersign_core::record::Context as Recorded;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Operation;
+use countersign_enforce::Ask;
+use countersign_net::framing::Floods;
 use countersign_net::framing::Guard;
 use countersign_net::framing::Guarded;
 use countersign_net::framing::HeadLimits;
+use countersign_net::framing::Metered;
+use countersign_net::framing::is_flood;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -49,6 +58,8 @@ const MOST_HEADERS: usize = 100;
 const LEAST_BUFFER: usize = 8 * 1024;
 /// Streams that a peer may have reset before we took notice of them (CVE-2023-44487).
 const MOST_RESETS: usize = 20;
+/// Streams of a connection that we may have to reset for what the peer did on them (CVE-2025-8671).
+const MOST_OWN_RESETS: usize = 100;
 
 /// How long a caller may leave what we have for it unread: it then holds the response, its hop and
 /// its connection for nothing.
@@ -142,7 +153,7 @@ pub(super) async fn serve<IO>(
 {
     let connected = Arc::new(connected);
     let activity = Arc::new(Activity::new(!http2));
-    let Some((io, guard)) = guarded(io, &activity, http2, limits) else {
+    let Some((io, guard, floods)) = guarded(io, &activity, http2, limits) else {
         tracing::error!("no randomness: a connection can't be served");
         return;
     };
@@ -184,7 +195,38 @@ pub(super) async fn serve<IO>(
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, source = %connected.source, "a connection ended");
+        let flood = floods.flood().map(|flood| flood.to_string());
+        let flood = flood.or_else(|| is_flood(&error).then(|| TOO_MUCH.to_owned()));
+        if let Some(flood) = flood {
+            flooded(shared, &connected, flood).await;
+        }
     }
+}
+
+/// What the HTTP library says of a flood that it found itself.
+const TOO_MUCH: &str = "too many frames or fields";
+
+/// Records why a connection was ended; there is nobody to tell.
+async fn flooded(shared: &Shared, connected: &Connected, detail: String) {
+    let fault = RequestFault {
+        code: Code::CONNECTION_FLOOD,
+        detail,
+    };
+    let ask = Ask {
+        door: connected.door.clone(),
+        service: String::new(),
+        operation: Operation::named("connect", ""),
+        evidence: connected.evidence(),
+        facts: Facts {
+            fault: Some(fault),
+            ..Facts::default()
+        },
+        context: Recorded {
+            source_ip: Some(connected.source_ip()),
+            ..Recorded::default()
+        },
+    };
+    let _ = shared.plane.point.enforce(ask).await;
 }
 
 /// Answers a request, and says where the connection can't be kept for another.
@@ -216,14 +258,17 @@ async fn answer(
     response
 }
 
-/// The stream as the HTTP library reads it: HTTP/1.1 only through a guard. None if the system has
-/// no randomness.
+/// A stream as the HTTP library reads it, and what its guards tell.
+type Framed<IO> = (Guarded<Metered<Watched<IO>>>, Guard, Floods);
+
+/// The stream as the HTTP library reads it: HTTP/1.1 only through a guard, HTTP/2 with its frames
+/// counted. None if the system has no randomness.
 fn guarded<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     activity: &Arc<Activity>,
     http2: bool,
     limits: Limits,
-) -> Option<(Guarded<Watched<IO>>, Guard)> {
+) -> Option<Framed<IO>> {
     let io = Watched {
         activity: activity.clone(),
         heads: !http2,
@@ -231,14 +276,19 @@ fn guarded<IO: AsyncRead + AsyncWrite + Unpin>(
         linger: None,
     };
     if http2 {
-        return Some(Guarded::transparent(io));
+        let header = u32::try_from(limits.header).unwrap_or(u32::MAX);
+        let (io, floods) = Metered::new(io, header);
+        let (io, guard) = Guarded::transparent(io);
+        return Some((io, guard, floods));
     }
+    let (io, floods) = Metered::transparent(io);
     let head = HeadLimits {
         bytes: usize::try_from(limits.header).unwrap_or(usize::MAX),
         fields: MOST_HEADERS,
     };
     let nonce = hex::encode(random::<16>().ok()?);
-    Some(Guarded::new(io, head, nonce))
+    let (io, guard) = Guarded::new(io, head, nonce);
+    Some((io, guard, floods))
 }
 
 fn h1(limits: Limits) -> http1::Builder {
@@ -262,6 +312,7 @@ fn h2(limits: Limits) -> http2::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(MOST_RESETS)
+        .max_local_error_reset_streams(MOST_OWN_RESETS)
         // WebSockets, which are decided like the `GET` they stand for (RFC 8441).
         .enable_connect_protocol()
         // A peer that is gone without a word is noticed, even with a stream open.

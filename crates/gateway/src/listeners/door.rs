@@ -1,11 +1,11 @@
 //! One listener: its socket, and what new connections there are held to.
 
 use super::connection;
+use super::peers::Peers;
 use crate::connected;
 use crate::error::GatewayError;
 use crate::place::Place;
 use crate::place::Running;
-use crate::place::Seat;
 use crate::place::Stage;
 use crate::shared::Shared;
 use countersign_core::config::Attached;
@@ -26,11 +26,12 @@ use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
 use countersign_net::SvidSource;
+use countersign_net::places::Held;
 use futures_util::FutureExt as _;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -200,7 +201,7 @@ pub(super) async fn accept(
     mut doors: watch::Receiver<Arc<Door>>,
     mut around: Around,
 ) {
-    let taken = Arc::new(AtomicU32::new(0));
+    let peers = Peers::none();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -215,7 +216,7 @@ pub(super) async fn accept(
         };
         let door = doors.borrow().clone();
         match accepted {
-            Ok(accepted) => enter(door, &taken, accepted, &around),
+            Ok(accepted) => enter(door, &peers, accepted, &around),
             Err(error) => {
                 tracing::warn!(%error, door = %door.name, "can't accept");
                 tokio::time::sleep(PAUSE).await;
@@ -224,34 +225,36 @@ pub(super) async fn accept(
     }
     let door = doors.borrow().clone();
     while let Some(Ok(accepted)) = socket.accept().now_or_never() {
-        enter(door.clone(), &taken, accepted, &around);
+        enter(door.clone(), &peers, accepted, &around);
     }
 }
 
 fn enter(
     door: Arc<Door>,
-    taken: &Arc<AtomicU32>,
+    peers: &Peers,
     (stream, source): (TcpStream, SocketAddr),
     around: &Around,
 ) {
     // Over the limit a connection is closed unheard: whoever comes next finds the door open.
-    let Some(seat) = Seat::take(taken, door.limits.connections) else {
-        tracing::warn!(door = %door.name, %source, "too many connections");
-        return;
+    let (seat, shaking) = match peers.shakes(source, door.limits.connections) {
+        Ok(taken) => taken,
+        Err(full) => return tracing::warn!(door = %door.name, %source, %full, "closed"),
     };
     let (gateway, here) = (around.gateway.clone(), around.here.clone());
     let running = Running::new(here, gateway, door.stage.clone());
-    let place = Arc::new(Place::new(seat, running));
-    let shared = around.shared.clone();
-    tokio::spawn(async move { connect(&door, &shared, stream, source, place).await });
+    let place = Arc::new(Place::new(seat, running, door.limits.streams));
+    let (shared, peers) = (around.shared.clone(), peers.clone());
+    tokio::spawn(async move {
+        connect(&door, &shared, (stream, source), place, (shaking, peers)).await;
+    });
 }
 
 async fn connect(
     door: &Door,
     shared: &Arc<Shared>,
-    stream: TcpStream,
-    source: SocketAddr,
+    (stream, source): (TcpStream, SocketAddr),
     place: Arc<Place>,
+    (shaking, peers): (Held<IpAddr>, Peers),
 ) {
     let _ = stream.set_nodelay(true);
     let handshake = door.acceptor.accept(stream, Instant::now() + HANDSHAKE);
@@ -260,6 +263,7 @@ async fn connect(
         () = place.cut() => return,
         accepted = handshake => accepted,
     };
+    drop(shaking);
     match accepted {
         Ok((stream, established)) => {
             let connected = connected::Connected {
@@ -270,6 +274,10 @@ async fn connect(
                 sni: established.sni,
                 peer: established.peer,
                 tls: established.tls,
+            };
+            let Some(_held) = peers.enters(&connected, door.limits.connections) else {
+                tracing::warn!(door = %door.name, %source, "too many connections of one peer");
+                return;
             };
             let http2 = established.alpn.as_deref() == Some(b"h2");
             connection::serve(stream, http2, connected, shared, door.limits).await;

@@ -8,6 +8,7 @@ mod connection;
 mod door;
 mod follow;
 mod linger;
+mod peers;
 
 pub(crate) use follow::keep_open;
 

@@ -66,14 +66,7 @@ impl Wanted {
         if let Some(fault) = framing {
             // What was sent is not here; what is here stands for it.
             wanted.operation = Operation::named("", "");
-            wanted.fault = Some(RequestFault {
-                code: if fault.is_size() {
-                    Code::HEAD_TOO_LARGE
-                } else {
-                    Code::MESSAGE_AMBIGUOUS
-                },
-                detail: fault.to_string(),
-            });
+            wanted.fault = Some(fault.request_fault());
         } else if let Err((code, detail)) = wanted.follow(connected, snapshot, parts) {
             wanted.fault = Some(RequestFault { code, detail });
             // Nothing is forwarded, but a proven caller is told of the fault and not of a token

@@ -5,15 +5,28 @@
 //! here nothing is repaired: [`Guarded`] stands between a connection and the library, lets bytes
 //! through as long as there is one way to read them, and otherwise puts a request of its own in
 //! place of the faulty head, so that it is refused and recorded like any other.
+//!
+//! HTTP/2 frames its messages in one way only, and its library is strict about them. What it lacks
+//! is a bound on frames that carry nothing: [`Metered`] counts them.
 
 mod chunked;
+mod frames;
 mod guarded;
 mod head;
 
+pub use frames::BYTES_PER_FRAME;
+pub use frames::FRAMES_BURST;
+pub use frames::FRAMES_PER_SECOND;
+pub use frames::Flood;
+pub use frames::Floods;
+pub use frames::Metered;
+pub use frames::is_flood;
 pub use guarded::Guard;
 pub use guarded::Guarded;
 
 use chunked::Chunked;
+use countersign_core::hop::RequestFault;
+use countersign_core::vocabulary::Code;
 use head::Body;
 
 /// The most bytes of a request line (RFC 9112 section 3 asks for at least 8,000).
@@ -66,6 +79,20 @@ pub enum FramingFault {
 }
 
 impl FramingFault {
+    /// The refusal that it makes of a request.
+    #[must_use]
+    pub fn request_fault(self) -> RequestFault {
+        let code = if self.is_size() {
+            Code::HEAD_TOO_LARGE
+        } else {
+            Code::MESSAGE_AMBIGUOUS
+        };
+        RequestFault {
+            code,
+            detail: self.to_string(),
+        }
+    }
+
     /// Whether the request was only too large, and not ambiguous.
     #[must_use]
     pub const fn is_size(self) -> bool {

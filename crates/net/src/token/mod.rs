@@ -3,9 +3,13 @@
 //! A token's signature is checked once for each token and key-set generation; its claims come back
 //! on every request, and `core` compares expiry, audience and binding each time.
 
+mod budget;
 mod cache;
 mod claims;
 
+pub use budget::Presenter;
+pub use budget::UNKNOWN_BURST;
+pub use budget::UNKNOWN_PER_SECOND;
 pub use claims::claims_from_wire;
 pub use claims::claims_to_wire;
 
@@ -19,6 +23,7 @@ use crate::jws::Kind;
 use crate::jws::SigningKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use budget::Budget;
 use cache::Cache;
 use countersign_core::hop::Claims;
 use countersign_core::hop::Token;
@@ -38,6 +43,7 @@ const ACCESS: Kind = Kind {
 /// Verifies the access tokens of one issuer.
 #[derive(Debug)]
 pub struct TokenVerifier {
+    budget: Budget,
     cache: Cache,
     issuer: String,
     keys: Arc<Keys>,
@@ -52,18 +58,21 @@ impl TokenVerifier {
     #[must_use]
     pub fn new(keys: Arc<Keys>, issuer: String, capacity: usize) -> Self {
         Self {
+            budget: Budget::new(),
             cache: Cache::new(capacity),
             issuer,
             keys,
         }
     }
 
-    /// What the values of a request's `Authorization` headers prove. `now` only picks what the
-    /// cache forgets first: an expired token with a good signature is still [`Token::Verified`].
+    /// What the values of a request's `Authorization` headers prove, shown by `who`. `now` picks
+    /// what the cache forgets first, and how many unknown tokens are looked at: an expired token
+    /// with a good signature is still [`Token::Verified`].
     #[must_use]
     pub fn verify<'a>(
         &self,
         authorization: impl IntoIterator<Item = &'a [u8]>,
+        who: Presenter,
         now: Timestamp,
     ) -> Token {
         let mut values = authorization.into_iter();
@@ -75,14 +84,19 @@ impl TokenVerifier {
             return invalid(TokenFault::Malformed, value);
         }
         match bearer(value) {
-            Ok(token) => self.verify_token(token, now),
+            Ok(token) => self.verify_token(token, who, now),
             Err(fault) => invalid(fault, value),
         }
     }
 
     /// The same for a token by itself, such as a `subject_token`.
+    ///
+    /// A token that is not remembered is looked at only while `who` has not shown too many that
+    /// proved nothing ([`UNKNOWN_PER_SECOND`], [`UNKNOWN_BURST`]); otherwise it is
+    /// [`TokenFault::Unverified`]. One that verifies costs nothing, so whoever brings many people's
+    /// tokens is not slowed down by them.
     #[must_use]
-    pub fn verify_token(&self, token: &str, now: Timestamp) -> Token {
+    pub fn verify_token(&self, token: &str, who: Presenter, now: Timestamp) -> Token {
         if token.len() > jws::MAX_TOKEN {
             return invalid(TokenFault::Malformed, token.as_bytes());
         }
@@ -91,8 +105,17 @@ impl TokenVerifier {
         if let Some(known) = self.cache.find(&hash, keys.generation()) {
             return Token::Verified(known);
         }
+        if !looks_like_jws(token) {
+            let fault = TokenFault::Static;
+            return Token::Invalid { fault, hash };
+        }
+        if !self.budget.take(who, now) {
+            let fault = TokenFault::Unverified;
+            return Token::Invalid { fault, hash };
+        }
         match self.open(token, hash, &keys) {
             Ok(verified) => {
+                self.budget.give_back(who);
                 let verified = Arc::new(verified);
                 self.cache.insert(verified.clone(), keys.generation(), now);
                 Token::Verified(verified)
@@ -102,9 +125,6 @@ impl TokenVerifier {
     }
 
     fn open(&self, token: &str, hash: Digest, keys: &KeySet) -> Result<VerifiedToken, TokenFault> {
-        if !looks_like_jws(token) {
-            return Err(TokenFault::Static);
-        }
         let opened = jws::open(&ACCESS, keys, token)?;
         let claims = claims_from_wire(opened.payload).ok_or(TokenFault::Malformed)?;
         if claims.iss != self.issuer {

@@ -24,11 +24,16 @@ use countersign_net::KeySet;
 use countersign_net::Keys;
 use countersign_net::SigningKey;
 use countersign_net::TokenVerifier;
+use countersign_net::token::Presenter;
+use countersign_net::token::UNKNOWN_BURST;
+use countersign_net::token::UNKNOWN_PER_SECOND;
 use countersign_net::token::claims_to_wire;
 use countersign_net::token::sign_access_token;
 use serde_json::Value;
 use std::sync::Arc;
 
+/// Whose tokens are all looked at.
+const US: Presenter = Presenter::Ourselves;
 const NOW: Timestamp = Timestamp::from_secs(1_795_318_384);
 
 struct Issuer {
@@ -53,7 +58,7 @@ impl Issuer {
     }
 
     fn verify(&self, authorization: &str) -> Token {
-        self.verifier.verify([authorization.as_bytes()], NOW)
+        self.verifier.verify([authorization.as_bytes()], US, NOW)
     }
 
     fn fault(&self, token: &str) -> TokenFault {
@@ -126,7 +131,7 @@ fn a_good_token_is_stated_in_full_and_remembered() {
         "the second time from the cache"
     );
     assert_eq!(
-        issuer.verifier.verify(std::iter::empty(), NOW),
+        issuer.verifier.verify(std::iter::empty(), US, NOW),
         Token::Absent
     );
     let in_full = issuer.header("").replace("at+jwt", "application/AT+JWT");
@@ -201,7 +206,9 @@ fn what_is_no_token() {
             "{value}"
         );
     }
-    let not_text = issuer.verifier.verify([b"Bearer \xff\xfe".as_slice()], NOW);
+    let not_text = issuer
+        .verifier
+        .verify([b"Bearer \xff\xfe".as_slice()], US, NOW);
     assert!(matches!(
         not_text,
         Token::Invalid {
@@ -212,7 +219,7 @@ fn what_is_no_token() {
     let bearer = format!("Bearer {good}");
     let twice = issuer
         .verifier
-        .verify([bearer.as_bytes(), bearer.as_bytes()], NOW);
+        .verify([bearer.as_bytes(), bearer.as_bytes()], US, NOW);
     assert!(matches!(
         twice,
         Token::Invalid {
@@ -479,4 +486,69 @@ fn another_generation_of_keys_asks_again() {
     assert_eq!(both.kids().count(), 2);
     issuer.keys.replace(both);
     issuer.verified(&token);
+}
+
+/// Tokens whose signature is by a key that only has our key's name, each another one.
+fn forgeries(issuer: &Issuer) -> impl Iterator<Item = String> {
+    let other = SigningKey::generate(KeyAlgorithm::Es256).unwrap();
+    let header = issuer.header("");
+    (0..).map(move |number| {
+        let mut payload = claims_to_wire(&claims());
+        payload["jti"] = format!("forged-{number}").into();
+        forge(
+            &header,
+            &payload.to_string(),
+            Signature::Es256(other.pkcs8()),
+        )
+    })
+}
+
+#[test]
+fn who_shows_too_many_that_prove_nothing_is_not_looked_at_and_all_others_are() {
+    let issuer = Issuer::new();
+    let forger = Presenter::Certificate(Digest::new([1; 32]));
+    let victim = Presenter::Certificate(Digest::new([2; 32]));
+    let stranger = Presenter::Network([192, 0, 2, 0].into());
+    let good = |jti: &str| issuer.altered("jti", &format!("\"{jti}\""));
+    let fault = |token: &str, who, now| match issuer.verifier.verify_token(token, who, now) {
+        Token::Verified(_) => None,
+        Token::Invalid { fault, .. } => Some(fault),
+        Token::Absent => panic!("it was there"),
+    };
+    let known = good("known");
+    assert_eq!(fault(&known, forger, NOW), None);
+    let faults: Vec<_> = forgeries(&issuer)
+        .take(UNKNOWN_BURST as usize + 50)
+        .map(|token| fault(&token, forger, NOW))
+        .collect();
+    let (looked_at, not) = faults.split_at(UNKNOWN_BURST as usize);
+    assert!(
+        looked_at
+            .iter()
+            .all(|it| *it == Some(TokenFault::Signature))
+    );
+    assert!(not.iter().all(|it| *it == Some(TokenFault::Unverified)));
+    // A good one that is not known is not told from a forged one without looking.
+    let late = good("late");
+    assert_eq!(fault(&late, forger, NOW), Some(TokenFault::Unverified));
+    assert_eq!(fault(&known, forger, NOW), None, "remembered");
+    for (who, jti) in [(victim, "victim"), (stranger, "stranger")] {
+        assert_eq!(fault(&good(jti), who, NOW), None);
+    }
+    let soon = Timestamp::from_micros(NOW.as_micros() + 1_000_000);
+    let again = forgeries(&issuer)
+        .take(UNKNOWN_BURST as usize)
+        .filter(|token| fault(token, forger, soon) == Some(TokenFault::Signature));
+    assert_eq!(again.count(), UNKNOWN_PER_SECOND as usize);
+}
+
+#[test]
+fn many_peoples_good_tokens_are_no_attack() {
+    let issuer = Issuer::new();
+    let gateway = Presenter::Certificate(Digest::new([1; 32]));
+    for number in 0..3 * UNKNOWN_BURST {
+        let token = issuer.altered("jti", &format!("\"j-{number}\""));
+        let verified = issuer.verifier.verify_token(&token, gateway, NOW);
+        assert!(matches!(verified, Token::Verified(_)), "{number}");
+    }
 }

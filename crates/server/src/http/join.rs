@@ -2,6 +2,8 @@
 //! request, `POST /v1/join`.
 
 use super::Body;
+use super::connection;
+use super::connection::Limits;
 use super::json;
 use super::read_body;
 use super::refusal;
@@ -13,21 +15,14 @@ use countersign_core::hop::Evidence;
 use countersign_core::record::Context;
 use countersign_net::Acceptor;
 use countersign_net::Established;
+use countersign_net::framing::FramingFault;
+use countersign_net::places::Places;
 use countersign_net::problem::Format;
 use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::convert::Infallible;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +46,13 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// All of a connection: one request.
 const TIME: Duration = Duration::from_secs(20);
 const BODY: usize = 16 * 1024;
+const LIMITS: Limits = Limits {
+    header: 8 * 1024,
+    header_time: HANDSHAKE,
+    idle: TIME,
+    keep: false,
+    streams: 1,
+};
 
 impl JoinDoor {
     pub(crate) const fn new(acceptor: Acceptor, joins: Arc<Joins>) -> Self {
@@ -61,7 +63,7 @@ impl JoinDoor {
     pub(crate) async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let door = Arc::new(self);
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
-        let sources = Arc::new(Sources::default());
+        let sources = Places::new();
         loop {
             let accepted = tokio::select! {
                 () = stopped(&mut stop) => return,
@@ -75,7 +77,8 @@ impl JoinDoor {
                 tracing::warn!(%address, "too many connections at the join port");
                 continue;
             };
-            let Some(seat) = sources.enter(address.ip()) else {
+            let Some(seat) = sources.enter(countersign_enforce::network(address.ip()), PER_SOURCE)
+            else {
                 tracing::warn!(%address, "too many connections from one source at the join port");
                 continue;
             };
@@ -104,23 +107,18 @@ impl JoinDoor {
             }
         };
         let established = Arc::new(established);
-        let service = service_fn(move |request| {
+        let answer = move |request, fault| {
             let (door, established) = (self.clone(), established.clone());
-            async move { Ok::<_, Infallible>(door.answer(request, &established, address).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, %address, "a connection broke off");
-        }
+            async move { door.answer(request, fault, &established, address).await }
+        };
+        // All of it has its time already.
+        connection::serve(stream, false, LIMITS, answer, std::future::pending()).await;
     }
 
     async fn answer(
         &self,
         request: Request<Incoming>,
+        fault: Option<FramingFault>,
         established: &Established,
         address: SocketAddr,
     ) -> Response<Body> {
@@ -131,11 +129,15 @@ impl JoinDoor {
         let mut evidence = Evidence::none();
         evidence.tls = established.tls.clone();
         let id = request_id();
-        match self
-            .joins
-            .join(request, evidence, context(&id, address))
-            .await
-        {
+        let context = context(&id, address);
+        let joined = match fault {
+            Some(fault) => {
+                let refused = self.joins.refuse(fault.request_fault(), evidence, context);
+                refused.await
+            }
+            None => self.joins.join(request, evidence, context).await,
+        };
+        match joined {
             Ok(joined) => json(StatusCode::OK, &joined),
             Err(JoinError::Refused(refused)) => refusal(&refused, Format::Problem),
             Err(JoinError::Store(error)) => {
@@ -152,73 +154,10 @@ impl JoinDoor {
     }
 }
 
-/// How many connections there are from each network.
-#[derive(Debug, Default)]
-struct Sources(Mutex<HashMap<IpAddr, usize>>);
-
-/// One connection of a network, until it is dropped.
-struct Seat {
-    network: IpAddr,
-    sources: Arc<Sources>,
-}
-
-impl Sources {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let network = countersign_enforce::network(address);
-        let mut all = self.0.lock();
-        let taken = all.entry(network).or_default();
-        if *taken >= PER_SOURCE {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat {
-            network,
-            sources: self.clone(),
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut taken) = self.sources.0.lock().entry(self.network) {
-            *taken.get_mut() -= 1;
-            if *taken.get() == 0 {
-                taken.remove();
-            }
-        }
-    }
-}
-
 fn context(id: &str, address: SocketAddr) -> Context<'_> {
     Context {
         request_id: id,
         source_ip: Some(address.ip()),
         ..Context::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_network_takes_its_part_and_no_more() {
-        let sources = Arc::new(Sources::default());
-        let enter = |address: &str| sources.enter(address.parse().unwrap());
-        let mut seats: Vec<_> = (1..=4)
-            .map(|it| enter(&format!("192.0.2.{it}")).unwrap())
-            .collect();
-        assert!(enter("192.0.2.9").is_none());
-        assert!(enter("::ffff:192.0.2.9").is_none(), "the same network");
-        assert!(enter("192.0.3.9").is_some());
-        let six: Vec<_> = (1..=4)
-            .map(|it| enter(&format!("2001:db8:0:{it}::1")).unwrap())
-            .collect();
-        assert!(enter("2001:db8:0:9::1").is_none());
-        assert!(enter("2001:db8:0:100::1").is_some());
-        seats.pop();
-        seats.push(enter("192.0.2.9").unwrap());
-        drop((seats, six));
-        assert!(sources.0.lock().is_empty());
     }
 }

@@ -143,11 +143,11 @@ impl Front {
             .collect();
         let mut evidence = call.evidence();
         let shown = shown.iter().map(Vec::as_slice);
-        evidence.token = self
-            .plane
-            .issuer
-            .verifier()
-            .verify(shown, self.plane.point.now());
+        evidence.token =
+            self.plane
+                .issuer
+                .verifier()
+                .verify(shown, call.presenter(), self.plane.point.now());
         evidence
     }
 

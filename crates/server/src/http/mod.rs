@@ -3,6 +3,7 @@
 //! A handshake that fails is decided and recorded like a request; a path that does not exist is an
 //! operation that no edge leads to.
 
+mod connection;
 mod control;
 mod join;
 mod kv;
@@ -20,20 +21,27 @@ use crate::control::Plane;
 use crate::ids::request_id;
 use crate::issuer;
 use crate::issuer::Issuer;
+use connection::Limits;
+use countersign_core::hop;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Facts;
 use countersign_core::hop::RequestFault;
+use countersign_core::hop::Tls;
 use countersign_core::record::Context;
 use countersign_core::record::Ending;
 use countersign_core::vocabulary::CanonicalPath;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::clip;
 use countersign_enforce::Ask;
 use countersign_net::Acceptor;
 use countersign_net::Established;
+use countersign_net::framing::FramingFault;
+use countersign_net::places::Places;
 use countersign_net::problem::Format;
+use countersign_net::token::Presenter;
 use countersign_wire::control::IssuerRequest;
 use countersign_wire::control::IssuerResponse;
 use http::HeaderMap;
@@ -42,15 +50,10 @@ use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http::Version;
 use http::header;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
-use std::convert::Infallible;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +68,8 @@ use tokio::time::Instant;
 pub(crate) struct Front {
     acceptor: Acceptor,
     door: Name,
+    identities: Arc<Places<SpiffeId>>,
+    networks: Arc<Places<IpAddr>>,
     plane: Arc<Plane>,
 }
 
@@ -75,12 +80,19 @@ struct Peer {
 }
 
 const CONNECTIONS: usize = 10_000;
-const STREAMS: u32 = 100;
+/// Of these for one network, so that none of them takes all.
+const PER_NETWORK: usize = 2_000;
+/// And for one identity, all of its replicas together: each needs one or two.
+const PER_IDENTITY: usize = 1_000;
 /// A connection that proves nothing has its place for so long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-const HEADER_TIME: Duration = Duration::from_secs(10);
-const HEADER_BYTES: u32 = 32 * 1024;
-const PING: Duration = Duration::from_secs(20);
+const LIMITS: Limits = Limits {
+    header: 32 * 1024,
+    header_time: Duration::from_secs(10),
+    idle: Duration::from_secs(300),
+    keep: true,
+    streams: 100,
+};
 /// How long connections may take to end what they do.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -89,6 +101,8 @@ impl Front {
         Arc::new(Self {
             acceptor,
             door: Name::control(),
+            identities: Places::new(),
+            networks: Places::new(),
             plane,
         })
     }
@@ -122,10 +136,16 @@ impl Front {
                 drop(stream);
                 continue;
             };
+            let network = countersign_enforce::network(address.ip());
+            let Some(place) = self.networks.enter(network, PER_NETWORK) else {
+                tracing::warn!(%address, "too many connections from one network");
+                drop(stream);
+                continue;
+            };
             let (front, stop) = (self.clone(), stop.clone());
             connections.spawn(async move {
                 front.connection(stream, address, stop).await;
-                drop(slot);
+                drop((slot, place));
             });
         }
         drop(listener);
@@ -144,59 +164,52 @@ impl Front {
         let deadline = Instant::now() + HANDSHAKE;
         let (stream, established) = match self.acceptor.accept(stream, deadline).await {
             Ok(accepted) => accepted,
-            Err(refused) => return self.refused(*refused, address).await,
+            Err(refused) => {
+                tracing::debug!(%address, detail = refused.detail, "a handshake was refused");
+                let (tls, peer) = (refused.tls, refused.peer);
+                return self.unanswered(address, tls, peer, None).await;
+            }
+        };
+        let identity = identity(&established.peer);
+        let held = identity.map(|identity| self.identities.enter(identity, PER_IDENTITY));
+        let Some(_held) = held.map_or(Some(None), |held| held.map(Some)) else {
+            tracing::warn!(%address, "too many connections of one identity");
+            return;
         };
         let http2 = established.alpn.as_deref() == Some(b"h2");
         let peer = Arc::new(Peer {
             address,
             established,
         });
-        let service = service_fn(move |request| {
+        let answer = {
             let (front, peer) = (self.clone(), peer.clone());
-            async move { Ok::<_, Infallible>(front.answer(request, &peer).await) }
-        });
-        let io = TokioIo::new(stream);
-        let ended = if http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder
-                .timer(TokioTimer::new())
-                .max_header_list_size(HEADER_BYTES)
-                .max_concurrent_streams(STREAMS)
-                .keep_alive_interval(PING)
-                .keep_alive_timeout(PING);
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stopped(&mut stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
-        } else {
-            let mut builder = http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME)
-                .max_buf_size(HEADER_BYTES as usize);
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stopped(&mut stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            move |request, fault| {
+                let (front, peer) = (front.clone(), peer.clone());
+                async move { front.answer(request, fault, &peer).await }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, %address, "a connection broke off");
+        let stop = async move { stopped(&mut stop).await };
+        if let Some(flood) = connection::serve(stream, http2, LIMITS, answer, stop).await {
+            let fault = RequestFault {
+                code: Code::CONNECTION_FLOOD,
+                detail: flood,
+            };
+            let (tls, peer) = (peer.established.tls.clone(), peer.established.peer.clone());
+            self.unanswered(address, tls, peer, Some(fault)).await;
         }
     }
 
     /// Nobody is there to be answered any more; the decision is for the record.
-    async fn refused(&self, refused: countersign_net::Refused, address: SocketAddr) {
+    async fn unanswered(
+        &self,
+        address: SocketAddr,
+        tls: Tls,
+        peer: hop::Peer,
+        fault: Option<RequestFault>,
+    ) {
         let mut evidence = Evidence::none();
-        evidence.tls = refused.tls;
-        evidence.peer = refused.peer;
+        evidence.tls = tls;
+        evidence.peer = peer;
         let id = request_id();
         let context = Context {
             request_id: &id,
@@ -208,15 +221,23 @@ impl Front {
             service: String::new(),
             operation: Operation::named("connect", ""),
             evidence,
-            facts: Facts::default(),
+            facts: Facts {
+                fault,
+                ..Facts::default()
+            },
             context,
         };
         if let Err(refusal) = self.plane.point.enforce(ask).await {
-            tracing::debug!(code = %refusal.code, detail = refused.detail, "handshake refused");
+            tracing::debug!(code = %refusal.code, "a connection was refused");
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        fault: Option<FramingFault>,
+        peer: &Peer,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = request_id();
         let call = Call {
@@ -224,6 +245,10 @@ impl Front {
             parts: &parts,
             peer,
         };
+        let fault = fault.map(FramingFault::request_fault);
+        if let Some(fault) = fault.or_else(|| host_fault(&parts)) {
+            return self.ambiguous(&call, fault).await;
+        }
         let path = parts.uri.path();
         if path == "/livez" && parts.method == Method::GET {
             return json(StatusCode::OK, &serde_json::json!({ "live": true }));
@@ -269,6 +294,33 @@ impl Front {
         issued(response, call.parts.method == Method::HEAD)
     }
 
+    /// What was sent has no single reading, and may not even be here.
+    async fn ambiguous(&self, call: &Call<'_>, fault: RequestFault) -> Response<Body> {
+        let ask = Ask {
+            door: self.door.clone(),
+            service: String::new(),
+            operation: Operation::named("", ""),
+            evidence: call.evidence(),
+            facts: Facts {
+                fault: Some(fault),
+                ..Facts::default()
+            },
+            context: call.context(),
+        };
+        match self.plane.point.enforce(ask).await {
+            Err(refused) => refusal(&refused, Format::Problem),
+            // A fault is never admitted.
+            Ok(admitted) => {
+                admitted.answered(400);
+                admitted.ended(Ending::Done);
+                json(
+                    StatusCode::BAD_REQUEST,
+                    &serde_json::json!({ "status": 400 }),
+                )
+            }
+        }
+    }
+
     /// What does not exist is refused like what is not allowed.
     async fn unknown(&self, call: &Call<'_>) -> Response<Body> {
         let method = clip(call.parts.method.as_str(), 64);
@@ -289,6 +341,7 @@ impl Front {
                 .get_all(header::AUTHORIZATION)
                 .iter()
                 .map(HeaderValue::as_bytes),
+            call.presenter(),
             self.plane.point.now(),
         );
         let ask = Ask {
@@ -340,6 +393,12 @@ impl Call<'_> {
         }
     }
 
+    /// Who pays for tokens that prove nothing.
+    fn presenter(&self) -> Presenter {
+        let network = countersign_enforce::network(self.peer.address.ip());
+        Presenter::of(&self.evidence(), Some(network))
+    }
+
     /// What the handshake proved; the token is whoever's who looks at it.
     fn evidence(&self) -> Evidence {
         let mut evidence = Evidence::none();
@@ -347,6 +406,26 @@ impl Call<'_> {
         evidence.peer = self.peer.established.peer.clone();
         evidence
     }
+}
+
+/// Who is at the other end, if a certificate says so.
+fn identity(peer: &hop::Peer) -> Option<SpiffeId> {
+    match peer {
+        hop::Peer::Certificate(certificate) => Some(certificate.spiffe_id.clone()),
+        _ => None,
+    }
+}
+
+/// One `Host`, or one `:authority` (RFC 9112 section 3.2, RFC 9113 section 8.3.1); which one does
+/// not matter here, where there is no other host.
+fn host_fault(parts: &http::request::Parts) -> Option<RequestFault> {
+    let hosts = parts.headers.get_all(header::HOST).iter().count();
+    let authority = parts.uri.authority().is_some() && parts.version >= Version::HTTP_2;
+    let fine = hosts == 1 || (hosts == 0 && authority);
+    (!fine).then(|| RequestFault {
+        code: Code::MESSAGE_AMBIGUOUS,
+        detail: format!("{hosts} hosts"),
+    })
 }
 
 /// Done when the server is told to stop, or is gone.

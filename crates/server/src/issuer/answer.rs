@@ -114,6 +114,7 @@ fn error(code: Code) -> (u16, &'static str) {
         | Code::TOKEN_REVOKED
         | Code::SESSION_REVOKED
         | Code::SUBJECT_REVOKED => (400, "invalid_request"),
+        Code::TOKENS_UNKNOWN => (429, "temporarily_unavailable"),
         Code::SUBJECT_MISMATCH => (403, "unauthorized_client"),
         Code::STATE_STALE | Code::CLOCK_SKEW | Code::LEDGER_REFUSED => {
             (503, "temporarily_unavailable")

@@ -28,6 +28,7 @@ use countersign_enforce::EnforcementPoint;
 use countersign_enforce::Refusal;
 use countersign_net::KeySet;
 use countersign_net::TokenVerifier;
+use countersign_net::token::Presenter;
 use countersign_wire::control::IssuerRequest;
 use countersign_wire::control::IssuerResponse;
 use parking_lot::RwLock;
@@ -69,6 +70,14 @@ pub(crate) struct Call<'a> {
     pub(crate) context: Context<'a>,
     pub(crate) door: &'a Name,
     pub(crate) evidence: Evidence,
+}
+
+impl Call<'_> {
+    /// Who pays for tokens that prove nothing.
+    fn presenter(&self) -> Presenter {
+        let network = self.context.source_ip.map(countersign_enforce::network);
+        Presenter::of(&self.evidence, network)
+    }
 }
 
 /// The largest request body, in bytes.

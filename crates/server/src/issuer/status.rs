@@ -10,11 +10,14 @@ use super::request::missing;
 use super::token::unreadable;
 use countersign_core::hop::Claims;
 use countersign_core::hop::Facts;
+use countersign_core::hop::RequestFault;
 use countersign_core::hop::Token;
+use countersign_core::hop::TokenFault;
 use countersign_core::hop::VerifiedToken;
 use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
+use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
@@ -29,9 +32,9 @@ impl Issuer {
     /// was issued, or about whom it speaks. Of any other token the answer is `{"active":false}`,
     /// without a reason.
     pub(super) async fn introspect(&self, call: Call<'_>) -> IssuerResponse {
-        let (token, fault) = self.presented(&call);
+        let (token, fault, unknown) = self.presented(&call);
         let facts = Facts {
-            fault: fault.as_ref().map(unreadable),
+            fault: fault.as_ref().map(unreadable).or(unknown),
             ..Facts::default()
         };
         let caller = self.point.snapshot().id_of(&call.evidence.peer);
@@ -54,7 +57,7 @@ impl Issuer {
     /// `POST /oauth2/revoke`: one's own token by right, somebody else's with the permission to
     /// revoke. A token that is none is revoked already.
     pub(super) async fn revoke(&self, call: Call<'_>) -> IssuerResponse {
-        let (token, fault) = self.presented(&call);
+        let (token, fault, unknown) = self.presented(&call);
         let caller = self.point.snapshot().id_of(&call.evidence.peer);
         let own = match (&token, &caller) {
             (Some(token), Some(caller)) => is_own(&token.claims, caller),
@@ -62,7 +65,7 @@ impl Issuer {
         };
         let operation = Operation::named("revoke", if own { "own" } else { "token" });
         let facts = Facts {
-            fault: fault.as_ref().map(unreadable),
+            fault: fault.as_ref().map(unreadable).or(unknown),
             ..Facts::default()
         };
         let admitted = match self.ask(operation, facts, call).await {
@@ -81,8 +84,9 @@ impl Issuer {
         finish(&admitted, response)
     }
 
-    /// The token in the form, if it is one of ours with a good signature.
-    fn presented(&self, call: &Call<'_>) -> (Option<Arc<VerifiedToken>>, Option<Fault>) {
+    /// The token in the form, if it is one of ours with a good signature. One that was not looked
+    /// at is neither inactive nor revoked for all that, so that is a fault of the request.
+    fn presented(&self, call: &Call<'_>) -> Presented {
         let read = || -> Result<String, Fault> {
             if let Some(why) = call.broken {
                 return Err(Fault::new("invalid_request", why));
@@ -94,15 +98,34 @@ impl Issuer {
                 .map(str::to_owned)
                 .ok_or_else(|| missing("token"))
         };
-        match read() {
-            Err(fault) => (None, Some(fault)),
-            Ok(text) => match self.verifier.verify_token(&text, self.point.now()) {
-                Token::Verified(token) => (Some(token), None),
-                Token::Absent | Token::Invalid { .. } => (None, None),
-            },
+        let text = match read() {
+            Err(fault) => return (None, Some(fault), None),
+            Ok(text) => text,
+        };
+        let now = self.point.now();
+        match self.verifier.verify_token(&text, call.presenter(), now) {
+            Token::Verified(token) => (Some(token), None, None),
+            Token::Invalid {
+                fault: TokenFault::Unverified,
+                ..
+            } => {
+                let unknown = RequestFault {
+                    code: Code::TOKENS_UNKNOWN,
+                    detail: "this caller has shown too many unknown tokens".to_owned(),
+                };
+                (None, None, Some(unknown))
+            }
+            Token::Absent | Token::Invalid { .. } => (None, None, None),
         }
     }
 }
+
+/// A token, or what is wrong with the form, or with who shows it.
+type Presented = (
+    Option<Arc<VerifiedToken>>,
+    Option<Fault>,
+    Option<RequestFault>,
+);
 
 /// Whether it counts now. Whether it opens anything is decided where it is shown.
 fn is_active(claims: &Claims, state: &State, now: Timestamp) -> bool {

@@ -81,7 +81,8 @@ impl Issuer {
         let now = self.point.now();
         let subject = request.subject_token.as_ref();
         call.evidence.token = subject.map_or(Token::Absent, |token| {
-            self.verifier.verify_token(token.expose_secret(), now)
+            let who = call.presenter();
+            self.verifier.verify_token(token.expose_secret(), who, now)
         });
         let facts = Facts {
             fault,

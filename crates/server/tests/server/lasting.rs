@@ -128,7 +128,11 @@ async fn spend(world: &World, api: &crate::support::Workload, cost: u64) -> serd
     let now = world.server.point().now();
     let mut evidence = evidence_of(world, api);
     evidence.tls = established;
-    evidence.token = verifier.verify_token(&api.token("openai").await, now);
+    evidence.token = verifier.verify_token(
+        &api.token("openai").await,
+        countersign_net::token::Presenter::Ourselves,
+        now,
+    );
     let path = countersign_core::vocabulary::CanonicalPath::new("/v1/chat/completions").unwrap();
     let ask = countersign_enforce::Ask {
         door: countersign_core::vocabulary::Name::new("mesh").unwrap(),
