@@ -15,6 +15,7 @@
 )]
 
 mod addresses;
+mod bodies;
 mod browser;
 mod cors;
 mod doors;
