@@ -95,7 +95,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "a token for a service that no edge leads to",
         file: BUILT_IN,
-        right: "if case.state.snapshot.edges(from, to).next().is_none() {",
+        right: "if !edge(from) && !caller.partner_door().is_some_and(edge) {",
         wrong: "if case.state.snapshot.service(to).is_none() {",
     },
     Mutation {
