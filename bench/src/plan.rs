@@ -20,6 +20,7 @@ use crate::table;
 use crate::table::Figures;
 use crate::table::What;
 use crate::table::Who;
+use crate::tls::HOST;
 use crate::upstream::BIG;
 use crate::upstream::SMALL;
 use anyhow::Context as _;
@@ -33,8 +34,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// `Host` of every request, and the name in every TLS hello.
-pub(crate) const HOST: &str = "localhost";
 /// Tokens in rotation.
 const TOKENS: usize = 1_000;
 /// Tokens that are each used once.
@@ -203,7 +202,13 @@ impl Field {
             for (what, work, path) in requests() {
                 eprintln!("round {} of {rounds}: {}", round + 1, what.title());
                 for contestant in contestants.iter().filter(|it| what.concerns(it.who)) {
-                    contestant.requests(what, work, path, seconds, figures)?;
+                    let tokens = match what {
+                        What::First if options.smoke => FRESH / 20,
+                        What::First => FRESH,
+                        _ => TOKENS,
+                    };
+                    let tokens = contestant.site.draw(tokens, "report:read")?;
+                    contestant.requests(what, (work, path), seconds, tokens, figures)?;
                 }
             }
             if options.requests_only {
@@ -254,13 +259,11 @@ impl Contestant<'_> {
     fn requests(
         &self,
         what: What,
-        work: Work,
-        path: &str,
+        (work, path): (Work, &str),
         seconds: f64,
+        tokens: PathBuf,
         figures: &mut Figures,
     ) -> Result<()> {
-        let count = if what == What::First { FRESH } else { TOKENS };
-        let tokens = self.site.draw(count, "report:read")?;
         let (report, cpu) = self.load(work, path, seconds, tokens)?;
         let failure = report.failure.as_deref().unwrap_or_default();
         ensure!(

@@ -4,11 +4,11 @@
 
 use crate::load::http1::Connection;
 use crate::load::http1::request;
-use crate::plan::HOST;
 use crate::proxies::Kind;
 use crate::proxies::Proxy;
 use crate::site::Site;
 use crate::tls;
+use crate::tls::HOST;
 use crate::upstream::SIZES;
 use crate::upstream::SMALL;
 use anyhow::Context as _;
@@ -23,6 +23,9 @@ use tokio_rustls::TlsConnector;
 
 /// How long a log may take to be written.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a token that opens nothing is answered: it proves nothing, or not enough.
+const REFUSALS: [u16; 2] = [401, 403];
 
 /// The tokens that are tried.
 struct Tokens {
@@ -120,7 +123,7 @@ fn refuses(
             ("no token", "-"),
         ] {
             let outcome = ask(true, token);
-            let named = matches!(outcome, Some((401 | 403, _)));
+            let named = outcome.is_some_and(|(status, _)| REFUSALS.contains(&status));
             ensure!(named, "a call with {what}: {outcome:?}");
         }
     }

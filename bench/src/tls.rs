@@ -28,6 +28,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// `Host` of every request, and the name in every TLS hello.
+pub(crate) const HOST: &str = "localhost";
 /// The key exchange group, as OpenSSL and BoringSSL name it.
 pub(crate) const GROUP: &str = "X25519";
 /// The cipher suite of TLS 1.3.
