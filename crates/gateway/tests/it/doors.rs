@@ -170,9 +170,9 @@ async fn nothing_is_lost_while_doors_change_under_load() {
     let seen: [Seen; 4] = Default::default();
     let [mesh1, mesh2, web1, web2] = &seen;
     let change = async {
-        let begun = tokio::time::Instant::now();
         for round in 0.. {
             for next in changes.iter().chain([&first]) {
+                let begun = tokio::time::Instant::now();
                 let answers = seen.each_ref().map(|it| it.answers.load(Ordering::SeqCst));
                 reload(&cast, next);
                 // Each kind of client gets through between two changes.
