@@ -295,6 +295,7 @@ impl EnforcementPoint {
     /// revocations.
     pub fn revoke(&self, lines: &[Revocation]) -> Result<usize, RevocationGap> {
         let mut gap = None;
+        let before = self.inner.view.load().revocations.epoch();
         self.inner.view.rcu(|view| {
             let mut revocations = Revocations::clone(&view.revocations);
             gap = lines.iter().find_map(|line| revocations.apply(line).err());
@@ -304,7 +305,7 @@ impl EnforcementPoint {
             }
         });
         let ended = self.decide_again(Which::All);
-        self.tell_revoked(lines);
+        self.tell_revoked(lines, before);
         gap.map_or(Ok(ended), Err)
     }
 

@@ -5,6 +5,7 @@
 mod fixture;
 mod freshness;
 mod ledger;
+mod observing;
 mod rates;
 mod strangers;
 mod streams;
