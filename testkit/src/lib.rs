@@ -1,5 +1,7 @@
 //! What countersign's tests share. Nothing here is shipped.
 
+pub mod collector;
+
 mod clock;
 mod http;
 mod not_run;
