@@ -25,6 +25,7 @@ mod hygiene;
 mod mesh;
 mod policy;
 mod protocols;
+mod rates;
 mod retries;
 mod support;
 mod third_party;
