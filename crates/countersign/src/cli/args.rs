@@ -3,6 +3,8 @@
 mod apart;
 mod audit;
 mod meaning;
+mod secret;
+mod telemetry;
 
 pub(crate) use apart::GatewayArgs;
 pub(crate) use apart::GatewayCommand;
@@ -20,6 +22,12 @@ pub(crate) use meaning::ExplainArgs;
 pub(crate) use meaning::PolicyArgs;
 pub(crate) use meaning::PolicyCommand;
 pub(crate) use meaning::PolicyTestArgs;
+pub(crate) use secret::GetArgs;
+pub(crate) use secret::PutArgs;
+pub(crate) use secret::SecretArgs;
+pub(crate) use secret::SecretCommand;
+pub(crate) use telemetry::MetricsAt;
+pub(crate) use telemetry::TelemetryArgs;
 
 use crate::boot;
 use crate::operate::Admin;
@@ -418,45 +426,6 @@ pub(crate) enum RevokeKind {
     Session,
     /// Every certificate that a key has issued, by the SHA-256 of that public key
     Issuer,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct SecretArgs {
-    #[command(subcommand)]
-    pub(crate) command: SecretCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SecretCommand {
-    /// List secrets, never their values
-    Ls,
-    /// Write a secret; its value comes from standard input or a file, never from the command line
-    Put(PutArgs),
-    /// Read a secret as an identity; it needs the grant and is recorded
-    Get(GetArgs),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct PutArgs {
-    /// Secret of the configuration
-    pub(crate) name: String,
-    /// File to read the value from [default: standard input]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Keep a line break at the end of the value
-    #[arg(long)]
-    pub(crate) exact: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct GetArgs {
-    /// Secret to read
-    pub(crate) name: String,
-    /// Permission that the secret needs
-    #[arg(long, value_name = "PERMISSION", default_value = "secret:read")]
-    pub(crate) scope: String,
-    #[command(flatten)]
-    pub(crate) by: AsIdentity,
 }
 
 #[derive(Args, Debug)]

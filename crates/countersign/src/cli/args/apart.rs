@@ -1,6 +1,7 @@
 //! Server and gateway as processes of their own.
 
 use super::ServeArgs;
+use super::TelemetryArgs;
 use clap::Args;
 use clap::Subcommand;
 use countersign_core::vocabulary::Name;
