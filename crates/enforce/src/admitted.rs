@@ -199,16 +199,16 @@ impl Drop for UnderWay {
         self.point.streams.leave(self.stream);
         let end = std::mem::take(self.end.get_mut());
         let code = self.open.cut().code();
+        let messages = *self.messages.get_mut();
         let completion = Completion {
+            attempts: end.attempts,
             body: end.body,
             bytes_in: *self.bytes_in.get_mut(),
             bytes_out: *self.bytes_out.get_mut(),
             code,
             cost: end.cost,
             decision: self.admission.receipt().to_string(),
-        let messages = *self.messages.get_mut();
             duration_us: u64::try_from(
-            attempts: end.attempts,
                 self.point
                     .clock
                     .boot()
@@ -220,14 +220,14 @@ impl Drop for UnderWay {
                 .map(|_| Ending::Cut)
                 .or(end.ending)
                 .unwrap_or(Ending::Aborted),
+            messages_in: messages.then_some(*self.messages_in.get_mut()),
+            messages_out: messages.then_some(*self.messages_out.get_mut()),
             status: *self.status.get_mut(),
+            upstream: end.upstream,
         };
         let record = self
             .admission
             .completion(&completion, self.point.clock.now());
         self.point.append_later(record);
     }
-            messages_in: messages.then_some(*self.messages_in.get_mut()),
-            messages_out: messages.then_some(*self.messages_out.get_mut()),
 }
-            upstream: end.upstream,
