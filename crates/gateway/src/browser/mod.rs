@@ -41,6 +41,8 @@ const OURS: &str = "/.countersign/";
 
 /// How long browsers come back by TLS only, in seconds: two years.
 const HSTS_AGE: u64 = 63_072_000;
+/// The same, as it is said to them.
+const HSTS: &str = "max-age=63072000; includeSubDomains";
 
 /// A request at a browser door.
 pub(crate) struct Visit<'a> {
@@ -104,9 +106,8 @@ pub(crate) fn sign_in_instead(visit: &Visit<'_>, refusal: &Refusal) -> Option<Re
 /// may be stricter about frames and referrers, not looser about types and transport.
 pub(crate) fn secure(headers: &mut HeaderMap) {
     if !is_strict(headers) {
-        let strict = format!("max-age={HSTS_AGE}; includeSubDomains");
-        let strict = HeaderValue::from_str(&strict);
-        headers.extend(strict.map(|it| (header::STRICT_TRANSPORT_SECURITY, it)));
+        let strict = HeaderValue::from_static(HSTS);
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, strict);
     }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,

@@ -20,8 +20,10 @@ use hyper::body::Frame;
 use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 const FORM: &str = r#"{
   "type": "object", "required": ["items"], "additionalProperties": false,
@@ -347,6 +349,13 @@ async fn nobody_is_told_to_send_what_is_refused_unread() {
     );
 }
 
+/// How many bodies were refused for their size.
+fn refusals(cast: &Cast) -> usize {
+    let records = cast.records();
+    let large = Code::BODY_TOO_LARGE.to_string();
+    records.iter().filter(|it| it["code"] == large).count()
+}
+
 /// A client that does not read before it has written all: closed at once, its connection would be
 /// reset, and the answer lost with it.
 #[tokio::test]
@@ -367,12 +376,22 @@ async fn whoever_still_sends_hears_why_it_is_refused() {
             let head = format!(
                 "POST /forms/1 HTTP/1.1\r\nhost: forms\r\nauthorization: {token}\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
             );
+            let before = refusals(&cast);
             stream.write_all(head.as_bytes()).await.unwrap();
-            for _ in 0..ALL / chunk.len() {
+            for nth in 0..ALL / chunk.len() {
+                if nth == 2 {
+                    // It is refused by now, and its client does not look.
+                    let deadline = Instant::now() + PATIENCE;
+                    while refusals(&cast) == before {
+                        assert!(Instant::now() < deadline, "it was not refused");
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
                 if chunked {
                     stream.write_all(b"4000\r\n").await.unwrap();
                 }
                 stream.write_all(&chunk).await.unwrap();
+                stream.flush().await.unwrap();
                 if chunked {
                     stream.write_all(b"\r\n").await.unwrap();
                 }
