@@ -23,6 +23,37 @@ async fn nothing_that_is_carried_is_written_down() {
         ("COUNTERSIGN_LOG", "json"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
     ]);
+    let token = carry(&scene).await;
+    let metrics = scene.get("/metrics").body;
+    let site = scene.site;
+    scene.running.stop();
+
+    let logs = site.said();
+    logged(&logs);
+    let traced: Vec<u8> = collector
+        .taken()
+        .into_iter()
+        .flat_map(|it| it.body)
+        .collect();
+    assert!(!traced.is_empty(), "nothing was traced at all");
+    let traced = String::from_utf8_lossy(&traced).into_owned();
+    // A signature alone is of no use, so the part that says most of a token is searched for, too.
+    let parts: Vec<_> = token.split('.').collect();
+    let [_, claims, signature] = parts.as_slice() else {
+        panic!("no token");
+    };
+    let secrets = [SECRET, PROMPT, QUERY, COOKIE, FIELD, claims, signature];
+    for (place, text) in [("logs", &logs), ("metrics", &metrics), ("traces", &traced)] {
+        for secret in secrets {
+            assert!(!text.contains(secret), "`{secret}` is in the {place}");
+        }
+        // As somebody's debug output of bytes would have it.
+        assert!(!text.contains("Bearer e"), "a credential is in the {place}");
+    }
+}
+
+/// Has everything carried that must not be written down. Returns the token.
+async fn carry(scene: &Scene) -> String {
     let file = scene.site.path().join("value");
     std::fs::write(&file, SECRET).unwrap();
     let file = file.to_str().unwrap();
@@ -59,11 +90,11 @@ async fn nothing_that_is_carried_is_written_down() {
             .await
             .unwrap();
     }
-    let metrics = scene.get("/metrics").body;
-    let site = scene.site;
-    scene.running.stop();
+    token
+}
 
-    let logs = site.said();
+/// Our own lines are there, one document each.
+fn logged(logs: &str) {
     let lines: Vec<Value> = logs
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
@@ -73,24 +104,4 @@ async fn nothing_that_is_carried_is_written_down() {
         target.starts_with("countersign") && line["level"] == "INFO"
     });
     assert!(own, "nothing was logged at all: {logs}");
-    let traced: Vec<u8> = collector
-        .taken()
-        .into_iter()
-        .flat_map(|it| it.body)
-        .collect();
-    assert!(!traced.is_empty(), "nothing was traced at all");
-    let traced = String::from_utf8_lossy(&traced).into_owned();
-    // A signature alone is of no use, so the part that says most of a token is searched for, too.
-    let parts: Vec<_> = token.split('.').collect();
-    let [_, claims, signature] = parts.as_slice() else {
-        panic!("no token");
-    };
-    let secrets = [SECRET, PROMPT, QUERY, COOKIE, FIELD, claims, signature];
-    for (place, text) in [("logs", &logs), ("metrics", &metrics), ("traces", &traced)] {
-        for secret in secrets {
-            assert!(!text.contains(secret), "`{secret}` is in the {place}");
-        }
-        // As somebody's debug output of bytes would have it.
-        assert!(!text.contains("Bearer e"), "a credential is in the {place}");
-    }
 }

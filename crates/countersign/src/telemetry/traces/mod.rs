@@ -133,7 +133,7 @@ impl Traces {
             attributes.push(KeyValue::text("countersign.route", route));
             attributes.extend(service.map(|it| KeyValue::text("peer.service", it)));
             let failed = called.status.is_none_or(|status| status >= 400);
-            attributes.extend(called.status.map(|status| code(status)));
+            attributes.extend(called.status.map(code));
             attributes.extend(failed.then(|| error(called.status)));
             self.push(Span {
                 trace_id: bytes(trace.id),
