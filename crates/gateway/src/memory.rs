@@ -134,6 +134,10 @@ pub(crate) struct About {
     pub(crate) witness_seed: [u8; 32],
 }
 
+/// Why a gateway that has a spool admits nothing at first: the spool may have been put back.
+pub(crate) const UNASKED: &str =
+    "the server has not said yet how many records of this gateway it has";
+
 const HIGH: &str = "high.json";
 const SNAPSHOT: &str = "snapshot.json";
 const CHECKPOINT: &str = "checkpoint";
@@ -153,15 +157,17 @@ impl Memory {
         };
         let name = format!("{}/witness/{}", about.log.name(), about.gateway);
         let witness_key = Arc::new(SigningKey::from_seed(&name, &about.witness_seed)?);
-        let witness = Witness::new(about.log, read(CHECKPOINT)?.as_deref())?;
+        let witness = Witness::new(about.log, read(CHECKPOINT)?.as_deref())
+            .map_err(|_| MemoryError::Form(CHECKPOINT))?;
         let unseen = Some("the server has not shown its log yet".to_owned());
+        let unasked = home.is_some().then(|| UNASKED.to_owned());
         Ok(Arc::new(Self {
             gateway: about.gateway,
             high: Mutex::new(high),
             home,
             point: OnceLock::new(),
             reasons: Mutex::new(Reasons {
-                shipping: None,
+                shipping: unasked,
                 witness: unseen,
             }),
             snapshot_key: about.snapshot_key,

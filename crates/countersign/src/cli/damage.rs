@@ -5,6 +5,7 @@ use crate::operate::Failure;
 use crate::operate::with_causes;
 use countersign_core::vocabulary::Name;
 use countersign_gateway::ApartError;
+use countersign_gateway::GatewayError;
 use countersign_ledger::spool::SetAside;
 use countersign_ledger::spool::SpoolError;
 use countersign_ledger::storage::StorageError;
@@ -14,6 +15,7 @@ use countersign_server::audit::AuditError;
 use countersign_server::keys::KeyError;
 use countersign_server::snapshots::SnapshotError;
 use countersign_server::store::StoreError;
+use countersign_wire::control::ControlError;
 use std::path::Path;
 
 const IN_USE: &str =
@@ -105,6 +107,8 @@ pub(crate) fn of_gateway(error: &ApartError) -> Failure {
         ApartError::InUse(_) => Some(IN_USE),
         ApartError::Spool(error) => of_spool(error),
         ApartError::Policy(_) => Some(SNAPSHOT),
+        // It was revoked, or the server was restored.
+        ApartError::Gateway(GatewayError::Publish(ControlError::Refused { .. })) => Some(JOIN),
         ApartError::Memory(error) if error.is_of_the_policy() => Some(SNAPSHOT),
         ApartError::Kept
         | ApartError::Ended

@@ -307,7 +307,7 @@ fn opened(folder: &Path) -> Result<(Home, Join), ApartError> {
     let told = told
         .map_err(ApartError::folder(folder))?
         .ok_or(ApartError::NotJoined)?;
-    let join = serde_json::from_slice(&told).map_err(|_| ApartError::Kept)?;
+    let join = serde_json::from_slice(&told).map_err(|_| MemoryError::Form(JOINED))?;
     Ok((home, join))
 }
 

@@ -3,6 +3,7 @@
 
 use crate::memory::Distrust;
 use crate::memory::Memory;
+use crate::memory::UNASKED;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_enforce::EnforcementPoint;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// Where a node's records are on their way.
 pub(crate) struct Shipping {
+    /// Whether this spool is known to continue what the server has of it.
+    asked: bool,
     /// When everything written until then had been shipped, by the boot-time clock.
     clean: Duration,
     control: Arc<dyn ControlPlane>,
@@ -63,6 +66,7 @@ impl Shipping {
         memory: Arc<Memory>,
     ) -> Self {
         Self {
+            asked: false,
             clean: point.clock().boot(),
             control,
             forget: None,
@@ -118,7 +122,9 @@ impl Shipping {
             Err(error) => {
                 tracing::warn!(%error, "records are not shipped");
                 let bound = bound.as_secs();
-                late.then(|| format!("records have not reached the log for over {bound} s"))
+                let overdue = || format!("records have not reached the log for over {bound} s");
+                let unasked = || (!self.asked).then(|| UNASKED.to_owned());
+                late.then(overdue).or_else(unasked)
             }
         };
         self.memory.distrust(Distrust::Shipping, why);
@@ -153,6 +159,7 @@ impl Shipping {
                 });
             }
             self.next = Some(next);
+            self.asked = true;
             self.shipped.store(next, Ordering::Relaxed);
             if next >= end {
                 break;
