@@ -2,6 +2,8 @@
 //! and regaining each other, and what either refuses of the other.
 
 #![cfg(test)]
+mod damage;
+mod full;
 mod joining;
 mod killing;
 mod pair;

@@ -15,6 +15,7 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(crate) const DOMAIN: &str = "apart.dev.invalid";
 
 pub(crate) struct Pair {
     folder: tempfile::TempDir,
+    /// The process whose view of the file system the operator shares, if it has one of its own.
+    pub(crate) within: OnceLock<u32>,
     control: u16,
     join: u16,
     mesh: u16,
@@ -109,6 +112,7 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
         std::fs::write(folder.path().join("countersign.yaml"), text).unwrap();
         Self {
             folder,
+            within: OnceLock::new(),
             control,
             join,
             mesh,
@@ -135,7 +139,11 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        self.program(env!("CARGO_BIN_EXE_countersign"))
+    }
+
+    fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -149,7 +157,16 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
 
     /// Runs a command to its end, with these folders for data.
     pub(crate) fn run(&self, args: &[&str], data: &Path) -> Output {
-        let mut command = self.command();
+        let mut command = match self.within.get() {
+            None => self.command(),
+            Some(process) => {
+                let mut command = self.program("nsenter");
+                let folder = format!("--wd={}", self.path().display());
+                command.args(["--mount", "--target", &process.to_string(), &folder, "--"]);
+                command.arg(env!("CARGO_BIN_EXE_countersign"));
+                command
+            }
+        };
         command.env("COUNTERSIGN_DATA", data);
         command.args(args).output().unwrap()
     }
@@ -167,24 +184,60 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
     }
 
     pub(crate) fn server(&self) -> Running {
+        self.server_of(&[], &[])
+    }
+
+    /// The server, with further arguments.
+    pub(crate) fn server_with(&self, more: &[&str]) -> Running {
+        self.server_of(&[], more)
+    }
+
+    /// The server, started by another program with its arguments before ours.
+    pub(crate) fn server_by(&self, wrapper: &[&str]) -> Running {
+        self.server_of(wrapper, &[])
+    }
+
+    fn server_of(&self, wrapper: &[&str], more: &[&str]) -> Running {
         let control = format!("127.0.0.1:{}", self.control);
         let join = format!("127.0.0.1:{}", self.join);
         let args = ["server", "--dev", "--control", &control, "--join", &join];
-        self.start("server", &args, &self.data())
+        let args = [&args[..], more].concat();
+        self.start("server", &args, &self.data(), wrapper)
     }
 
     pub(crate) fn gateway(&self, more: &[&str]) -> Running {
-        let args = [&["gateway", "--dev"], more].concat();
-        self.start("gateway", &args, &self.home())
+        self.gateway_by(&[], more)
     }
 
-    fn start(&self, who: &str, args: &[&str], data: &Path) -> Running {
+    /// The gateway, started by another program with its arguments before ours.
+    pub(crate) fn gateway_by(&self, wrapper: &[&str], more: &[&str]) -> Running {
+        let args = [&["gateway", "--dev"], more].concat();
+        self.start("gateway", &args, &self.home(), wrapper)
+    }
+
+    /// A gateway that must refuse to start: what it says.
+    pub(crate) fn gateway_refuses(&self) -> String {
+        let output = self.run(&["gateway", "--dev"], &self.home());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    }
+
+    fn start(&self, who: &str, args: &[&str], data: &Path, wrapper: &[&str]) -> Running {
         let log = self.path().join(format!("{who}.log"));
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log);
-        let mut command = self.command();
+        let ours = env!("CARGO_BIN_EXE_countersign");
+        let mut command = match wrapper.split_first() {
+            None => self.command(),
+            Some((program, before)) => {
+                let mut command = self.program(program);
+                command.args(before).arg(ours);
+                command
+            }
+        };
         command
             .env("COUNTERSIGN_DATA", data)
             .args(args)
@@ -283,6 +336,26 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 }
 
 impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Holds it where it is, or lets it go on.
+    pub(crate) fn hold(&self, held: bool) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let signal = if held {
+            rustix::process::Signal::STOP
+        } else {
+            rustix::process::Signal::CONT
+        };
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

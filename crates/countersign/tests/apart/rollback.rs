@@ -1,6 +1,7 @@
 //! What was put back to an earlier state is refused: a server from a backup, a file of the gateway.
 
 use crate::pair::Pair;
+use crate::pair::Running;
 use crate::pair::call;
 use crate::pair::until;
 use countersign_client::CallError;
@@ -77,7 +78,45 @@ async fn a_server_from_an_older_backup_is_not_believed() {
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
     assert_eq!(pair.upstream.count(), before);
-    drop((server, gateway));
+    let said = pair.log("gateway");
+    assert!(said.contains("asked again after a pause"), "{said}");
+    drop(gateway);
+    goes_on_after_a_recorded_break(&pair, server, &client).await;
+}
+
+/// The break is recorded, the gateway that knew better stays out, and one that joins under another
+/// name is let in.
+async fn goes_on_after_a_recorded_break(pair: &Pair, server: Running, client: &Client) {
+    server.stop();
+    let size = |text: String| text.lines().nth(1).and_then(|it| it.parse::<u64>().ok());
+    let size = size(std::fs::read_to_string(pair.data().join("log/checkpoint")).unwrap());
+    let _server = pair.server_with(&["--restored"]);
+    let said = pair.log("server");
+    assert!(said.contains("gw1 have to join anew"), "{said}");
+    let broken = pair
+        .events("ledger.restore.alarm")
+        .pop()
+        .expect("no record");
+    assert_eq!(broken["metadata"]["gateways"], "gw1");
+    assert_eq!(broken["metadata"]["size"], size.unwrap().to_string());
+    let epoch = pair.json(&["status"])["epoch"].as_u64().unwrap();
+    let before: u64 = broken["metadata"]["epoch"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(epoch, before + 1, "a new epoch");
+
+    let said = pair.gateway_refuses();
+    assert!(
+        said.contains("CSD303") && said.contains("join anew"),
+        "{said}"
+    );
+    std::fs::remove_dir_all(pair.home()).unwrap();
+    let token = pair.token("gw2");
+    let gateway = pair.gateway(&["--join-file", token.to_str().unwrap()]);
+    assert_eq!(gateway.said["gateway"], "gw2");
+    pair.served(client, "api/items/6").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

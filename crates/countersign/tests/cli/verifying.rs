@@ -1,6 +1,9 @@
 //! `audit verify`, offline: nothing is running, nothing is asked.
 
 use crate::support::Place;
+use countersign_ledger::checkpoint::Checkpoint;
+use countersign_ledger::checkpoint::SignedCheckpoint;
+use countersign_ledger::cosignature;
 use countersign_ledger::log::Log;
 use countersign_ledger::note::SigningKey;
 use countersign_ledger::storage::FsStorage;
@@ -55,6 +58,58 @@ fn with_the_key_it_is_verified() {
         (&document["anchored"], &document["leaves"]),
         (&true.into(), &300.into())
     );
+}
+
+/// A witness's line under the tree of this many leaves, and the key that verifies it.
+fn witnessed(place: &Place, checkpoint: &str, file: &str) -> String {
+    let witness = SigningKey::generate("acme.internal/log/witness/gw1").unwrap();
+    let bytes = std::fs::read(place.path().join(checkpoint)).unwrap();
+    let mut signed = SignedCheckpoint::parse(&bytes).unwrap();
+    let line = cosignature::cosign(&signed, &witness, 1_795_600_800).unwrap();
+    signed.note_mut().add(line).unwrap();
+    place.write(file, &signed.to_string());
+    witness.verifier().to_string()
+}
+
+#[test]
+fn a_witness_vouches_for_what_it_saw_and_for_no_more() {
+    let (place, key) = evidence();
+    let early = witnessed(&place, "earlier", "early");
+    let late = witnessed(&place, "log/checkpoint", "late");
+    let run = |more: &[&str]| place.run(&[&["audit", "verify", "log"], more].concat());
+    let by = |file, key| ["--witness", file, "--witness-key", key];
+
+    let part = run(&by("early", &early)).ok();
+    let anchored = "CONSISTENT, ANCHORED TO 100 OF 300 LEAVES by acme.internal/log/witness/gw1\n";
+    assert!(part.out.ends_with(anchored), "{}", part.out);
+    assert!(!part.out.contains("VERIFIED"), "{}", part.out);
+    let whole = run(&by("late", &late)).ok();
+    let verified = "VERIFIED by the witness acme.internal/log/witness/gw1\n";
+    assert!(whole.out.ends_with(verified), "{}", whole.out);
+    assert!(whole.out.contains("saw at 2026-11-25T"), "{}", whole.out);
+    let both = [&by("early", &early)[..], &["--key", &key, "-o", "json"]].concat();
+    let document = run(&both).ok().document("countersign.verification/v1");
+    assert_eq!(document["witness"]["leaves"], 100);
+    assert_eq!(document["anchored"], true);
+
+    // Another witness's line, none at all, and a tree that the log does not continue.
+    assert_eq!(run(&by("early", &late)).code, 5);
+    assert_eq!(run(&by("earlier", &early)).code, 5);
+    let elsewhere = SigningKey::generate("acme.internal/log").unwrap();
+    let forked = Checkpoint {
+        origin: "acme.internal/log".to_owned(),
+        size: 100,
+        root: [7; 32],
+    };
+    let forked = SignedCheckpoint::sign(forked, &elsewhere).unwrap();
+    place.write("forked-tree", &forked.to_string());
+    let fork = witnessed(&place, "forked-tree", "forked");
+    assert_eq!(run(&by("forked", &fork)).code, 5);
+    // Each without the other, or with a receipt, is not understood.
+    assert_eq!(run(&["--witness", "early"]).code, 2);
+    assert_eq!(run(&["--witness-key", &early]).code, 2);
+    let receipt = [&["audit", "verify", "proof.json"], &by("early", &early)[..]].concat();
+    assert_eq!(place.run(&receipt).code, 2);
 }
 
 #[test]

@@ -6,8 +6,10 @@
     reason = "the callers and the application of these tests are not ours"
 )]
 
+mod damage;
 mod disk;
 mod door;
+mod gone;
 mod kill;
 mod ledger;
 mod restart;

@@ -193,6 +193,20 @@ impl Site {
         }
     }
 
+    /// Starts a server that must refuse to: its exit code, and what it says.
+    pub(crate) fn refuses(&self, wrapper: &[&str], env: &[(&str, &str)]) -> (i32, String) {
+        let said = self.said().len();
+        let mut child = self.spawn(wrapper, env);
+        let output = child.stdout.take().unwrap();
+        let lines: Vec<_> = BufReader::new(output)
+            .lines()
+            .map_while(Result::ok)
+            .collect();
+        let status = child.wait().unwrap();
+        assert!(lines.is_empty() && !status.success(), "{lines:?}");
+        (status.code().unwrap(), self.said().split_off(said))
+    }
+
     /// Starts the server and kills it while it is still starting, or shortly after.
     pub(crate) fn stillborn(&self, after: Duration) {
         let mut child = self.spawn(&[], &[]);
