@@ -165,7 +165,7 @@ fn what_is_no_question_is_2() {
 fn tests_by_themselves() {
     let undecided = GOOD.replace(
         "{ needs: \"stats:read\" }",
-        "{ needs: \"stats:read\", body: { screen: [pii] } }",
+        "{ needs: \"stats:read\", approve: [analyst] }",
     );
     let place = place(&[
         ("countersign.yaml", GOOD.to_owned()),
