@@ -2,6 +2,8 @@
 
 pub mod collector;
 
+pub mod attacks;
+
 mod clock;
 mod http;
 mod not_run;

@@ -18,6 +18,7 @@ use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
 use countersign_enforce::EnforcementPoint;
+use countersign_enforce::Clock;
 use countersign_enforce::SystemClock;
 use countersign_gateway::Gateway;
 use countersign_gateway::GatewayOptions;
@@ -177,6 +178,11 @@ impl Cast {
     /// With further services.
     pub(crate) async fn with(pki: Arc<Pki>, more: &More) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        Self::by(Arc::new(SystemClock), pki, more).await
+    }
+
+    /// By another clock than the system's.
+    pub(crate) async fn by(clock: Arc<dyn Clock>, pki: Arc<Pki>, more: &More) -> Self {
         let storage = Arc::new(FsStorage::new(folder.path()));
         let options = SpoolOptions {
             commit: Commit::Os,
@@ -216,7 +222,7 @@ impl Cast {
             ..Bundle::default()
         };
         let snapshot = Arc::new(Snapshot::from_bundle(bundle).unwrap());
-        let point = EnforcementPoint::new(spool, snapshot, Arc::new(SystemClock));
+        let point = EnforcementPoint::new(spool, snapshot, clock);
         let svid = Source::new(pki.svid("countersign/gateway/gw"));
         let control = Arc::new(Plane::new(&pki, svid.clone()));
         let mut set = KeySet::empty(1);

@@ -10,6 +10,7 @@
 
 mod admin;
 mod apart;
+mod attacks;
 mod gateways;
 mod governed;
 mod issuer;

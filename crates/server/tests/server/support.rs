@@ -34,6 +34,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,21 +50,27 @@ const LIMITS: Limits = Limits {
 
 /// The system's clock, set forward.
 #[derive(Debug, Default)]
-pub(crate) struct Ahead(AtomicU64);
+pub(crate) struct Ahead {
+    seconds: AtomicU64,
+    /// Where it stands still, if it does.
+    still: OnceLock<(Timestamp, Duration)>,
+}
 
 impl Clock for Ahead {
     fn now(&self) -> Timestamp {
-        SystemClock.now().plus(self.ahead())
+        let still = self.still.get().map(|it| it.0);
+        still.unwrap_or_else(|| SystemClock.now()).plus(self.ahead())
     }
 
     fn boot(&self) -> Duration {
-        SystemClock.boot() + self.ahead()
+        let still = self.still.get().map(|it| it.1);
+        still.unwrap_or_else(|| SystemClock.boot()) + self.ahead()
     }
 }
 
 impl Ahead {
     fn ahead(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
+        Duration::from_secs(self.seconds.load(Ordering::SeqCst))
     }
 }
 
@@ -143,7 +150,13 @@ impl World {
     }
 
     pub(crate) fn advance(&self, by: Duration) {
-        self.clock.0.fetch_add(by.as_secs(), Ordering::SeqCst);
+    /// From here on time passes only as a test says.
+    pub(crate) fn stand_still(&self) {
+        let now = (SystemClock.now(), SystemClock.boot());
+        self.clock.still.set(now).unwrap();
+    }
+
+        self.clock.seconds.fetch_add(by.as_secs(), Ordering::SeqCst);
         let point = self.server.point();
         let state = point.state();
         let (epoch, revision) = (state.revocations.epoch(), state.snapshot.revision());

@@ -1,0 +1,387 @@
+//! The corpus of `conformance/attacks` at a mesh door and a browser door: each attack comes to what
+//! it must, nothing of it goes upstream that should not, and whoever comes next is served.
+
+use crate::browser::sign_in;
+use crate::support::Answer;
+use crate::support::Cast;
+use crate::support::More;
+use crate::support::PATIENCE;
+use crate::support::request;
+use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Timestamp;
+use countersign_enforce::Clock;
+use countersign_enforce::SystemClock;
+use countersign_net::Connector;
+use countersign_net::Dialer;
+use countersign_net::PublicRoots;
+use countersign_net::SvidSource;
+use countersign_net::dial::Network;
+use countersign_net::dial::Target as Address;
+use countersign_net::token::UNKNOWN_BURST;
+use countersign_testkit::attacks;
+use countersign_testkit::attacks::Attack;
+use countersign_testkit::attacks::Outcome;
+use countersign_testkit::attacks::Target;
+use countersign_testkit::pki::Pki;
+use countersign_testkit::tokens::Signature;
+use countersign_testkit::tokens::forge;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
+
+/// Stands still, so that nothing here depends on how fast it runs.
+#[derive(Debug)]
+struct Still(Timestamp, Duration);
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn boot(&self) -> Duration {
+        self.1
+    }
+}
+
+/// The time of soon, for good: tokens that are made by the system's clock within half a minute of
+/// this are good by it.
+pub(crate) fn still() -> Arc<dyn Clock> {
+    let soon = SystemClock.now().plus(Duration::from_secs(30));
+    Arc::new(Still(soon, SystemClock.boot()))
+}
+
+async fn cast() -> Cast {
+    let pki = Arc::new(Pki::new("local.dev.invalid"));
+    Cast::by(still(), pki, &More::default()).await
+}
+
+async fn dial(
+    connector: Connector,
+    address: SocketAddr,
+    sni: &str,
+    http2: bool,
+) -> TlsStream<TcpStream> {
+    let alpn = if http2 { "h2" } else { "http/1.1" };
+    let connector = connector.with_alpn(&[alpn]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let target = Address {
+        host: address.ip().to_string(),
+        network: Network::Loopback,
+        port: address.port(),
+    };
+    let stream = Dialer.connect(&target, deadline).await.unwrap();
+    connector.connect(stream, sni, deadline).await.unwrap().0
+}
+
+async fn dial_mesh(cast: &Cast, who: &Arc<SvidSource>, http2: bool) -> TlsStream<TcpStream> {
+    let gateway = cast.pki.id("countersign/gateway/gw");
+    let connector = Connector::mutual(who.clone(), cast.roots.clone(), gateway).unwrap();
+    dial(connector, cast.mesh, "hms-api", http2).await
+}
+
+async fn dial_web(cast: &Cast, http2: bool) -> TlsStream<TcpStream> {
+    let roots = PublicRoots::none().with_pem(cast.pki.root_pem().as_bytes());
+    let connector = Connector::public(&roots.unwrap()).unwrap();
+    dial(connector, cast.web, "localhost", http2).await
+}
+
+fn mesh_target(cast: &Cast, front: &SvidSource) -> Target {
+    let token = cast.token(front, "hms-api");
+    Target {
+        door: "mesh",
+        host: "hms-api".to_owned(),
+        path: "/v1/reports/1".to_owned(),
+        fields: vec![("authorization".to_owned(), format!("Bearer {token}"))],
+    }
+}
+
+async fn web_target(cast: &Cast) -> Target {
+    let field = |name: &str, value: String| (name.to_owned(), value);
+    let session = sign_in(cast, "").await;
+    Target {
+        door: "browser",
+        host: cast.web_host(),
+        path: "/a".to_owned(),
+        fields: vec![
+            field("cookie", session),
+            field("sec-fetch-site", "same-origin".to_owned()),
+        ],
+    }
+}
+
+/// How many connections were ended for a flood, by the record.
+fn floods(cast: &Cast) -> usize {
+    let code = Code::CONNECTION_FLOOD.to_string();
+    let records = cast.records();
+    records.iter().filter(|it| it["code"] == code).count()
+}
+
+async fn recorded(cast: &Cast, more_than: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while floods(cast) <= more_than {
+        assert!(Instant::now() < deadline, "no record of a flood");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Nothing upstream but what was answered, and of what was cut nothing that was smuggled.
+fn upstream_is_clean(cast: &Cast, target: &Target, before: usize, outcome: &Outcome, name: &str) {
+    let upstream = if target.door == "mesh" {
+        &cast.api
+    } else {
+        &cast.app
+    };
+    let seen = upstream.seen();
+    for seen in &seen[before..] {
+        assert!(!seen.target.contains("smuggled"), "{name}: {}", seen.target);
+        let smuggled = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            name.as_str().contains("smuggled") || value.as_bytes() == b"chunked"
+        };
+        assert!(!seen.headers.iter().any(smuggled), "{name}");
+    }
+    if !outcome.cut {
+        assert_eq!(seen.len() - before, outcome.admitted, "{name}");
+    }
+}
+
+/// Plays all attacks of one protocol at one door; what did not go as it must.
+async fn play(
+    cast: &Cast,
+    (target, front): (&Target, &Arc<SvidSource>),
+    attacks: &[Attack],
+    http2: bool,
+) -> Vec<String> {
+    let mesh = target.door == "mesh";
+    let mut wrong = Vec::new();
+    for attack in attacks.iter().filter(|it| it.is_for(target.door)) {
+        let upstream = if mesh { &cast.api } else { &cast.app };
+        let (before, flooded) = (upstream.seen().len(), floods(cast));
+        let stream = if mesh {
+            dial_mesh(cast, front, http2).await
+        } else {
+            dial_web(cast, http2).await
+        };
+        let played = if http2 {
+            attack.http2(stream, target).await
+        } else {
+            attack.http1(stream, target).await
+        };
+        let name = attack.name();
+        match played {
+            Err(what) => wrong.push(format!("{name}: {what}")),
+            Ok(outcome) => {
+                upstream_is_clean(cast, target, before, &outcome, name);
+                // Refusals of strangers beyond so many a second are counted instead.
+                for receipt in outcome.receipts.iter().filter(|_| mesh) {
+                    let id = receipt.parse().unwrap();
+                    let found = cast.point.spool().find(&id).unwrap();
+                    assert!(found.is_some(), "{name}: no record {receipt}");
+                }
+                if outcome.flood && mesh {
+                    recorded(cast, flooded).await;
+                }
+            }
+        }
+        next_is_served(cast, target, front, http2).await;
+    }
+    wrong
+}
+
+/// Whoever comes next gets their own answer.
+async fn next_is_served(cast: &Cast, target: &Target, front: &Arc<SvidSource>, http2: bool) {
+    let mut client = if target.door == "mesh" {
+        cast.dial_mesh(front, "hms-api", http2).await
+    } else {
+        cast.dial_web(http2).await
+    };
+    let fields = target.fields.iter();
+    let mut headers = vec![("host", target.host.as_str())];
+    headers.extend(fields.map(|(name, value)| (name.as_str(), value.as_str())));
+    let answer = client
+        .send(request("GET", &target.path, &headers, ""))
+        .await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+}
+
+#[tokio::test]
+async fn http1_at_a_mesh_door() {
+    let cast = cast().await;
+    let front = cast.workload("front");
+    let target = mesh_target(&cast, &front);
+    let wrong = play(&cast, (&target, &front), &attacks::by_http1(), false).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn http1_at_a_browser_door() {
+    let cast = cast().await;
+    let target = web_target(&cast).await;
+    let front = cast.workload("front");
+    let wrong = play(&cast, (&target, &front), &attacks::by_http1(), false).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn http2_at_a_mesh_door() {
+    let cast = cast().await;
+    let front = cast.workload("front");
+    let target = mesh_target(&cast, &front);
+    let wrong = play(&cast, (&target, &front), &attacks::by_http2(), true).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn http2_at_a_browser_door() {
+    let cast = cast().await;
+    let target = web_target(&cast).await;
+    let front = cast.workload("front");
+    let wrong = play(&cast, (&target, &front), &attacks::by_http2(), true).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn a_forger_runs_out_of_looks_and_nobody_else_does() {
+    let cast = cast().await;
+    let front = cast.workload("front");
+    let good = format!("Bearer {}", cast.token(&front, "hms-api"));
+    let mut client = cast.dial_mesh(&front, "hms-api", true).await;
+    let ask = |token: &str| {
+        let headers = [("host", "hms-api"), ("authorization", token)];
+        request("GET", "/v1/reports/1", &headers, "")
+    };
+    assert_eq!(client.send(ask(&good)).await.status, 200);
+    // Good in every way but that nobody we know has signed it.
+    let (head, payload) = parts(&good);
+    let mut refused: Option<Answer> = None;
+    let before = cast.api.seen().len();
+    for number in 0..=UNKNOWN_BURST {
+        let signature = [number.to_be_bytes(); 16].concat();
+        let token = forge(&head, &payload, Signature::Bytes(&signature));
+        let answer = client.send(ask(&format!("Bearer {token}"))).await;
+        if answer.status == 429 {
+            refused = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status, 401);
+    }
+    let refused = refused.expect("forged tokens were looked at for ever");
+    cast.refused(&refused, Code::TOKENS_UNKNOWN, &cast.api, before)
+        .await;
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(client.send(ask(&good)).await.status, 200, "remembered");
+    // Another certificate of the same workload is another peer.
+    let victim = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&victim, "hms-api"));
+    let mut other = cast.dial_mesh(&victim, "hms-api", false).await;
+    assert_eq!(other.send(ask(&token)).await.status, 200);
+}
+
+/// Header and payload of a token, as text.
+fn parts(bearer: &str) -> (String, String) {
+    use base64::Engine as _;
+    let decoded: Vec<String> = bearer
+        .trim_start_matches("Bearer ")
+        .split('.')
+        .take(2)
+        .map(|part| {
+            let part = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part);
+            String::from_utf8(part.unwrap()).unwrap()
+        })
+        .collect();
+    (decoded[0].clone(), decoded[1].clone())
+}
+
+/// The configuration in force, with other limits at the mesh door.
+fn limited(cast: &Cast, limits: &str) {
+    let mut bundle = cast.point.snapshot().bundle().clone();
+    for text in bundle.files.values_mut() {
+        let before = r#"mesh: { bind: "127.0.0.1:9443", peer: service }"#;
+        assert!(text.contains(before));
+        let after = before.replace(" }", &format!(", limits: {{ {limits} }} }}"));
+        *text = text.replace(before, &after);
+    }
+    let next = Arc::new(Snapshot::from_bundle(bundle).unwrap());
+    let prepared = cast.gateway.as_ref().unwrap().doors().prepare(&next);
+    let prepared = prepared.unwrap();
+    cast.point.install(&next);
+    prepared.commit();
+}
+
+/// Whether the door ends the connection by itself.
+async fn ends(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
+    let mut heard = Vec::new();
+    let read = stream.read_to_end(&mut heard);
+    let _ = tokio::time::timeout(PATIENCE, read).await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn one_peer_takes_its_part_of_a_doors_connections() {
+    let cast = cast().await;
+    limited(&cast, "connections: 40");
+    let front = cast.workload("front");
+    let target = mesh_target(&cast, &front);
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut client = cast.dial_mesh(&front, "hms-api", false).await;
+        let token = target.fields[0].1.as_str();
+        let headers = [("host", "hms-api"), ("authorization", token)];
+        let answer = client
+            .send(request("GET", &target.path, &headers, ""))
+            .await;
+        assert_eq!(answer.status, 200);
+        held.push(client);
+    }
+    let mut more = dial_mesh(&cast, &front, false).await;
+    assert!(ends(&mut more).await.is_empty());
+    // Another peer finds its place.
+    let other = cast.workload("front");
+    next_is_served(&cast, &mesh_target(&cast, &other), &other, false).await;
+    // And so does the first one with what it gives back.
+    drop(held);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut again = dial_mesh(&cast, &front, false).await;
+        let closed = tokio::time::timeout(Duration::from_millis(200), again.read_u8()).await;
+        if closed.is_err() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "its places never came back");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_and_a_connection_that_says_nothing_end() {
+    use tokio::io::AsyncWriteExt as _;
+    let cast = cast().await;
+    limited(&cast, "header_time: 1s, idle: 2s");
+    let front = cast.workload("front");
+    let mut silent = dial_mesh(&cast, &front, false).await;
+    let mut second = dial_mesh(&cast, &front, true).await;
+    let mut slow = dial_mesh(&cast, &front, false).await;
+    // A byte now and then, as a slow loris does.
+    let dripping = async {
+        let drops = b"GET /v1/reports/1 HTTP/1.1\r\nHost: hms-api\r\n"
+            .iter()
+            .cycle();
+        for byte in drops {
+            if slow.write_all(&[*byte]).await.is_err() || slow.flush().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, dripping).await.unwrap();
+    assert!(ends(&mut silent).await.is_empty());
+    second
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    ends(&mut second).await;
+    next_is_served(&cast, &mesh_target(&cast, &front), &front, true).await;
+}
