@@ -93,10 +93,10 @@ async fn goes_on_after_a_recorded_break(pair: &Pair, server: Running, client: &C
     let _server = pair.server_with(&["--restored"]);
     let said = pair.log("server");
     assert!(said.contains("gw1 have to join anew"), "{said}");
-    let broken = pair
-        .events("ledger.restore.alarm")
-        .pop()
-        .expect("no record");
+    let broken = until("the break is in the log", async || {
+        pair.events("ledger.restore.alarm").pop()
+    })
+    .await;
     assert_eq!(broken["metadata"]["gateways"], "gw1");
     assert_eq!(broken["metadata"]["size"], size.unwrap().to_string());
     let epoch = pair.json(&["status"])["epoch"].as_u64().unwrap();
