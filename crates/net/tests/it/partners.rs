@@ -5,6 +5,7 @@
 
 use crate::clock::FakeClock;
 use crate::pki::Defect;
+use crate::pki::Issued;
 use crate::pki::Pki;
 use crate::support::Outcome;
 use crate::support::Server;
@@ -13,12 +14,15 @@ use crate::support::echo;
 use countersign_core::hop::CertificateFault;
 use countersign_core::hop::Peer;
 use countersign_core::hop::Tls;
+use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Timestamp;
 use countersign_net::Acceptor;
 use countersign_net::AcceptorError;
 use countersign_net::Authorities;
 use countersign_net::Listener;
 use countersign_net::Roots;
 use countersign_net::Source;
+use countersign_net::SvidError;
 use countersign_net::TrustError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,49 +92,24 @@ async fn whoever_is_not_a_client_of_the_authority_is_refused() {
     let (ours, theirs) = (Pki::new("acme.internal"), Pki::new("globex.example"));
     let mut door = door(&ours, &theirs.root_pem()).await;
     let posing = Pki::new("acme.internal");
-    for (issued, expected) in [
-        (ours.issue("orders"), CertificateFault::Untrusted),
-        (
-            Pki::new("globex.example").issue("api"),
-            CertificateFault::Untrusted,
-        ),
-        (
-            theirs.issue_with("api", Defect::WithoutIntermediate),
-            CertificateFault::Untrusted,
-        ),
-        (
-            theirs.issue_with("api", Defect::SelfSigned),
-            CertificateFault::Untrusted,
-        ),
-        (
-            theirs.issue_with("api", Defect::Expired),
-            CertificateFault::Time,
-        ),
-        (
-            theirs.issue_with("api", Defect::NoExtendedKeyUsage),
-            CertificateFault::Form,
-        ),
-        (
-            theirs.issue_with("api", Defect::OnlyServer),
-            CertificateFault::Form,
-        ),
-        (
-            theirs.issue_with("api", Defect::CaFlag),
-            CertificateFault::Form,
-        ),
-        (
-            theirs.issue_with("api", Defect::NoName),
-            CertificateFault::Form,
-        ),
-        (
-            theirs.issue_with("api", Defect::NotSpiffe),
-            CertificateFault::Form,
-        ),
-        (
-            theirs.issue_with("api", Defect::KeyP521),
-            CertificateFault::Key,
-        ),
-    ] {
+    let untrusted = [
+        ours.issue("orders"),
+        Pki::new("globex.example").issue("api"),
+        theirs.issue_with("api", Defect::WithoutIntermediate),
+        theirs.issue_with("api", Defect::SelfSigned),
+    ];
+    let defective = [
+        (Defect::Expired, CertificateFault::Time),
+        (Defect::NoExtendedKeyUsage, CertificateFault::Form),
+        (Defect::OnlyServer, CertificateFault::Form),
+        (Defect::CaFlag, CertificateFault::Form),
+        (Defect::NoName, CertificateFault::Form),
+        (Defect::NotSpiffe, CertificateFault::Form),
+        (Defect::KeyP521, CertificateFault::Key),
+    ];
+    let untrusted = untrusted.map(|it| (it, CertificateFault::Untrusted));
+    let defective = defective.map(|(defect, fault)| (theirs.issue_with("api", defect), fault));
+    for (issued, expected) in untrusted.into_iter().chain(defective) {
         let client = Arc::new(careless(Some(issued)));
         assert!(echo(door.server.address, client).await.is_err());
         assert_eq!(fault(door.server.outcome().await), expected);
@@ -170,4 +149,75 @@ async fn our_own_authority_opens_no_door_for_partners() {
     let refused = door.server.outcome().await.unwrap_err();
     assert_eq!(refused.peer, Peer::Anonymous);
     assert_eq!(Authorities::from_pem(b"").unwrap_err(), TrustError::Empty);
+}
+
+#[test]
+fn a_chain_that_another_process_was_shown_is_held_to_the_same() {
+    countersign_net::install_crypto().unwrap();
+    let (ours, theirs) = (Pki::new("acme.internal"), Pki::new("globex.example"));
+    let posing = Pki::new("acme.internal");
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = Timestamp::from_secs(i64::try_from(now).unwrap());
+    let issuer = Digest::new([7; 32]);
+    let check = |pem: &str, issued: &Issued, at: Timestamp, issuer: Digest| {
+        let authorities = Authorities::from_pem(pem.as_bytes()).unwrap();
+        let chain: Vec<_> = issued.chain.iter().map(|it| it.to_vec()).collect();
+        authorities.check(&chain, &ours.bundle(1), issuer, at)
+    };
+    let good = theirs.issue("api");
+    let facts = check(&theirs.root_pem(), &good, now, issuer).unwrap();
+    assert_eq!(facts.dns_names, ["localhost"]);
+    let later = now.plus(Duration::from_secs(3601));
+    let cases = [
+        (theirs.root_pem(), &good, later, SvidError::Time),
+        (
+            theirs.root_pem(),
+            &good,
+            Timestamp::from_secs(-1),
+            SvidError::Time,
+        ),
+        (
+            theirs.root_pem(),
+            &ours.issue("api"),
+            now,
+            SvidError::Untrusted,
+        ),
+        (
+            posing.root_pem(),
+            &posing.issue("api"),
+            now,
+            SvidError::OwnDomain,
+        ),
+        (
+            ours.root_pem(),
+            &ours.issue("api"),
+            now,
+            SvidError::Untrusted,
+        ),
+    ];
+    for (pem, issued, at, expected) in cases {
+        assert_eq!(check(&pem, issued, at, issuer).unwrap_err(), expected);
+    }
+    // An authority with the key that signs for us, whatever it is called.
+    let key = facts.issuer;
+    let intermediate = good.chain.get(1).unwrap();
+    let pem = pem(intermediate);
+    let alone = check(&pem, &good, now, issuer);
+    assert!(alone.is_ok(), "{alone:?}");
+    assert_eq!(
+        check(&pem, &good, now, key).unwrap_err(),
+        SvidError::Untrusted
+    );
+    // Nothing is nobody.
+    let authorities = Authorities::from_pem(theirs.root_pem().as_bytes()).unwrap();
+    for chain in [vec![], vec![Vec::new()], vec![vec![0x30; 64]]] {
+        let refused = authorities.check(&chain, &ours.bundle(1), issuer, now);
+        assert_eq!(refused.unwrap_err(), SvidError::Unreadable);
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }

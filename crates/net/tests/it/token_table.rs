@@ -206,6 +206,12 @@ fn what_is_no_token() {
             "{value}"
         );
     }
+}
+
+#[test]
+fn what_is_no_one_header() {
+    let issuer = Issuer::new();
+    let good = sign_access_token(&issuer.key, &claims()).unwrap();
     let not_text = issuer
         .verifier
         .verify([b"Bearer \xff\xfe".as_slice()], US, NOW);
