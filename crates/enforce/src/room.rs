@@ -105,6 +105,7 @@ pub fn damage_record<'a>(done: &SetAside, at: Timestamp, actor: &'a str) -> Reco
     for (name, value) in [
         ("broken", done.broken.to_string()),
         ("files", files.join("\n")),
+        ("forked", done.forked.to_string()),
         ("lost", done.lost().to_string()),
         ("offset", done.offset.to_string()),
         ("resumed", done.resumed.to_string()),

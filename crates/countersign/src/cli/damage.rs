@@ -43,9 +43,14 @@ pub(crate) fn told(done: Option<&SetAside>, data: &Path, ui: &mut Ui<'_>) {
     };
     let folder = done.files.first().map(|file| Path::new(&file.path));
     let folder = folder.and_then(Path::parent).unwrap_or(Path::new(""));
+    let what = if done.forked {
+        "is not what the log has"
+    } else {
+        "could not be read"
+    };
     ui.warn(&format!(
-        "{} of {} could not be read from byte {} on (record {}): {} files are in `{}` now, {} \
-         records that are in no other place were among them; the record says so",
+        "{} of {} {what} from byte {} on (record {}): {} files are in `{}` now, {} records that \
+         are in no other place were among them; the record says so",
         done.segment,
         done.node,
         done.offset,

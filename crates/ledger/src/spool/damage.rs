@@ -51,6 +51,10 @@ pub struct SetAside {
     pub saved: u64,
     /// The sequence behind the last record that is still readable in the files set aside.
     pub written: u64,
+    /// Whether all of it can be read, but the log has other records: the spool was put back to an
+    /// earlier state and has grown since. How many of those before `resumed` are others than the
+    /// log's is not known.
+    pub forked: bool,
     /// The files.
     pub files: Vec<AsideFile>,
 }
@@ -70,6 +74,8 @@ struct Damage {
     offset: u64,
     /// The chain up to there; unknown if the oldest segment's start is what is damaged.
     link: Option<Link>,
+    /// Whether it can be read, but is not what the log has.
+    forked: bool,
 }
 
 /// What reading all of a spool came to.
@@ -93,6 +99,7 @@ impl End {
             index: self.index,
             offset: self.offset,
             link: Some(self.link),
+            forked: false,
         })
     }
 }
@@ -117,7 +124,8 @@ struct Fresh {
 
 /// Sets the damaged segments of a node's spool aside, if there are any, in
 /// `set-aside/<node>-<number>/`. `logged` is how far the log is with the node: what it has is not
-/// needed any more, and a chain that is damaged before that goes on there. `alarm` makes the record
+/// needed any more, a chain that is damaged before that goes on there, and one that came there by
+/// other records counts as damaged. `alarm` makes the record
 /// that comes first in what goes on, canonical JSON.
 ///
 /// # Errors
@@ -143,7 +151,7 @@ pub fn set_aside(
         node: node.into(),
         names,
     };
-    let found = files.damage()?;
+    let found = files.damage(logged)?;
     let Some(damage) = found.damage.or_else(|| found.end.behind(logged)) else {
         return Ok(None);
     };
@@ -158,6 +166,7 @@ pub fn set_aside(
         resumed: fresh.link.next - fresh.saved,
         saved: fresh.saved,
         written: files.written(fresh.from)?.max(fresh.link.next),
+        forked: damage.forked,
         files: files.aside(fresh.from, &to)?,
     };
     let alarm = alarm(&done);
@@ -185,8 +194,9 @@ impl Files<'_> {
         })
     }
 
-    /// The first place that can't be read although it was promised; a torn tail is none.
-    fn damage(&self) -> Result<Found, SpoolError> {
+    /// The first place that can't be read although it was promised, or that the log has otherwise;
+    /// a torn tail is neither.
+    fn damage(&self, logged: Option<Head>) -> Result<Found, SpoolError> {
         let beginning = Link {
             next: 0,
             hash: NO_PREVIOUS,
@@ -204,25 +214,38 @@ impl Files<'_> {
             let follows = |start: &Link| {
                 start.next == name.first && chain.is_none_or(|chain| chain == *start)
             };
+            let at = |offset, link, forked| Damage {
+                index,
+                offset,
+                link,
+                forked,
+            };
             let Some(start) = header.filter(follows) else {
                 let link = chain.or((name.first == 0).then_some(beginning));
-                damage = Some((index, 0, link));
+                damage = Some(at(0, link, false));
                 break;
             };
-            let mut reader = Reader::new(Arc::clone(&file), Arc::clone(&self.node), start);
-            if !read_through(&mut reader, &*file, end)? {
-                damage = Some((index, reader.offset, Some(reader.link)));
+            if is_other(start, logged) {
+                damage = Some(at(0, Some(start), true));
                 break;
+            }
+            let mut reader = Reader::new(Arc::clone(&file), Arc::clone(&self.node), start);
+            match read_through(&mut reader, &*file, end, logged)? {
+                Through::Whole => {}
+                Through::Broken => {
+                    damage = Some(at(reader.offset, Some(reader.link), false));
+                    break;
+                }
+                Through::Forked { offset, link } => {
+                    damage = Some(at(offset, Some(link), true));
+                    break;
+                }
             }
             chain = Some(reader.link);
             (last, ended) = (index, reader.offset);
         }
         Ok(Found {
-            damage: damage.map(|(index, offset, link)| Damage {
-                index,
-                offset,
-                link,
-            }),
+            damage,
             end: End {
                 index: last,
                 offset: ended,
@@ -370,25 +393,54 @@ impl Files<'_> {
     }
 }
 
-/// Reads a segment up to the record at which the next one starts, or to its end; whether all that
-/// was promised in it is there.
+/// What reading a segment came to.
+enum Through {
+    /// All that was promised in it is there.
+    Whole,
+    /// Up to where the reader is.
+    Broken,
+    /// The record at this place is another than the log has.
+    Forked {
+        offset: u64,
+        /// The chain before it.
+        link: Link,
+    },
+}
+
+/// Whether a chain is as far as the log, but came there by other records.
+fn is_other(link: Link, logged: Option<Head>) -> bool {
+    logged.is_some_and(|log| log.next == link.next && log.hash != link.hash)
+}
+
+/// Reads a segment up to the record at which the next one starts, or to its end.
 fn read_through(
     reader: &mut Reader,
     file: &dyn File,
     end: Option<u64>,
-) -> Result<bool, SpoolError> {
+    logged: Option<Head>,
+) -> Result<Through, SpoolError> {
     let length = file.len()?;
     while end.is_none_or(|end| reader.link.next < end) {
-        match reader.next(length) {
-            Ok(_) => {}
+        let (offset, link) = (reader.offset, reader.link);
+        let read = reader.next(length).map(|_| ());
+        match read {
+            Ok(()) if is_other(reader.link, logged) => {
+                return Ok(Through::Forked { offset, link });
+            }
+            Ok(()) => {}
             Err(Stop::Storage(error)) => return Err(error.into()),
-            Err(Stop::End) if end.is_none() => return Ok(true),
+            Err(Stop::End) if end.is_none() => return Ok(Through::Whole),
             Err(Stop::End | Stop::Bad) => {
                 let mark = core::highest_mark(file, reader.offset)?;
                 let promised = mark.is_some_and(|mark| mark > reader.link.next);
-                return Ok(end.is_none() && !promised);
+                let whole = end.is_none() && !promised;
+                return Ok(if whole {
+                    Through::Whole
+                } else {
+                    Through::Broken
+                });
             }
         }
     }
-    Ok(true)
+    Ok(Through::Whole)
 }

@@ -11,8 +11,10 @@ use super::frame;
 use super::frame::Link;
 use super::frame::Reader;
 use super::frame::Stop;
+use crate::Hash;
 use crate::ReceiptId;
 use crate::ReceiptPrefix;
+use crate::envelope::Envelope;
 use crate::storage::Open;
 use std::sync::Arc;
 
@@ -70,6 +72,22 @@ impl Spool {
         }
         *self.inner.cursor.lock() = cursor;
         Ok(leaves)
+    }
+
+    /// The leaf hash of the record before `seq`, zeros before the first: what a log that has this
+    /// spool's records up to there has last. Nothing if the spool is not that far.
+    ///
+    /// # Errors
+    /// As [`Spool::read_from`].
+    pub fn hash_before(&self, seq: u64) -> Result<Option<Hash>, SpoolError> {
+        let head = self.head();
+        if seq >= head.next {
+            return Ok((seq == head.next).then_some(head.hash));
+        }
+        // The record says itself which one it follows, also if that is forgotten.
+        let leaves = self.read_from(seq, 1)?;
+        let envelope = leaves.first().and_then(|leaf| Envelope::parse(&leaf.leaf));
+        Ok(envelope.map(|envelope| envelope.prev))
     }
 
     /// The record with this receipt, if it is still in the spool. Reads from the newest segment

@@ -222,6 +222,67 @@ fn a_spool_with_fewer_records_than_the_log_has_of_it_goes_on_behind_them() {
 }
 
 #[test]
+fn a_spool_that_was_put_back_and_has_grown_past_the_log_is_damage() {
+    let disk = Disk::new(8);
+    written(&disk, 5);
+    let path = segments(&disk).remove(0);
+    let old = disk.content(&path);
+    let log = open_log(&disk).unwrap();
+    let more = |from: u64, to: u64| {
+        let (spool, _) = Spool::open(disk.clone(), "gw-1", large()).unwrap();
+        for n in from..to {
+            let _promise = spool.append_blocking(record(n)).unwrap();
+        }
+        spool
+    };
+    let spool = more(100, 105);
+    let head = ship(&log, &spool, 8);
+    assert_eq!(spool.hash_before(8).unwrap(), Some(head.hash));
+    assert_eq!(spool.hash_before(10).unwrap(), Some(spool.head().hash));
+    assert_eq!(spool.hash_before(0).unwrap(), Some([0; 32]));
+    assert_eq!(spool.hash_before(11).unwrap(), None);
+    drop(spool);
+    assert_eq!(aside(&disk, Some(head)), None);
+
+    disk.overwrite(&path, &old);
+    let spool = more(200, 207);
+    assert_eq!(spool.head().next, 12);
+    assert_ne!(spool.hash_before(8).unwrap(), Some(head.hash));
+    drop(spool);
+    assert_eq!(aside(&disk, None), None, "by itself it is whole");
+    let done = aside(&disk, Some(head)).unwrap();
+    assert!(done.forked, "{done:?}");
+    assert_eq!((done.broken, done.resumed, done.saved), (7, 8, 0));
+    assert_eq!((done.written, done.lost()), (12, 4));
+    let (spool, _) = Spool::open(disk.clone(), "gw-1", large()).unwrap();
+    assert_eq!(alarms(&spool), [8]);
+    assert_eq!(ship(&log, &spool, 9).next, 9);
+    drop(spool);
+    assert_eq!(aside(&disk, logged(&log)), None, "nothing is damaged now");
+}
+
+#[test]
+fn a_spool_that_begins_with_what_the_log_has_otherwise_is_damage() {
+    let disk = Disk::new(9);
+    let (spool, _) = open_spool(&disk, Commit::Fsync).unwrap();
+    for n in 0..60 {
+        let _promise = spool.append_blocking(record(n)).unwrap();
+    }
+    spool.forget_before(60).unwrap();
+    let first = spool.first();
+    let ours = spool.hash_before(first).unwrap().unwrap();
+    assert!(spool.hash_before(first - 1).is_err(), "that is forgotten");
+    drop(spool);
+    let logged = |hash| Some(Head { next: first, hash });
+    assert_eq!(aside(&disk, logged(ours)), None);
+    let done = aside(&disk, logged([9; 32])).unwrap();
+    assert!(done.forked, "{done:?}");
+    assert_eq!((done.broken, done.resumed, done.saved), (first, first, 0));
+    let (spool, _) = open_spool(&disk, Commit::Fsync).unwrap();
+    assert_eq!(spool.hash_before(first).unwrap(), Some([9; 32]));
+}
+
+#[test]
 fn a_torn_tail_is_no_damage() {
     let disk = Disk::new(5);
     written(&disk, 5);
