@@ -35,6 +35,8 @@ pub(crate) use secrets::write_secret;
 pub use sessions::Session;
 pub use token_keys::TokenKeyRow;
 
+use sqlx::Connection as _;
+use sqlx::SqliteConnection;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::sqlite::SqliteJournalMode;
@@ -147,6 +149,7 @@ impl Store {
         let writing = options.clone().journal_mode(SqliteJournalMode::Wal);
         let write = SqlitePoolOptions::new()
             .max_connections(1)
+            .before_acquire(|connection, _| Box::pin(async { Ok(is_whole(connection)) }))
             .connect_with(writing)
             .await?;
         migrations::run(&write).await?;
@@ -187,6 +190,14 @@ impl Store {
     }
 }
 
+/// Whether a connection is in no transaction any more. On a full or failing disk SQLite undoes a
+/// transaction by itself (sqlite.org/lang_transaction.html, "Response To Errors Within A
+/// Transaction"); the driver's own `ROLLBACK` fails then, and it would refuse every later `BEGIN`.
+/// Such a connection is closed and made anew.
+fn is_whole(connection: &SqliteConnection) -> bool {
+    !connection.is_in_transaction()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,5 +221,38 @@ mod tests {
             .await
             .unwrap_err();
         assert!(refused.to_string().contains("readonly"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_the_database_undid_is_not_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        // The pages that there are, and no more: a full disk, for this connection.
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&store.write)
+            .await
+            .unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        let mut number = 0;
+        let full = loop {
+            let name = format!("{number}{}", "x".repeat(4096));
+            let row = sqlx::query("INSERT INTO high_water (name, value) VALUES (?1, 0)")
+                .bind(name)
+                .execute(&mut *transaction)
+                .await;
+            match row {
+                Ok(_) => number += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(full.to_string().contains("full"), "{full}");
+        drop(transaction);
+        let transaction = store.begin().await.unwrap();
+        transaction.commit().await.unwrap();
+        let kept = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM high_water WHERE value = 0")
+            .fetch_one(&store.read)
+            .await;
+        assert_eq!(kept.unwrap(), 0, "what was undone is there");
+        assert!(store.raise("after", 1).await.unwrap());
     }
 }
