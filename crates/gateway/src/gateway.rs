@@ -19,6 +19,7 @@ use countersign_net::PublicRoots;
 use countersign_net::Roots;
 use countersign_net::SigningKey;
 use countersign_net::SvidSource;
+use countersign_net::Sockets;
 use countersign_net::TokenVerifier;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::control::ControlError;
@@ -53,6 +54,8 @@ pub struct GatewayOptions {
     /// believed only if it is in force already, as in one process with the server.
     pub snapshot_key: Option<[u8; 32]>,
     /// Further certificate authorities for third parties, PEM.
+    /// Sockets that are open already, by listener.
+    pub sockets: Sockets,
     pub third_party_roots: Option<String>,
 }
 
@@ -109,7 +112,8 @@ impl Gateway {
             sessions: Sessions::default(),
             upstreams,
         });
-        let (doors, drain) = Doors::new(&shared, &roots, &svid, options.bind_override);
+        let bound = (options.bind_override, options.sockets);
+        let (doors, drain) = Doors::new(&shared, &roots, &svid, bound);
         doors.prepare(&snapshot)?.commit();
         let kept = memory.as_ref().map_or(0, |memory| memory.serial());
         let sinks = Sinks {

@@ -147,6 +147,9 @@ pub struct Status {
     /// The configuration file against what is in force, if the server has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileStatus>,
+    /// The gateways that have joined from processes of their own and are not revoked.
+    #[serde(default)]
+    pub gateways: Vec<GatewayStatus>,
     /// The log's verifier key.
     pub log_key: String,
     /// Signed size of the log.
@@ -165,6 +168,19 @@ pub struct Status {
     pub trust_domain: String,
     /// The program's version.
     pub version: String,
+}
+
+/// A gateway in another process, as the server heard it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// When; nothing since the server began if there is none. One that is connected is heard each
+    /// second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Timestamp>,
+    /// Its name.
+    pub name: String,
+    /// Records that it said it has and that are not in the log.
+    pub unshipped: u64,
 }
 
 /// A configuration file against the revision in force.

@@ -3,6 +3,7 @@
 mod apart;
 mod audit;
 mod meaning;
+mod operate;
 mod secret;
 mod telemetry;
 
@@ -22,6 +23,8 @@ pub(crate) use meaning::ExplainArgs;
 pub(crate) use meaning::PolicyArgs;
 pub(crate) use meaning::PolicyCommand;
 pub(crate) use meaning::PolicyTestArgs;
+pub(crate) use operate::DoctorArgs;
+pub(crate) use operate::TopArgs;
 pub(crate) use secret::GetArgs;
 pub(crate) use secret::PutArgs;
 pub(crate) use secret::SecretArgs;
@@ -162,8 +165,12 @@ pub(crate) enum Command {
     Secret(SecretArgs),
     /// Read, prove and verify the record
     Audit(AuditArgs),
+    /// Say whether this installation is healthy, and what to do where it is not
+    Doctor(DoctorArgs),
     /// Show what the server is doing
     Status,
+    /// Watch requests, refusals, time added and the ledger
+    Top(TopArgs),
     /// Print the version
     Version,
     /// Print completions for a shell
@@ -257,6 +264,9 @@ pub(crate) struct ServeArgs {
         hide_env = true
     )]
     pub(crate) control: std::net::SocketAddr,
+    /// How long what is under way may take when the process is told to stop
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, env = "COUNTERSIGN_DRAIN", hide_env = true)]
+    pub(crate) drain: Duration,
     /// Serve the file even where another revision is active; recorded like a reload
     #[arg(long, env = "COUNTERSIGN_FROM_FILE", hide_env = true)]
     pub(crate) from_file: bool,
@@ -266,11 +276,7 @@ pub(crate) struct ServeArgs {
     pub(crate) restored: bool,
     /// Start although records that were promised can't be read any more: their files are set aside,
     /// and the record says so
-    #[arg(
-        long,
-        env = "COUNTERSIGN_SET_ASIDE_DAMAGED",
-        hide_env = true
-    )]
+    #[arg(long, env = "COUNTERSIGN_SET_ASIDE_DAMAGED", hide_env = true)]
     pub(crate) set_aside_damaged: bool,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,

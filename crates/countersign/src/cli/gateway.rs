@@ -1,5 +1,6 @@
 //! `gateway`: a gateway that is a process of its own, and the tokens by which one joins.
 
+use super::activation;
 use super::args::GatewayArgs;
 use super::args::GatewayCommand;
 use super::args::GatewayTokenArgs;
@@ -11,9 +12,10 @@ use super::telemetry;
 use super::telemetry::OfGateway;
 use super::ui::Answer;
 use super::ui::Ui;
-use super::up::DRAIN;
 use super::up::Doors;
+use super::up::LAST;
 use super::up::Signals;
+use super::watchdog::Watchdog;
 use crate::boot;
 use crate::boot::Places;
 use crate::operate::Failure;
@@ -27,6 +29,7 @@ use countersign_enforce::SystemClock;
 use countersign_gateway::Apart;
 use countersign_gateway::ApartError;
 use countersign_gateway::ApartOptions;
+use countersign_net::Sockets;
 use countersign_wire::join::JoinToken;
 use countersign_wire::join::MintJoin;
 use countersign_wire::join::Minted;
@@ -44,12 +47,13 @@ const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(
     args: GatewayArgs,
+    sockets: Sockets,
     globals: &Globals,
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
     match &args.command {
         Some(GatewayCommand::Token(token)) => mint(token, globals, ui).await,
-        None => serve(&args, globals, ui).await,
+        None => serve(&args, sockets, globals, ui).await,
     }
 }
 
@@ -81,7 +85,12 @@ async fn mint(args: &GatewayTokenArgs, globals: &Globals, ui: &mut Ui<'_>) -> Re
     })
 }
 
-async fn serve(args: &GatewayArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failure> {
+async fn serve(
+    args: &GatewayArgs,
+    sockets: Sockets,
+    globals: &Globals,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
     let environment = if args.dev {
         Environment::Dev
     } else {
@@ -94,7 +103,7 @@ async fn serve(args: &GatewayArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result
         Failure::usage(error.to_string()).with_help("unset `ZT_OFF`; nothing was started")
     })?;
     countersign_net::install_crypto().map_err(|error| Failure::failed(error.to_string()))?;
-    let mut telemetry = telemetry::open(&args.telemetry, "gateway", args.dev, ui).await?;
+    let mut telemetry = telemetry::open(&args.telemetry, "gateway", &sockets, args.dev, ui)?;
     let folder = folder(environment, globals);
     let token = token(args)?;
     if let Some(token) = &token
@@ -108,30 +117,41 @@ async fn serve(args: &GatewayArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result
     }
     let mut signals = Signals::new()?;
     let gateway = tokio::select! {
-        started = start(&folder, token.as_ref(), args, ui) => started?,
+        started = start(&folder, token.as_ref(), (args, &sockets), ui) => started?,
         () = signals.stop() => return Err(Failure::Interrupted),
     };
+    let _watchdog = Watchdog::start(gateway.point());
+    let listeners = gateway.listeners();
+    let names = listeners.iter().map(|(name, _)| name.as_str());
+    if let Err(failure) = activation::check(&sockets, &["metrics"], names) {
+        gateway.drain(args.drain).await;
+        return Err(failure);
+    }
     follow(&mut telemetry, &gateway);
     announce(&gateway, &folder, telemetry.address(), ui)?;
     tokio::select! {
         () = ready(&telemetry) => notify(Phase::Ready),
-        () = signals.stop() => return stop((gateway, telemetry), &mut signals, ui).await,
+        () = signals.stop() => {
+            return stop((gateway, telemetry), args.drain, &mut signals, ui).await;
+        }
     }
     signals.stop().await;
-    stop((gateway, telemetry), &mut signals, ui).await
+    stop((gateway, telemetry), args.drain, &mut signals, ui).await
 }
 
 async fn stop(
     (gateway, telemetry): (Apart, Telemetry),
+    drain: Duration,
     signals: &mut Signals,
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
     // Before anything else: whoever sends people here stops doing so.
     telemetry.health().drain();
     notify(Phase::Stopping);
+    notify(Phase::Within(drain + LAST));
     ui.note("stopping: what is under way may finish");
     let stopped = async {
-        gateway.drain(DRAIN).await;
+        gateway.drain(drain).await;
         telemetry.end().await;
     };
     tokio::select! {
@@ -163,13 +183,14 @@ async fn ready(telemetry: &Telemetry) {
 async fn start(
     folder: &Path,
     token: Option<&JoinToken>,
-    args: &GatewayArgs,
+    (args, sockets): (&GatewayArgs, &Sockets),
     ui: &mut Ui<'_>,
 ) -> Result<Apart, Failure> {
     let options = ApartOptions {
         bind_override: args.listeners.iter().cloned().collect(),
         dev: args.dev,
         folder: folder.to_owned(),
+        sockets: sockets.clone(),
     };
     let started = Apart::start(options.clone(), Arc::new(SystemClock)).await;
     let started = match (started, token) {

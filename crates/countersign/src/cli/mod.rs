@@ -1,5 +1,7 @@
 //! The command line: one declaration of flags and commands, a file per noun.
 
+mod activation;
+mod announce;
 mod args;
 mod audit;
 mod call;
@@ -8,6 +10,7 @@ mod check;
 mod damage;
 mod demo;
 mod diff;
+mod doctor;
 mod explain;
 mod gateway;
 mod generate;
@@ -21,12 +24,15 @@ mod policy;
 mod reference;
 mod reload;
 mod schema;
+mod scrape;
 mod secret;
 mod status;
 mod telemetry;
+mod top;
 mod ui;
 mod up;
 mod verify;
+mod watchdog;
 
 pub use ui::Streams;
 
@@ -37,6 +43,7 @@ use args::Output;
 use clap::CommandFactory;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
+use countersign_net::Sockets;
 use std::ffi::OsString;
 use ui::Ui;
 
@@ -91,34 +98,39 @@ fn dispatch(cli: Cli, streams: Streams<'_>) -> u8 {
 /// Starts what everything needs, then the command, which the user may interrupt.
 fn perform(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
     logging::start(&cli.globals)?;
+    let sockets = if cli.command.serves() {
+        activation::sockets()?
+    } else {
+        Sockets::default()
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("can't start: {error}")))?;
     // A server has its own way of stopping: it drains.
     if cli.command.serves() {
-        return runtime.block_on(command(cli, ui));
+        return runtime.block_on(command(cli, sockets, ui));
     }
     runtime.block_on(async {
         tokio::select! {
-            outcome = command(cli, ui) => outcome,
+            outcome = command(cli, sockets, ui) => outcome,
             Ok(()) = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         }
     })
 }
 
-async fn command(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
+async fn command(cli: Cli, sockets: Sockets, ui: &mut Ui<'_>) -> Result<(), Failure> {
     let globals = &cli.globals;
     match cli.command {
         Command::Demo(args) => demo::run(&args, ui).await,
         Command::Init => init::run(globals, ui).await,
-        Command::Up(args) => up::up(args, globals, ui).await,
-        Command::Server(args) => up::server(args, globals, ui).await,
+        Command::Up(args) => up::up(args, sockets, globals, ui).await,
+        Command::Server(args) => up::server(args, sockets, globals, ui).await,
         Command::Check(args) => check::run(&args, globals, ui).await,
         Command::Diff(args) => diff::run(&args, globals, ui).await,
         Command::Policy(args) => policy::run(&args, globals, ui).await,
         Command::Map => map::run(globals, ui),
-        Command::Gateway(args) => gateway::run(args, globals, ui).await,
+        Command::Gateway(args) => gateway::run(args, sockets, globals, ui).await,
         Command::Call(args) => call::call(&args, globals, ui).await,
         Command::Token(args) => call::token(&args, globals, ui).await,
         Command::Reload(args) => reload::run(&args, globals, ui).await,
@@ -127,7 +139,9 @@ async fn command(cli: Cli, ui: &mut Ui<'_>) -> Result<(), Failure> {
         Command::Identity(args) => identity::run(args, globals, ui).await,
         Command::Secret(args) => secret::run(args, globals, ui).await,
         Command::Audit(args) => audit::run(args, globals, ui).await,
+        Command::Doctor(args) => doctor::run(&args, globals, ui).await,
         Command::Status => status::run(globals, ui).await,
+        Command::Top(args) => top::run(&args, globals, ui).await,
         Command::Version => status::version(ui),
         Command::Completions(args) => generate::completions(&args, ui),
         Command::Man(args) => generate::man(&args, ui),

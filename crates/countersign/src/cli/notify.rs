@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 /// What the service manager is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub(crate) enum Phase {
     Reloading,
     /// We end.
     Stopping,
+    /// Ending may take as long from now on.
+    Within(Duration),
+    /// We are well.
+    Well,
 }
 
 /// Tells the service manager, if there is one.
@@ -33,6 +38,8 @@ fn text(phase: Phase) -> String {
     match phase {
         Phase::Ready => "READY=1".to_owned(),
         Phase::Stopping => "STOPPING=1".to_owned(),
+        Phase::Within(time) => format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()),
+        Phase::Well => "WATCHDOG=1".to_owned(),
         Phase::Reloading => {
             // The clock that tells this reload's answer from an earlier one's.
             let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -72,7 +79,14 @@ mod tests {
             (path.as_os_str(), by_path),
             (OsStr::new(&abstract_name), by_name),
         ] {
-            for phase in [Phase::Ready, Phase::Reloading, Phase::Stopping] {
+            let time = Duration::from_secs(40);
+            for phase in [
+                Phase::Ready,
+                Phase::Reloading,
+                Phase::Stopping,
+                Phase::Within(time),
+                Phase::Well,
+            ] {
                 send(at, &text(phase)).unwrap();
             }
             let mut buffer = [0; 256];
@@ -85,6 +99,8 @@ mod tests {
             let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
             assert!(usec.unwrap().parse::<u64>().unwrap() > 0);
             assert_eq!(next(), "STOPPING=1");
+            assert_eq!(next(), "EXTEND_TIMEOUT_USEC=40000000");
+            assert_eq!(next(), "WATCHDOG=1");
         }
         assert!(send(OsStr::new("/nowhere/at/all"), "READY=1").is_err());
     }

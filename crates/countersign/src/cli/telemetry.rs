@@ -10,6 +10,7 @@ use crate::telemetry::Telemetry;
 use countersign_core::vocabulary::Timestamp;
 use countersign_enforce::EnforcementPoint;
 use countersign_gateway::Apart;
+use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use countersign_server::Server;
 use std::net::SocketAddr;
@@ -22,26 +23,28 @@ use std::sync::atomic::Ordering;
 ///
 /// The default port is a convenience: where another instance has it, this one goes without and
 /// says so. A port that was asked for is had, or nothing starts.
-pub(crate) async fn open(
+pub(crate) fn open(
     args: &TelemetryArgs,
     role: &'static str,
+    sockets: &Sockets,
     dev: bool,
     ui: &mut Ui<'_>,
 ) -> Result<Telemetry, Failure> {
     let mut telemetry =
         Telemetry::start(role).map_err(|error| Failure::usage(error.to_string()))?;
-    match args.metrics {
+    let passed = sockets.address("metrics").map(MetricsAt::Address);
+    match args.metrics.or(passed) {
         Some(MetricsAt::Off) => {}
         Some(MetricsAt::Address(address)) => {
             elsewhere(address, dev, ui)?;
-            telemetry.listen(address).await.map_err(|error| {
+            telemetry.listen(sockets, address).map_err(|error| {
                 Failure::failed(format!(
                     "can't listen on `{address}` for health and metrics: {error}"
                 ))
             })?;
         }
         None => {
-            if let Err(error) = telemetry.listen(DEFAULT).await {
+            if let Err(error) = telemetry.listen(sockets, DEFAULT) {
                 ui.warn(&format!(
                     "no health and metrics: can't listen on `{DEFAULT}`: {error}; `--metrics` \
                      puts them elsewhere"

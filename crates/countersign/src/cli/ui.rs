@@ -142,6 +142,11 @@ impl<'a> Ui<'a> {
         matches!(self.output, Output::Json | Output::Yaml)
     }
 
+    /// Whether the answer is for a program: a document, or the one thing of it.
+    pub(crate) const fn is_program_read(&self) -> bool {
+        self.is_document() || matches!(self.output, Output::Short)
+    }
+
     pub(crate) const fn colour_err(&self) -> bool {
         self.colour_err
     }

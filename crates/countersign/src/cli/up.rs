@@ -1,5 +1,7 @@
 //! `up` and `server`: processes that serve until they are told to stop.
 
+use super::activation;
+use super::announce::announce;
 use super::args::Globals;
 use super::args::ServeArgs;
 use super::args::ServerArgs;
@@ -10,9 +12,9 @@ use super::notify::Phase;
 use super::notify::notify;
 use super::reload;
 use super::telemetry::OfServer;
-use super::ui::Answer;
 use super::ui::Style;
 use super::ui::Ui;
+use super::watchdog::Watchdog;
 use crate::boot;
 use crate::boot::Bundle;
 use crate::boot::DiskFiles;
@@ -37,6 +39,7 @@ use countersign_enforce::SystemClock;
 use countersign_gateway::Doors as GatewayDoors;
 use countersign_gateway::Gateway;
 use countersign_gateway::GatewayOptions;
+use countersign_net::Sockets;
 use countersign_server::Server;
 use countersign_server::ServerOptions;
 use countersign_server::Start;
@@ -47,7 +50,6 @@ use countersign_server::reload::Prepare;
 use countersign_server::reload::Prepared as Ready;
 use countersign_server::reload::ReloadError;
 use countersign_wire::admin::Drift;
-use serde_json::json;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -59,8 +61,9 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-/// How long what is under way may take when the process is told to stop.
-pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+/// What ending may take beside waiting for what is under way: the last records, and their place in
+/// the log.
+pub(crate) const LAST: Duration = Duration::from_secs(30);
 
 /// What `init` made.
 pub(crate) struct Made {
@@ -79,6 +82,7 @@ struct Prepared {
     restored: bool,
     /// Whether damaged files of the spool are set aside first.
     set_aside: bool,
+    sockets: Sockets,
     source: Source,
     start: Start,
 }
@@ -94,7 +98,12 @@ struct DoorsFirst {
 pub(crate) type Doors = Vec<(Name, SocketAddr)>;
 
 /// `up`.
-pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result<(), Failure> {
+pub(crate) async fn up(
+    args: UpArgs,
+    sockets: Sockets,
+    globals: &Globals,
+    ui: &mut Ui<'_>,
+) -> Result<(), Failure> {
     let source = match &args.to {
         Some(to) => {
             let text = boot::configuration_for(to);
@@ -102,12 +111,14 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
         }
         None => Source::File(check::file(globals)?),
     };
-    let prepared = prepare(&args.serve, source, globals, ui)?;
-    let mut telemetry = telemetry(&args.serve, "all", &prepared, ui).await?;
+    let prepared = prepare(&args.serve, (source, sockets), globals, ui)?;
+    let mut telemetry = telemetry(&args.serve, "all", &prepared, ui)?;
     let mut signals = Signals::new()?;
     let server = Arc::new(open(&prepared, args.serve.control, ui).await?);
+    let _watchdog = Watchdog::start(server.point());
+    check_sockets(&prepared, &["control", "metrics"], true, &server).await?;
     let control = server.start().await.map_err(failed)?;
-    let gateway = match gateway(&server, &prepared.node).await {
+    let gateway = match gateway(&server, &prepared).await {
         Ok(gateway) => gateway,
         Err(failure) => {
             server.stop().await;
@@ -126,8 +137,9 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
     follow(&mut telemetry, &server, Some(gateway.doors()));
     let at = (control, &doors, &telemetry);
     serve(&prepared, at, &server, &mut signals, ui).await?;
+    notify(Phase::Within(args.serve.drain + LAST));
     let stopped = async {
-        gateway.drain(DRAIN).await;
+        gateway.drain(args.serve.drain).await;
         server.stop().await;
         telemetry.end().await;
     };
@@ -140,14 +152,17 @@ pub(crate) async fn up(args: UpArgs, globals: &Globals, ui: &mut Ui<'_>) -> Resu
 /// `server`.
 pub(crate) async fn server(
     args: ServerArgs,
+    sockets: Sockets,
     globals: &Globals,
     ui: &mut Ui<'_>,
 ) -> Result<(), Failure> {
     let source = Source::File(check::file(globals)?);
-    let prepared = prepare(&args.serve, source, globals, ui)?;
-    let mut telemetry = telemetry(&args.serve, "server", &prepared, ui).await?;
+    let prepared = prepare(&args.serve, (source, sockets), globals, ui)?;
+    let mut telemetry = telemetry(&args.serve, "server", &prepared, ui)?;
     let mut signals = Signals::new()?;
     let server = Arc::new(open(&prepared, args.serve.control, ui).await?);
+    let _watchdog = Watchdog::start(server.point());
+    check_sockets(&prepared, &["control", "join", "metrics"], false, &server).await?;
     let control = server.start().await.map_err(failed)?;
     if let Err(error) = server.open_join(args.join).await {
         server.stop().await;
@@ -156,6 +171,7 @@ pub(crate) async fn server(
     follow(&mut telemetry, &server, None);
     let at = (control, &Vec::new(), &telemetry);
     serve(&prepared, at, &server, &mut signals, ui).await?;
+    notify(Phase::Within(LAST));
     let stopped = async {
         server.stop().await;
         telemetry.end().await;
@@ -176,7 +192,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     warn_of_drift(server, ui).await;
     let at = (control, telemetry.address());
-    announce(prepared, at, doors, server, ui)?;
+    announce(&prepared.places, at, doors, server, ui)?;
     notify(Phase::Ready);
     signals.serve(prepared, server, ui).await;
     // Before anything else: whoever sends people here stops doing so.
@@ -200,6 +216,7 @@ pub(crate) async fn create(
         places: places.clone(),
         restored: false,
         set_aside: false,
+        sockets: Sockets::default(),
         source: Source::Text(String::new()),
         start: Start::Nothing,
     };
@@ -214,7 +231,7 @@ pub(crate) async fn create(
 /// Reads the configuration and applies the rules of development, before anything is opened.
 fn prepare(
     args: &ServeArgs,
-    source: Source,
+    (source, sockets): (Source, Sockets),
     globals: &Globals,
     ui: &mut Ui<'_>,
 ) -> Result<Prepared, Failure> {
@@ -262,6 +279,7 @@ fn prepare(
         places,
         restored: args.restored,
         set_aside: args.set_aside_damaged,
+        sockets,
         source,
         start,
     })
@@ -281,6 +299,7 @@ async fn open(
         control,
         data: data.clone(),
         node: prepared.node.clone(),
+        sockets: prepared.sockets.clone(),
     };
     if prepared.set_aside {
         let done = Server::set_aside_damaged(&options, &SystemClock).await;
@@ -305,6 +324,22 @@ async fn open(
         server.follow_file(shown, Arc::new(move || files_now(&path, dev)));
     }
     Ok(server)
+}
+
+/// A socket that was passed is somebody's, or nothing starts.
+async fn check_sockets(
+    prepared: &Prepared,
+    ours: &[&str],
+    with_doors: bool,
+    server: &Server,
+) -> Result<(), Failure> {
+    let snapshot = server.point().snapshot();
+    let listeners = snapshot.config().listeners.keys().map(Name::as_str);
+    let checked = activation::check(&prepared.sockets, ours, listeners.filter(|_| with_doors));
+    if checked.is_err() {
+        server.stop().await;
+    }
+    checked
 }
 
 /// The files of a configuration as they are now, errors and all; none if there are none.
@@ -357,13 +392,14 @@ impl Prepare for DoorsFirst {
     }
 }
 
-async fn telemetry(
+fn telemetry(
     args: &ServeArgs,
     role: &'static str,
     prepared: &Prepared,
     ui: &mut Ui<'_>,
 ) -> Result<Telemetry, Failure> {
-    super::telemetry::open(&args.telemetry, role, prepared.bundle.dev, ui).await
+    let sockets = &prepared.sockets;
+    super::telemetry::open(&args.telemetry, role, sockets, prepared.bundle.dev, ui)
 }
 
 /// Everything is open: from now on it is measured, and has to be well.
@@ -374,12 +410,14 @@ fn follow(telemetry: &mut Telemetry, server: &Arc<Server>, doors: Option<Gateway
     telemetry.follow(point, Box::new(OfServer(server.clone())), checks);
 }
 
-async fn gateway(server: &Server, node: &Name) -> Result<Gateway, Failure> {
+async fn gateway(server: &Server, prepared: &Prepared) -> Result<Gateway, Failure> {
+    let node = &prepared.node;
     let (control, svid) = server.control_plane(node).await.map_err(failed)?;
     let options = GatewayOptions {
         bind_override: std::collections::HashMap::new(),
         name: node.clone(),
         snapshot_key: None,
+        sockets: prepared.sockets.clone(),
         third_party_roots: None,
     };
     let point = server.point().clone();
@@ -418,69 +456,6 @@ fn banner(dev: bool, open: bool, ui: &mut Ui<'_>) {
         let text = ui.paint_err(Style::Banner, text);
         ui.warn(&text);
     }
-}
-
-/// Says what was opened, and what can be done next.
-fn announce(
-    prepared: &Prepared,
-    (control, metrics): (SocketAddr, Option<SocketAddr>),
-    doors: &Doors,
-    server: &Server,
-    ui: &mut Ui<'_>,
-) -> Result<(), Failure> {
-    let snapshot = server.point().snapshot();
-    let config = snapshot.config();
-    let mut lines = vec![format!(
-        "countersign {}  {}",
-        env!("CARGO_PKG_VERSION"),
-        config.trust_domain.as_str()
-    )];
-    for (name, address) in doors {
-        let door = config.listeners.get(name);
-        let text = match door.map(|door| door.peer) {
-            Some(PeerKind::Browser) => {
-                let host = door.and_then(|door| door.hosts.first()).cloned();
-                let host = host.unwrap_or_else(|| address.ip().to_string());
-                format!(
-                    "  door {name:<10} https://{host}:{}/   people sign in here",
-                    address.port()
-                )
-            }
-            _ => format!("  door {name:<10} {address}   workloads, with certificate and token"),
-        };
-        lines.push(text);
-    }
-    let (log_key, socket) = (
-        server.log_key().to_string(),
-        prepared.places.socket.display(),
-    );
-    lines.push(format!("  control         {control}   issuer, vault"));
-    lines.push(format!("  administration  {socket}"));
-    lines.extend(
-        metrics.map(|it| format!("  metrics         http://{it}/metrics   and /livez, /readyz")),
-    );
-    lines.push(format!("  log key         {log_key}"));
-    if let Some(name) = config.identities.keys().next() {
-        lines.push(format!(
-            "next:  countersign identity issue {name} --out id/{name}"
-        ));
-        lines.push("       countersign audit tail -f".to_owned());
-    }
-    let listeners: serde_json::Map<_, _> = doors
-        .iter()
-        .map(|(name, at)| (name.to_string(), json!(at)))
-        .collect();
-    let document = json!({
-        "control": control, "data": prepared.places.data, "listeners": listeners,
-        "log_key": log_key, "metrics": metrics, "socket": prepared.places.socket,
-        "trust_domain": config.trust_domain.as_str(),
-    });
-    ui.answer(Answer {
-        document,
-        schema: "countersign.up/v1",
-        short: &log_key,
-        text: &lines.join("\n"),
-    })
 }
 
 /// What a serving process is told from outside.

@@ -183,7 +183,22 @@ fn witnessed(
     Ok((signed.claimed().clone(), at, witness.name().to_owned()))
 }
 
-fn checkpoint(path: &Path, key: Option<&VerifierKey>) -> Result<Checkpoint, Failure> {
+/// Recomputes a log up to a checkpoint of it, which has to contain the earlier trees.
+pub(crate) fn recomputed(
+    folder: &Path,
+    current: &Checkpoint,
+    earlier: &[Checkpoint],
+) -> Result<(), Failure> {
+    let report = recompute(&FsStorage::new(folder), "", current, earlier, |_, _| {});
+    match report {
+        Ok(_) => Ok(()),
+        Err(Finding::Storage(error)) => Err(Failure::failed(error.to_string())),
+        Err(finding) => Err(tampered(folder, &finding)),
+    }
+}
+
+/// A checkpoint as it stands in a file, signed by this key if one is given.
+pub(crate) fn checkpoint(path: &Path, key: Option<&VerifierKey>) -> Result<Checkpoint, Failure> {
     let signed = SignedCheckpoint::parse(&read(path)?).map_err(|error| tampered(path, &error))?;
     if let Some(key) = key {
         signed.verify(key).map_err(|error| tampered(path, &error))?;

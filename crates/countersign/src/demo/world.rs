@@ -14,6 +14,7 @@ use countersign_core::vocabulary::Name;
 use countersign_enforce::SystemClock;
 use countersign_gateway::Gateway;
 use countersign_gateway::GatewayOptions;
+use countersign_net::Sockets;
 use countersign_server::Server;
 use countersign_server::ServerOptions;
 use countersign_wire::admin::IssuedIdentity;
@@ -150,6 +151,7 @@ async fn server(folder: &Path, text: String) -> anyhow::Result<(Server, Ready)> 
         control: ANY,
         data: folder.join("data"),
         node: Name::new("demo")?,
+        sockets: Sockets::default(),
     };
     let server = Server::open(options, Arc::new(SystemClock)).await?;
     let state = server.point().state();
@@ -185,6 +187,7 @@ async fn gateway(server: &Server, third_party_roots: String) -> anyhow::Result<G
         bind_override: bind_override.collect::<anyhow::Result<_>>()?,
         name,
         snapshot_key: None,
+        sockets: Sockets::default(),
         third_party_roots: Some(third_party_roots),
     };
     let (point, roots, keys) = (

@@ -12,6 +12,7 @@ use countersign_net::Dialer;
 use countersign_net::http::Client;
 use countersign_net::http::ClientError;
 use countersign_net::http::Limits;
+use countersign_net::peer_cred;
 use countersign_net::problem;
 use http::Request;
 use http::StatusCode;
@@ -43,6 +44,13 @@ impl Admin {
             },
             socket,
         }
+    }
+
+    /// The process that has the socket, as the kernel says; nothing where it does not.
+    pub(crate) async fn process(&self) -> Option<i32> {
+        let deadline = tokio::time::Instant::now() + self.limits.time;
+        let stream = Dialer.connect_unix(&self.socket, deadline).await.ok()?;
+        Some(peer_cred::of(&stream).ok()?.pid)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {

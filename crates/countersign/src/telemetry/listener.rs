@@ -4,6 +4,7 @@ use super::exposition::Form;
 use super::health::Health;
 use super::metrics::Metrics;
 use bytes::Bytes;
+use countersign_net::Sockets;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -55,12 +56,13 @@ impl Listener {
     ///
     /// # Errors
     /// The system's, if the address can't be bound.
-    pub(crate) async fn open(
+    pub(crate) fn open(
+        sockets: &Sockets,
         address: SocketAddr,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = sockets.listen("metrics", address)?;
         let address = listener.local_addr()?;
         let answers = Arc::new(Answers { health, metrics });
         let task = tokio::spawn(serve(listener, answers));

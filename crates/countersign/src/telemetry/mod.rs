@@ -19,6 +19,7 @@ pub(crate) use metrics::Measured;
 pub(crate) use traces::TracesError;
 
 use countersign_enforce::EnforcementPoint;
+use countersign_net::Sockets;
 use listener::Listener;
 use metrics::Metrics;
 use metrics::Observer;
@@ -63,13 +64,13 @@ impl Telemetry {
         })
     }
 
-    /// Answers there.
+    /// Answers there, on a socket that was passed or on one of its own.
     ///
     /// # Errors
     /// The system's, if the address can't be bound.
-    pub(crate) async fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, sockets: &Sockets, address: SocketAddr) -> io::Result<()> {
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
-        self.listener = Some(Listener::open(address, health, metrics).await?);
+        self.listener = Some(Listener::open(sockets, address, health, metrics)?);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 )]
 
 mod application;
+mod doctor;
 #[path = "../faults/door.rs"]
 #[expect(dead_code, reason = "shared with other tests, which use more of it")]
 mod door;
@@ -15,9 +16,11 @@ mod health;
 mod logs;
 mod metrics;
 mod scene;
+mod service;
 #[path = "../faults/site.rs"]
 #[expect(dead_code, reason = "shared with other tests, which use more of it")]
 mod site;
+mod top;
 mod traces;
 #[path = "../e2e/turn.rs"]
 mod turn;

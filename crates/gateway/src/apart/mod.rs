@@ -39,6 +39,7 @@ use countersign_ledger::storage::StorageError;
 use countersign_net::CredentialError;
 use countersign_net::KeySet;
 use countersign_net::Keys;
+use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use countersign_net::TrustBundle;
 use countersign_net::http::ClientError;
@@ -85,6 +86,8 @@ pub struct ApartOptions {
     pub dev: bool,
     /// Its folder, which [`join`] has made a gateway's.
     pub folder: PathBuf,
+    /// Sockets that are open already, by listener.
+    pub sockets: Sockets,
 }
 
 /// Why a gateway can't join or start.
@@ -212,6 +215,7 @@ impl Apart {
                 bind_override: options.bind_override,
                 name: name.clone(),
                 snapshot_key: Some(*memory.snapshot_key()),
+                sockets: options.sockets,
                 third_party_roots: None,
             },
             Some(memory.clone()),

@@ -25,10 +25,10 @@ use countersign_net::Authorities;
 use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
+use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use countersign_net::places::Held;
 use futures_util::FutureExt as _;
-use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -178,20 +178,17 @@ fn tls(
 }
 
 /// A socket that listens, though nobody accepts yet.
-pub(super) fn bind(name: &Name, address: SocketAddr) -> Result<TcpListener, GatewayError> {
-    listen(address).map_err(|source| GatewayError::Bind {
+pub(super) fn bind(
+    sockets: &Sockets,
+    name: &Name,
+    address: SocketAddr,
+) -> Result<TcpListener, GatewayError> {
+    let socket = sockets.listen(name.as_str(), address);
+    socket.map_err(|source| GatewayError::Bind {
         address,
         name: name.clone(),
         source,
     })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    // Not the asynchronous way to bind, so that preparing needs no `await` and can't be left half
-    // done.
-    let socket = std::net::TcpListener::bind(address)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
 }
 
 /// Accepts until the gateway drains or `doors` has no sender any more, and whom the system has

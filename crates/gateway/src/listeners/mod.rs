@@ -18,6 +18,7 @@ use crate::shared::Shared;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Name;
 use countersign_net::Roots;
+use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use door::Around;
 use door::Door;
@@ -57,6 +58,7 @@ struct Inner {
     open: Mutex<Vec<Open>>,
     roots: Arc<Roots>,
     shared: Arc<Shared>,
+    sockets: Sockets,
     stage: watch::Sender<Stage>,
     svid: Arc<SvidSource>,
 }
@@ -84,7 +86,7 @@ impl Doors {
         shared: &Arc<Shared>,
         roots: &Arc<Roots>,
         svid: &Arc<SvidSource>,
-        instead: HashMap<Name, SocketAddr>,
+        (instead, sockets): (HashMap<Name, SocketAddr>, Sockets),
     ) -> (Self, Drain) {
         let (here, gone) = mpsc::channel(1);
         let doors = Self(Arc::new(Inner {
@@ -93,6 +95,7 @@ impl Doors {
             open: Mutex::default(),
             roots: roots.clone(),
             shared: shared.clone(),
+            sockets,
             stage: watch::Sender::new(Stage::Serving),
             svid: svid.clone(),
         }));
@@ -141,7 +144,7 @@ impl Doors {
             let door = Door::new(name, listener, before.as_deref(), trust);
             let socket = match before {
                 Some(_) => Ok(None),
-                None => door::bind(name, wanted).map(Some),
+                None => door::bind(&self.0.sockets, name, wanted).map(Some),
             };
             match (door, socket) {
                 (Ok(door), Ok(socket)) => planned.push(Planned {

@@ -236,6 +236,7 @@ impl Cast {
             name: name("gw"),
             snapshot_key: None,
             third_party_roots: Some(pki.root_pem()),
+            sockets: countersign_net::Sockets::default(),
         };
         let (plane, keys) = (control.clone(), Keys::new(set));
         let gateway = Gateway::start(point.clone(), plane, svid, roots.clone(), keys, options)

@@ -31,6 +31,8 @@ struct Queue {
 struct State {
     records: Vec<Pending>,
     done: Vec<Done>,
+    /// Who wants to know that the writer turns.
+    asked: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
 
@@ -66,6 +68,15 @@ impl Group {
         self.queue.filled.notify_one();
         Ok(receiver)
     }
+
+    /// Answered by the writer after what it writes by then. Nothing is ever answered by one that
+    /// is gone or hangs.
+    pub(super) fn turn(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue.state.lock().asked.push(sender);
+        self.queue.filled.notify_one();
+        receiver
+    }
 }
 
 impl Drop for Group {
@@ -83,9 +94,9 @@ impl Drop for Group {
 fn write_batches(shared: &Shared, queue: &Queue, batch: usize) {
     let mut done: Vec<Option<Done>> = Vec::new();
     loop {
-        let records: Vec<Pending> = {
+        let (records, asked): (Vec<Pending>, _) = {
             let mut state = queue.state.lock();
-            while state.records.is_empty() {
+            while state.records.is_empty() && state.asked.is_empty() {
                 if state.closed {
                     return;
                 }
@@ -94,13 +105,20 @@ fn write_batches(shared: &Shared, queue: &Queue, batch: usize) {
             let count = state.records.len().min(batch);
             done.clear();
             done.extend(state.done.drain(..count).map(Some));
-            state.records.drain(..count).collect()
+            let records = state.records.drain(..count).collect();
+            (records, std::mem::take(&mut state.asked))
         };
-        shared.core.lock().append(&records, |index, result| {
-            if let Some(done) = done.get_mut(index).and_then(Option::take) {
-                // Whoever went away does not need the answer; the record is written.
-                let _ = done.send(result);
-            }
-        });
+        if !records.is_empty() {
+            shared.core.lock().append(&records, |index, result| {
+                if let Some(done) = done.get_mut(index).and_then(Option::take) {
+                    // Whoever went away does not need the answer; the record is written.
+                    let _ = done.send(result);
+                }
+            });
+        }
+        for asked in asked {
+            // Nor does whoever does not want to know any more.
+            let _ = asked.send(());
+        }
     }
 }

@@ -428,6 +428,22 @@ impl Spool {
         self.inner.shared.view.lock().first()
     }
 
+    /// Waits until the writer has come round once, whatever its disk says: a full disk is an answer
+    /// too. Never returns if the writer hangs, on a disk that does not answer above all.
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`] if there is no writer any more.
+    pub async fn turn(&self) -> Result<(), SpoolError> {
+        match &self.inner.group {
+            Some(group) => group.turn().await.map_err(|_| SpoolError::Closed),
+            // The appending tasks write by themselves.
+            None => {
+                drop(self.inner.shared.core.lock());
+                Ok(())
+            }
+        }
+    }
+
     /// Removes the segments that hold only records before `seq`; the newest one stays.
     ///
     /// # Errors

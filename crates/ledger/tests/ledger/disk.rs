@@ -92,6 +92,11 @@ impl Disk {
         })
     }
 
+    /// Does not answer anybody until what this gives is dropped.
+    pub(crate) fn hang(&self) -> impl Drop + '_ {
+        self.state()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

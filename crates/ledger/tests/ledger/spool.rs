@@ -292,3 +292,30 @@ fn records_are_found_by_receipt_and_shippers_are_woken() {
     assert!(spool.read_from(60, 10).unwrap().is_empty());
     assert!(spool.read_from(u64::MAX, 10).unwrap().is_empty());
 }
+
+#[test]
+fn a_writer_comes_round_unless_its_disk_hangs() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    for commit in [Commit::Fsync, Commit::Os] {
+        let disk = Disk::new(0);
+        let (spool, _) = open_spool(&disk, commit).unwrap();
+        runtime.block_on(spool.turn()).unwrap();
+        let _promise = spool.append_blocking(record(1)).unwrap();
+        runtime.block_on(spool.turn()).unwrap();
+    }
+    let disk = Disk::new(0);
+    let (spool, _) = open_spool(&disk, Commit::Fsync).unwrap();
+    let hanging = disk.hang();
+    let theirs = spool.clone();
+    let appending = std::thread::spawn(move || theirs.append_blocking(record(1)));
+    let waits = std::time::Duration::from_millis(20);
+    // Until the record is with the writer, it still comes round.
+    while runtime.block_on(async { tokio::time::timeout(waits, spool.turn()).await.is_ok() }) {}
+    drop(hanging);
+    runtime.block_on(spool.turn()).unwrap();
+    assert_eq!(appending.join().unwrap().unwrap().seq(), 0);
+}

@@ -27,6 +27,7 @@ use crate::audit::Audit;
 use crate::audit::AuditError;
 use crate::ca::Ca;
 use crate::ca::CaError;
+use crate::control::Nodes;
 use crate::drift::ConfigurationFile;
 use crate::ids::request_id;
 use crate::join::JoinError;
@@ -71,6 +72,7 @@ pub(crate) struct Desk {
     pub(crate) endpoints: Arc<RwLock<Endpoints>>,
     pub(crate) file: Arc<ConfigurationFile>,
     pub(crate) joins: Arc<Joins>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) point: EnforcementPoint,
     pub(crate) reloader: Reloader,
     pub(crate) revoker: Arc<Revoker>,

@@ -6,6 +6,8 @@ use crate::reload::Reloaded;
 use crate::reload::Via;
 use crate::store::Activation;
 use countersign_core::vocabulary::Operation;
+use countersign_core::vocabulary::SpiffeId;
+use countersign_wire::admin::GatewayStatus;
 use countersign_wire::admin::Join;
 use countersign_wire::admin::Status;
 use serde::Deserialize;
@@ -92,10 +94,35 @@ impl Operator {
         let active = self.desk.store.active().await?;
         let snapshot = self.desk.point.snapshot();
         let file = self.desk.file.compared_with(&snapshot).await;
+        let gateways = self.gateways().await?;
         Ok(Status {
             file,
+            gateways,
             ..self.measured(active)
         })
+    }
+
+    /// The gateways of their own that have joined and are not revoked.
+    async fn gateways(&self) -> Result<Vec<GatewayStatus>, AdminError> {
+        let desk = &self.desk;
+        let state = desk.point.state();
+        let domain = &state.snapshot.config().trust_domain;
+        let mut gateways = Vec::new();
+        for name in desk.store.gateways().await? {
+            let id = SpiffeId::of_process(domain, "gateway", &name);
+            if state.revocations.workload(&id).is_some() {
+                continue;
+            }
+            let last = desk.nodes.last(&name);
+            let position = desk.audit.log().position(name.as_str());
+            let taken = position.map_or(0, |it| it.next);
+            gateways.push(GatewayStatus {
+                heard: last.map(|(at, _)| at),
+                name: name.to_string(),
+                unshipped: last.map_or(0, |(_, next)| next.saturating_sub(taken)),
+            });
+        }
+        Ok(gateways)
     }
 
     fn measured(&self, active: Option<Activation>) -> Status {
@@ -114,6 +141,7 @@ impl Operator {
             dev: state.snapshot.is_development(),
             epoch: state.revocations.epoch(),
             file: None,
+            gateways: Vec::new(),
             log_key: desk.audit.verifier().to_string(),
             log_size: desk.audit.signed().claimed().size,
             open: desk.point.open() as u64,

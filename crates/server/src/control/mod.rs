@@ -68,7 +68,7 @@ pub struct Plane {
     pub(crate) audit: Arc<Audit>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) joins: Arc<Joins>,
-    pub(crate) nodes: Nodes,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) point: EnforcementPoint,
     pub(crate) revoker: Arc<Revoker>,
     pub(crate) secrets: Arc<Secrets>,

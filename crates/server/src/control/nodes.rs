@@ -35,6 +35,8 @@ pub(crate) struct Nodes {
 #[derive(Debug, Default)]
 struct Heard {
     alarmed: Option<Alarm>,
+    /// When it said something last.
+    at: Option<Timestamp>,
     /// How much of the log it said it has seen, when there is less.
     ahead: Option<u64>,
     behind_since: Option<Timestamp>,
@@ -96,6 +98,7 @@ impl Nodes {
         let mut all = self.heard.lock();
         let heard = all.entry(node.clone()).or_default();
         let in_log = position.map_or(0, |it| it.next);
+        heard.at = Some(now);
         heard.behind_since = match heard.behind_since {
             _ if head.next <= in_log => None,
             since => since.or(Some(now)),
@@ -112,6 +115,14 @@ impl Nodes {
             heard.head = Some(head);
         }
         (news, fresh)
+    }
+
+    /// When a node was heard last, and how many records it has said it has; nothing of one that
+    /// has said nothing since the server began.
+    pub(crate) fn last(&self, node: &Name) -> Option<(Timestamp, u64)> {
+        let all = self.heard.lock();
+        let heard = all.get(node)?;
+        Some((heard.at?, heard.said?.next))
     }
 
     /// Whether it is news that a node has seen more of the log than there is, or, with nothing,

@@ -53,6 +53,7 @@ use countersign_net::CryptoError;
 use countersign_net::Keys;
 use countersign_net::Listener;
 use countersign_net::Roots;
+use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use countersign_net::TrustBundle;
 use countersign_net::TrustError;
@@ -68,7 +69,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -85,6 +85,8 @@ pub struct ServerOptions {
     pub data: PathBuf,
     /// This node's name.
     pub node: Name,
+    /// Sockets that are open already: `control` and `join`.
+    pub sockets: Sockets,
 }
 
 /// What a server that is opened puts in force.
@@ -257,6 +259,7 @@ struct Parts {
 struct Options {
     admin_socket: Option<PathBuf>,
     control: SocketAddr,
+    sockets: Sockets,
 }
 
 #[derive(Debug)]
@@ -331,7 +334,8 @@ impl Server {
             address: wanted,
             source,
         };
-        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+        let listener = parts.options.sockets.listen("control", wanted);
+        let listener = listener.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let socket = parts
             .options
@@ -372,7 +376,8 @@ impl Server {
             address: wanted,
             source,
         };
-        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+        let listener = parts.options.sockets.listen("join", wanted);
+        let listener = listener.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let acceptor = Acceptor::new(Listener::Browser {
             certificates: Arc::new(WithRoot {

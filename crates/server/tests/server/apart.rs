@@ -104,6 +104,7 @@ impl Node {
             bind_override: HashMap::from([(Name::new("mesh").unwrap(), any)]),
             dev: true,
             folder: folder.path().to_owned(),
+            sockets: countersign_net::Sockets::default(),
         };
         let clocks = Arc::new(Clocks::default());
         let apart = Apart::start(options, clocks.clone()).await.unwrap();

@@ -116,6 +116,7 @@ pub(crate) fn options(folder: &Path, config: &str) -> ServerOptions {
         node: Name::new("n1").unwrap(),
     }
 }
+        sockets: countersign_net::Sockets::default(),
 
 pub(crate) fn socket(folder: &Path) -> PathBuf {
     folder.join("admin").join("admin.sock")

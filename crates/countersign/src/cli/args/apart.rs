@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Subcommand;
 use countersign_core::vocabulary::Name;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
@@ -59,12 +60,11 @@ pub(crate) struct GatewayArgs {
     pub(crate) listeners: Vec<(Name, std::net::SocketAddr)>,
     /// Start although records that were promised can't be read any more: their files are set aside,
     /// and the record says so; the server has to be there
-    #[arg(
-        long,
-        env = "COUNTERSIGN_SET_ASIDE_DAMAGED",
-        hide_env = true
-    )]
+    #[arg(long, env = "COUNTERSIGN_SET_ASIDE_DAMAGED", hide_env = true)]
     pub(crate) set_aside_damaged: bool,
+    /// How long what is under way may take when the process is told to stop
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = super::duration, env = "COUNTERSIGN_DRAIN", hide_env = true)]
+    pub(crate) drain: Duration,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
     /// Development: trust domains that nothing else accepts
