@@ -13,8 +13,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long is waited for a ticket.
-const TICKETS: Duration = Duration::from_millis(3);
+/// How long is waited for a ticket before it is looked whether it is there.
+const A_MOMENT: Duration = Duration::from_millis(1);
+/// How long a ticket may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens a connection of `protocol` (ALPN) and completes its handshake.
 pub(super) async fn open(
@@ -60,14 +62,19 @@ async fn once(
     resume: bool,
 ) -> Result<()> {
     let mut stream = open(shared, connector).await?;
+    if resume {
+        // A ticket comes behind the handshake without being asked for; there is nothing else to
+        // read.
+        let start = Instant::now();
+        while stream.get_ref().1.tls13_tickets_received() == 0 {
+            ensure!(start.elapsed() < PATIENCE, "no ticket came");
+            let mut nothing = [0; 1];
+            let _ = tokio::time::timeout(A_MOMENT, stream.read(&mut nothing)).await;
+        }
+    }
     if let Some(kind) = kind {
         let is = stream.get_ref().1.handshake_kind();
         ensure!(is == Some(kind), "a handshake was {is:?}, not {kind:?}");
-    }
-    if resume {
-        // Tickets come behind the handshake without being asked for; there is nothing else to read.
-        let mut nothing = [0; 1];
-        let _ = tokio::time::timeout(TICKETS, stream.read(&mut nothing)).await;
     }
     Ok(())
 }
