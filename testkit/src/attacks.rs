@@ -47,7 +47,7 @@ pub struct Outcome {
     pub admitted: usize,
     /// Whether part of a faulty message may have gone upstream, which can't have been whole.
     pub cut: bool,
-    /// Whether a flood was ended, of which there has to be a record.
+    /// Whether the connection was ended for a flood, of which there has to be a record.
     pub flood: bool,
 }
 
@@ -82,6 +82,13 @@ impl Attack {
         doors.is_none_or(|doors| doors.iter().any(|it| it == door))
     }
 
+    /// Whether its connection may be ended for a flood.
+    #[must_use]
+    pub fn may_flood(&self) -> bool {
+        let must = self.0["must"].as_array();
+        must.is_some_and(|must| must.iter().any(|it| it["goaway"] == "ENHANCE_YOUR_CALM"))
+    }
+
     /// Plays it on a connection of HTTP/1.1.
     ///
     /// # Errors
@@ -108,9 +115,7 @@ impl Attack {
         let preface = self.0["preface"].as_str();
         let bytes = h2::bytes(preface, &self.0["send"], target);
         let must = self.must(target).as_array().unwrap().clone();
-        let mut outcome = h2::play(io, bytes, &must).await?;
-        outcome.flood = self.0["recorded"] == true;
-        Ok(outcome)
+        h2::play(io, bytes, &must).await
     }
 
     fn must(&self, target: &Target) -> &Value {

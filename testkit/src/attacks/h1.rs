@@ -46,23 +46,23 @@ where
         let mut heard = Vec::new();
         let mut buffer = vec![0; 16 << 10];
         loop {
-            let (answers, _) = answers(&heard);
-            let good = answers.last().is_some_and(|it| it.is_good());
-            if good && wanted == Some(answers.len()) {
-                return heard;
+            let (answers, _) = answers(&heard, false);
+            let kept = answers.last().is_some_and(|it| !it.ends);
+            if kept && wanted == Some(answers.len()) {
+                return (heard, false);
             }
             match from.read(&mut buffer).await {
                 Ok(read) if read > 0 => heard.extend_from_slice(&buffer[..read]),
-                _ => return heard,
+                _ => return (heard, true),
             }
         }
     };
-    let ((), heard) = tokio::join!(writing, reading);
-    judge(&heard, must)
+    let ((), (heard, ended)) = tokio::join!(writing, reading);
+    judge(&heard, ended, must)
 }
 
-fn judge(heard: &[u8], must: &Value) -> Result<Outcome, String> {
-    let (answers, rest) = answers(heard);
+fn judge(heard: &[u8], ended: bool, must: &Value) -> Result<Outcome, String> {
+    let (answers, rest) = answers(heard, ended);
     let told: Vec<String> = answers.iter().map(Answer::told).collect();
     let mut outcome = Outcome {
         receipts: answers.iter().filter_map(|it| it.receipt.clone()).collect(),
@@ -102,6 +102,9 @@ struct Answer {
     status: u16,
     code: Option<String>,
     receipt: Option<String>,
+    /// Whether the connection has to end behind it: it says so, or what was sent has no single
+    /// reading, so nobody knows where the next request begins.
+    ends: bool,
 }
 
 impl Answer {
@@ -118,17 +121,17 @@ impl Answer {
     }
 }
 
-/// The whole answers, and what is left.
-fn answers(mut heard: &[u8]) -> (Vec<Answer>, &[u8]) {
+/// The whole answers, and what is left, of a connection that has `ended` or not.
+fn answers(mut heard: &[u8], ended: bool) -> (Vec<Answer>, &[u8]) {
     let mut answers = Vec::new();
-    while let Some((answer, length)) = answer(heard) {
+    while let Some((answer, length)) = answer(heard, ended) {
         heard = &heard[length..];
         answers.push(answer);
     }
     (answers, heard)
 }
 
-fn answer(heard: &[u8]) -> Option<(Answer, usize)> {
+fn answer(heard: &[u8], ended: bool) -> Option<(Answer, usize)> {
     let end = heard.windows(4).position(|it| it == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&heard[..end]).to_lowercase();
     let field = |name: &str| {
@@ -138,25 +141,30 @@ fn answer(heard: &[u8]) -> Option<(Answer, usize)> {
         found.map(|(_, value)| value.trim().to_owned())
     };
     let status: u16 = head.split(' ').nth(1)?.parse().ok()?;
+    // Statuses before the answer (RFC 9110 section 15.2) are none.
+    if (100..200).contains(&status) {
+        let (answer, more) = self::answer(&heard[end..], ended)?;
+        return Some((answer, end + more));
+    }
     let (body, length) = match field("content-length") {
         Some(length) => {
             let length: usize = length.parse().ok()?;
             (heard.get(end..end + length)?.to_vec(), length)
         }
         None if field("transfer-encoding").is_some() => chunks(&heard[end..])?,
-        None => (Vec::new(), 0),
+        // Its end is the connection's (RFC 9112 section 6.3).
+        None if !ended => return None,
+        None => (heard[end..].to_vec(), heard.len() - end),
     };
     let document: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let code = document["code"].as_str().map(str::to_owned);
+    let unread = matches!(code.as_deref(), Some("CSD221" | "CSD222"));
     let answer = Answer {
         status,
-        code: document["code"].as_str().map(str::to_owned),
+        ends: unread || field("connection").is_some_and(|it| it.contains("close")),
+        code,
         receipt: field("countersign-receipt"),
     };
-    // Statuses before the answer (RFC 9110 section 15.2) are none.
-    if (100..200).contains(&status) {
-        let (answer, more) = self::answer(&heard[end..])?;
-        return Some((answer, end + more));
-    }
     Some((answer, end + length))
 }
 

@@ -315,7 +315,7 @@ impl Seen {
             receipts: receipts.collect(),
             admitted: good,
             cut: self.is_fatal() || self.streams.values().any(|it| it.reset.is_some()),
-            flood: false,
+            flood: self.goaway == Some(error("ENHANCE_YOUR_CALM")),
         }
     }
 }

@@ -75,6 +75,8 @@ const LINGER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 struct Activity {
     changed: Notify,
+    /// How long what is there for the peer may stay unread.
+    stall: Duration,
     state: Mutex<State>,
 }
 
@@ -334,6 +336,7 @@ impl Activity {
         };
         Self {
             changed: Notify::new(),
+            stall: STALL,
             state: Mutex::new(state),
         }
     }
@@ -343,7 +346,7 @@ impl Activity {
         loop {
             let state = *self.state.lock();
             let head = state.head.map(|since| since + limits.header_time);
-            let stalled = state.blocked.map(|since| since + STALL);
+            let stalled = state.blocked.map(|since| since + self.stall);
             let stuck = [head, stalled].into_iter().flatten().min();
             let idle = state.under_way == 0 && !draining;
             let silent = idle.then(|| state.since + limits.idle);
@@ -503,6 +506,8 @@ impl http_body::Body for Carried {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
 
     #[tokio::test]
     async fn a_kept_connection_is_idle_and_a_slow_head_is_stuck() {
@@ -523,5 +528,30 @@ mod tests {
         };
         let (over, ()) = tokio::join!(activity.over(limits, true), heard);
         assert_eq!(over, Over::Stuck);
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_nothing_is_stuck_and_a_slow_reader_is_not() {
+        let mut activity = Activity::new(true);
+        activity.stall = Duration::from_millis(50);
+        let activity = Arc::new(activity);
+        let _under_way = UnderWay::begin(&activity, false);
+        let (mut peer, ours) = tokio::io::duplex(16);
+        let mut io = Watched {
+            activity: activity.clone(),
+            heads: true,
+            io: ours,
+            linger: None,
+        };
+        let over = activity.over(Limits::default(), false);
+        tokio::select! {
+            written = io.write_all(&[b'x'; 64]) => assert!(written.is_err(), "it does not fit"),
+            over = over => assert_eq!(over, Over::Stuck),
+        }
+        // The peer reads after all, and nothing is held against it any more.
+        let mut read = [0; 32];
+        let (written, read) = tokio::join!(io.write_all(&[b'y'; 16]), peer.read_exact(&mut read));
+        assert!(written.is_ok() && read.is_ok());
+        assert_eq!(activity.state.lock().blocked, None);
     }
 }

@@ -2,6 +2,7 @@ use http::Version;
 use http::header;
 use http::request::Parts;
 use http::uri::Authority;
+use http::uri::Scheme;
 use std::net::IpAddr;
 
 /// The host that a request is for, as all its witnesses agree on it.
@@ -24,6 +25,8 @@ pub(crate) enum HostError {
     Form,
     #[error("`:authority` and `Host` differ")]
     Authority,
+    #[error("the scheme is not `https`")]
+    Scheme,
     #[error("the host is not the server name of the tls handshake")]
     ServerName,
 }
@@ -33,6 +36,11 @@ impl Host {
     /// of the handshake must agree (RFC 9110 section 7.4). Otherwise one connection could be opened
     /// for one host and used for another.
     pub(crate) fn agreed(parts: &Parts, sni: Option<&str>) -> Result<Self, HostError> {
+        // All doors are encrypted, so no resource of another scheme is behind them; an upstream
+        // that is told of `http` would redirect, or take a cookie for one that anybody can set.
+        if parts.uri.scheme().is_some_and(|it| *it != Scheme::HTTPS) {
+            return Err(HostError::Scheme);
+        }
         let mut written = parts.headers.get_all(header::HOST).iter();
         let (header, more) = (written.next(), written.next());
         if more.is_some() {
@@ -147,6 +155,8 @@ mod tests {
             ("https://a/", &[], Some("a"), HostError::Absent),
             ("/", &["a", "a"], Some("a"), HostError::Several),
             ("https://a/", &["b"], Some("a"), HostError::Authority),
+            ("http://a/", &["a"], Some("a"), HostError::Scheme),
+            ("ftp://a/", &["a"], Some("a"), HostError::Scheme),
             ("/", &["a"], Some("b"), HostError::ServerName),
             ("/", &["a"], None, HostError::ServerName),
             ("/", &["127.0.0.1"], Some("a"), HostError::ServerName),

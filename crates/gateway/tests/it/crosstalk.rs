@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -73,50 +74,71 @@ fn piece(canary: &str) -> Bytes {
     Bytes::from(format!("[{canary}]").repeat(40))
 }
 
-/// Answers with the caller's canary, after it has seen nothing else in the body.
-fn echo() -> Handler {
-    handler(|request: Request<Incoming>| async move {
-        let (parts, mut body) = request.into_parts();
-        let field = |name: &str| {
-            let value = parts.headers.get(name).unwrap();
-            value.to_str().unwrap().to_owned()
-        };
-        let (canary, fate) = (field("x-canary"), field("x-fate"));
-        if fate != "UpstreamUnread" {
-            while let Some(Ok(frame)) = body.frame().await {
-                if let Ok(data) = frame.into_data() {
-                    let text = String::from_utf8(data.to_vec()).unwrap();
-                    own(&text, &canary);
-                }
-            }
-        }
-        let stops = fate == "UpstreamInAnswer" || fate == "UpstreamUnread";
-        let pieces = futures_util::stream::iter(0..PIECES).then(move |number| {
-            let piece = piece(&canary);
-            async move {
-                tokio::task::yield_now().await;
-                if stops && number == PIECES / 2 {
-                    return Err(std::io::Error::other("broken off"));
-                }
-                Ok(Frame::data(piece))
-            }
-        });
-        Response::new(StreamBody::new(pieces).boxed_unsync())
-    })
+/// What came to a service that was not its caller's. Nobody hears a panic there, and its caller may
+/// be gone.
+static FOREIGN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Answers with the caller's canary, after it has seen nothing else in the body; or with that of
+/// the exchange before, as it would come over a connection on which an answer was left unread.
+fn echo(mixed: bool) -> Handler {
+    let before = Arc::new(Mutex::new(None));
+    handler(move |request: Request<Incoming>| answer(request, mixed.then(|| before.clone())))
 }
 
-/// Whether a text has no canary but this one in it, whole or in part at its ends.
-#[track_caller]
-fn own(text: &str, canary: &str) {
+async fn answer(
+    request: Request<Incoming>,
+    before: Option<Arc<Mutex<Option<String>>>>,
+) -> Response<TestBody> {
+    let (parts, mut body) = request.into_parts();
+    let field = |name: &str| {
+        let value = parts.headers.get(name).unwrap();
+        value.to_str().unwrap().to_owned()
+    };
+    let (canary, fate) = (field("x-canary"), field("x-fate"));
+    if fate != "UpstreamUnread" {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                let text = String::from_utf8(data.to_vec()).unwrap();
+                FOREIGN.lock().extend(foreign(&text, &canary));
+            }
+        }
+    }
+    let canary = match before {
+        Some(before) => before.lock().replace(canary.clone()).unwrap_or(canary),
+        None => canary,
+    };
+    let stops = fate == "UpstreamInAnswer" || fate == "UpstreamUnread";
+    let pieces = futures_util::stream::iter(0..PIECES).then(move |number| {
+        let piece = piece(&canary);
+        async move {
+            tokio::task::yield_now().await;
+            if stops && number == PIECES / 2 {
+                return Err(std::io::Error::other("broken off"));
+            }
+            Ok(Frame::data(piece))
+        }
+    });
+    Response::new(StreamBody::new(pieces).boxed_unsync())
+}
+
+/// What a text has in it beside this canary, which may be in parts at its ends.
+fn foreign(text: &str, canary: &str) -> Option<String> {
     let mut parts: Vec<_> = text.split(['[', ']']).filter(|it| !it.is_empty()).collect();
     let last = parts.pop().unwrap_or_default();
-    if parts.is_empty() {
-        return assert!(canary.contains(last), "{last} for {canary}");
+    let fine = if parts.is_empty() {
+        canary.contains(last)
+    } else {
+        let first = parts.remove(0);
+        canary.ends_with(first) && canary.starts_with(last) && parts.iter().all(|it| *it == canary)
+    };
+    (!fine).then(|| format!("a foreign canary for {canary}: {text}"))
+}
+
+#[track_caller]
+fn own(text: &str, canary: &str) {
+    if let Some(foreign) = foreign(text, canary) {
+        panic!("{foreign}");
     }
-    let first = parts.remove(0);
-    assert!(canary.ends_with(first), "{first} for {canary}");
-    assert!(canary.starts_with(last), "{last} for {canary}");
-    assert!(parts.iter().all(|it| *it == canary), "{text} for {canary}");
 }
 
 /// A body of the caller's canaries, that breaks off or not.
@@ -249,12 +271,15 @@ async fn many(cast: Arc<Cast>, http2: bool) -> usize {
             whole
         });
     }
-    clients.join_all().await.into_iter().sum()
+    let whole = clients.join_all().await.into_iter().sum();
+    let foreign = FOREIGN.lock();
+    assert!(foreign.is_empty(), "{foreign:?}");
+    whole
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_hears_another_whatever_breaks_off_over_http1() {
-    let backend = Backend::plain(false, echo()).await;
+    let backend = Backend::plain(false, echo(false)).await;
     let keys = format!("url: \"http://{}\"", backend.address);
     let pki = Arc::new(Pki::new("local.dev.invalid"));
     let cast = Arc::new(Cast::by(still(), pki, &More::service("one", &keys)).await);
@@ -268,7 +293,7 @@ async fn nobody_hears_another_whatever_breaks_off_over_http1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_hears_another_whatever_breaks_off_over_http2() {
     let pki = Arc::new(Pki::new("local.dev.invalid"));
-    let backend = Backend::mutual(&pki, "app", echo()).await;
+    let backend = Backend::mutual(&pki, "app", echo(false)).await;
     let keys = format!(
         "url: \"https://{}\", network: private, identity: app",
         backend.address
@@ -278,4 +303,15 @@ async fn nobody_hears_another_whatever_breaks_off_over_http2() {
         assert!(many(cast.clone(), http2).await > CLIENTS);
     }
     assert!(backend.connections() * 4 < backend.requests());
+}
+
+/// The tests above would see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "a foreign canary")]
+async fn an_answer_that_was_meant_for_another_is_noticed() {
+    let backend = Backend::plain(false, echo(true)).await;
+    let keys = format!("url: \"http://{}\"", backend.address);
+    let pki = Arc::new(Pki::new("local.dev.invalid"));
+    let cast = Arc::new(Cast::by(still(), pki, &More::service("one", &keys)).await);
+    many(cast, false).await;
 }

@@ -15,9 +15,11 @@
 )]
 
 mod addresses;
+mod attacks;
 mod bodies;
 mod browser;
 mod cors;
+mod crosstalk;
 mod doors;
 mod exchanges;
 mod framing;
@@ -27,5 +29,8 @@ mod policy;
 mod protocols;
 mod rates;
 mod retries;
+mod slow;
+mod sockets;
 mod support;
 mod third_party;
+mod tunnels;

@@ -5,6 +5,7 @@ mod plane;
 mod upstream;
 
 pub(crate) use backend::Backend;
+pub(crate) use backend::Handler;
 pub(crate) use backend::handler;
 pub(crate) use backend::text;
 pub(crate) use plane::Plane;
@@ -17,8 +18,8 @@ use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Name;
-use countersign_enforce::EnforcementPoint;
 use countersign_enforce::Clock;
+use countersign_enforce::EnforcementPoint;
 use countersign_enforce::SystemClock;
 use countersign_gateway::Gateway;
 use countersign_gateway::GatewayOptions;
@@ -177,12 +178,12 @@ impl Cast {
 
     /// With further services.
     pub(crate) async fn with(pki: Arc<Pki>, more: &More) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         Self::by(Arc::new(SystemClock), pki, more).await
     }
 
     /// By another clock than the system's.
     pub(crate) async fn by(clock: Arc<dyn Clock>, pki: Arc<Pki>, more: &More) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(FsStorage::new(folder.path()));
         let options = SpoolOptions {
             commit: Commit::Os,

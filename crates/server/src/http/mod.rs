@@ -52,6 +52,7 @@ use http::Response;
 use http::StatusCode;
 use http::Version;
 use http::header;
+use http::uri::Scheme;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -308,7 +309,14 @@ impl Front {
             context: call.context(),
         };
         match self.plane.point.enforce(ask).await {
-            Err(refused) => refusal(&refused, Format::Problem),
+            Err(refused) => {
+                let mut response = refusal(&refused, Format::Problem);
+                if call.parts.version < Version::HTTP_2 {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                response
+            }
             // A fault is never admitted.
             Ok(admitted) => {
                 admitted.answered(400);
@@ -417,14 +425,21 @@ fn identity(peer: &hop::Peer) -> Option<SpiffeId> {
 }
 
 /// One `Host`, or one `:authority` (RFC 9112 section 3.2, RFC 9113 section 8.3.1); which one does
-/// not matter here, where there is no other host.
+/// not matter here, where there is no other host. And no scheme but that of the connection (RFC
+/// 9110 section 7.4).
 fn host_fault(parts: &http::request::Parts) -> Option<RequestFault> {
     let hosts = parts.headers.get_all(header::HOST).iter().count();
     let authority = parts.uri.authority().is_some() && parts.version >= Version::HTTP_2;
-    let fine = hosts == 1 || (hosts == 0 && authority);
-    (!fine).then(|| RequestFault {
+    let alone = hosts == 1 || (hosts == 0 && authority);
+    let https = parts.uri.scheme().is_none_or(|it| *it == Scheme::HTTPS);
+    let detail = match (alone, https) {
+        (true, true) => return None,
+        (false, _) => format!("{hosts} hosts"),
+        (true, false) => "the scheme is not `https`".to_owned(),
+    };
+    Some(RequestFault {
         code: Code::MESSAGE_AMBIGUOUS,
-        detail: format!("{hosts} hosts"),
+        detail,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The corpus of `conformance/attacks` at the server's own ports: each attack comes to what it
 //! must, is in the record, and whoever comes next is served.
 
+use crate::support::Workload;
 use crate::support::World;
 use bytes::Bytes;
 use countersign_core::vocabulary::Code;
@@ -14,9 +15,12 @@ use countersign_net::token::UNKNOWN_BURST;
 use countersign_server::store::Search;
 use countersign_testkit::attacks;
 use countersign_testkit::attacks::Attack;
+use countersign_testkit::attacks::Outcome;
 use countersign_testkit::attacks::Target;
 use countersign_testkit::tokens::Signature;
 use countersign_testkit::tokens::forge;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use http::Request;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -62,38 +66,57 @@ async fn floods(world: &World) -> usize {
     found.iter().filter(|it| it.record["code"] == code).count()
 }
 
+/// Attacks under way at once.
+const LANES: usize = 8;
+
 async fn play(attacks: Vec<Attack>, http2: bool) {
     let world = World::new().await;
     let workload = world.workload("hms-api").await;
-    let mut wrong = Vec::new();
-    for attack in attacks.iter().filter(|it| it.is_for("server")) {
-        let before = floods(&world).await;
-        let server = Expected::Process("server");
-        let connector = Connector::mutual(workload.svid.clone(), world.roots(), server).unwrap();
-        let alpn = if http2 { "h2" } else { "http/1.1" };
-        let stream = dial(connector, world.address, alpn).await;
-        let played = if http2 {
-            attack.http2(stream, &target()).await
-        } else {
-            attack.http1(stream, &target()).await
-        };
-        let name = attack.name();
-        match played {
-            Err(what) => wrong.push(format!("{name}: {what}")),
-            Ok(outcome) => {
-                for receipt in outcome.receipts {
-                    assert!(world.record(receipt).await.is_some(), "{name}");
-                }
-                let deadline = Instant::now() + PATIENCE;
-                while outcome.flood && floods(&world).await <= before {
-                    assert!(Instant::now() < deadline, "{name}: no record");
+    let (world, workload) = (&world, &workload);
+    let played = stream::iter(attacks.iter().filter(|it| it.is_for("server")))
+        .map(|attack| async move {
+            let outcome = play_one(world, workload, attack, http2).await;
+            let name = attack.name();
+            if let Ok(outcome) = &outcome {
+                for receipt in &outcome.receipts {
+                    let record = world.record(receipt.clone()).await;
+                    assert!(record.is_some(), "{name}");
                 }
             }
-        }
-        let next = workload.get("/livez").await;
-        assert_eq!(next.status(), 200, "after {name}");
+            let next = workload.get("/livez").await;
+            assert_eq!(next.status(), 200, "after {name}");
+            outcome.map_err(|what| format!("{name}: {what}"))
+        })
+        .buffer_unordered(LANES)
+        .collect::<Vec<_>>()
+        .await;
+    // Each connection that was ended for a flood is in the record, and no more than were attacked so.
+    let ended = played.iter().flatten().filter(|it| it.flood).count();
+    let deadline = Instant::now() + PATIENCE;
+    while floods(world).await < ended {
+        assert!(Instant::now() < deadline, "no record of a flood");
     }
+    let attacked = attacks.iter().filter(|it| it.may_flood()).count();
+    assert!(floods(world).await <= attacked);
+    let wrong: Vec<_> = played.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+async fn play_one(
+    world: &World,
+    workload: &Workload,
+    attack: &Attack,
+    http2: bool,
+) -> Result<Outcome, String> {
+    let server = Expected::Process("server");
+    let connector = Connector::mutual(workload.svid.clone(), world.roots(), server).unwrap();
+    let alpn = if http2 { "h2" } else { "http/1.1" };
+    let stream = dial(connector, world.address, alpn).await;
+    if http2 {
+        attack.http2(stream, &target()).await
+    } else {
+        attack.http1(stream, &target()).await
+    }
 }
 
 #[tokio::test]
@@ -146,7 +169,8 @@ async fn tokens_that_nobody_issued_are_looked_at_so_often_and_no_more() {
     let world = World::new().await;
     world.stand_still();
     let forger = world.workload("hms-api").await;
-    let victim = world.workload("frontend").await;
+    // Another certificate is another peer, also of the same workload.
+    let victim = world.workload("hms-api").await;
     let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"none"}"#;
     let mut refused = None;
     for number in 0..=UNKNOWN_BURST {

@@ -150,13 +150,13 @@ impl World {
         }
     }
 
-    pub(crate) fn advance(&self, by: Duration) {
     /// From here on time passes only as a test says.
     pub(crate) fn stand_still(&self) {
         let now = (SystemClock.now(), SystemClock.boot());
         self.clock.still.set(now).unwrap();
     }
 
+    pub(crate) fn advance(&self, by: Duration) {
         self.clock.seconds.fetch_add(by.as_secs(), Ordering::SeqCst);
         let point = self.server.point();
         let state = point.state();

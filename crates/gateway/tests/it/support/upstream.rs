@@ -116,7 +116,7 @@ fn answer(
     }
     let (parts, mut body) = request.into_parts();
     let records = spool.read_from(0, 10_000).unwrap();
-    let recorded = records.iter().any(|leaf| {
+    let recorded = records.iter().rev().any(|leaf| {
         let record = serde_json::from_slice::<Value>(&leaf.leaf).unwrap()["record"].clone();
         record["kind"] == "decision"
             && record["status"] == "success"
