@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// What is known of a connection for all requests on it; computed once.
 #[derive(Debug)]
 pub(crate) struct Connected {
+    /// At a door for partners the certificates as they were shown (DER), leaf first.
+    pub(crate) chain: Vec<Vec<u8>>,
     /// The listener.
     pub(crate) door: Name,
     /// What callers must prove there.

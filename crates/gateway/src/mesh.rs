@@ -4,8 +4,10 @@ use crate::body;
 use crate::body::Body;
 use crate::connected::Connected;
 use crate::plane::Plane;
+use crate::refuse::Failure;
 use crate::refuse::Stop;
 use countersign_core::record::Context;
+use countersign_wire::control::ControlError;
 use countersign_wire::control::IssuerRequest;
 use countersign_wire::control::IssuerResponse;
 use http::HeaderName;
@@ -19,7 +21,8 @@ use hyper::body::Incoming;
 const LONGEST: usize = 64 << 10;
 
 /// Serves `/oauth2/*` and `/.well-known/*`. Gives the body back where the issuer is in another
-/// process, which would have to believe our word for who asks.
+/// process and whoever asks reaches it there: it would have to believe our word for who asks. A
+/// partner does not reach it, so what it asks is carried there with its certificates.
 pub(crate) async fn issuer(
     plane: &Plane,
     connected: &Connected,
@@ -29,6 +32,7 @@ pub(crate) async fn issuer(
 ) -> Result<Incoming, Stop> {
     let ask = |bytes| IssuerRequest {
         body: bytes,
+        chain: &connected.chain,
         context,
         door: &connected.door,
         evidence: connected.evidence(),
@@ -46,11 +50,35 @@ pub(crate) async fn issuer(
             return Err(Stop::Answered(Box::new(response)));
         }
     };
-    let response = match plane.control.issuer(ask(&bytes)) {
-        Some(answer) => response(answer.await),
-        None => Response::new(body::empty()),
-    };
-    Err(Stop::Answered(Box::new(response)))
+    Err(match plane.control.issuer(ask(&bytes)) {
+        Some(answer) => match answer.await {
+            Ok(answer) => Stop::Answered(Box::new(response(answer))),
+            Err(error) => unanswered(error),
+        },
+        None => Stop::Answered(Box::new(Response::new(body::empty()))),
+    })
+}
+
+/// The issuer did not hear of it.
+fn unanswered(error: ControlError) -> Stop {
+    match error {
+        ControlError::Refused { code, receipt } => Stop::Refused {
+            code,
+            faults: Vec::new(),
+            limit: None,
+            model: false,
+            receipt,
+            retry_after: None,
+            under_way: false,
+        },
+        error => {
+            tracing::warn!(%error, "a request to the issuer is not answered");
+            Stop::Failed {
+                failure: Failure::Control,
+                receipt: None,
+            }
+        }
+    }
 }
 
 fn response(answer: IssuerResponse) -> Response<Body> {

@@ -270,6 +270,18 @@ impl Exchange {
         Ok((evidence, token))
     }
 
+    /// What was not served as ours: a workload asks the issuer itself, where it is in another
+    /// process.
+    fn elsewhere(&self) -> Option<RequestFault> {
+        let asked = self.connected.kind == DoorKind::Mesh && self.wanted.service == request::ISSUER;
+        asked.then(|| RequestFault {
+            code: Code::HOST_MISDIRECTED,
+            detail: "the issuer is asked at the server's own port: it believes no gateway for who \
+                     asks"
+                .to_owned(),
+        })
+    }
+
     /// Facts beside the evidence; the body as far as rules read it.
     async fn body(&self, body: Incoming, evidence: &Evidence) -> Result<(Held, Facts), Stop> {
         let mut facts = Facts {
@@ -277,7 +289,8 @@ impl Exchange {
                 .wanted
                 .fault
                 .clone()
-                .or_else(|| self.carried_credential()),
+                .or_else(|| self.carried_credential())
+                .or_else(|| self.elsewhere()),
             same_origin: self.same_origin(),
             ..Facts::default()
         };

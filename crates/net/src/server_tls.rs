@@ -87,6 +87,8 @@ pub struct Acceptor {
 pub struct Established {
     /// The application protocol agreed on, `h2` or `http/1.1`.
     pub alpn: Option<Vec<u8>>,
+    /// At a door for partners the certificates as they were shown (DER), leaf first; else none.
+    pub chain: Vec<Vec<u8>>,
     /// Generation of the trust bundle it was checked with; none where that is not ours.
     pub generation: Option<u64>,
     /// Who is at the other end.
@@ -223,8 +225,13 @@ impl Acceptor {
         let tls = handshake::established(connection);
         let chain = connection.peer_certificates().unwrap_or_default();
         let peer = self.peer(chain, &built.trust, verdict, &tls)?;
+        let shown = match &peer {
+            Peer::Partner(_) => chain,
+            _ => &[],
+        };
         Ok(Established {
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            chain: shown.iter().map(|it| it.to_vec()).collect(),
             generation: match &built.trust {
                 Trust::Ours(bundle) => Some(bundle.generation()),
                 Trust::Nobody | Trust::Theirs(..) => None,

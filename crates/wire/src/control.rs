@@ -1,5 +1,7 @@
 //! What a gateway asks of the control plane.
 
+mod relay;
+
 use countersign_core::hop::Evidence;
 use countersign_core::record::Context;
 use countersign_core::snapshot::Revocation;
@@ -12,6 +14,11 @@ use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::Serialize;
+
+pub use self::relay::RelayFault;
+pub use self::relay::Relayed;
+pub use self::relay::RelayedAnswer;
+pub use self::relay::RelayedRequest;
 
 /// The control plane as an enforcement point sees it.
 ///
@@ -43,9 +50,9 @@ pub trait ControlPlane: Send + Sync + std::fmt::Debug {
     fn deliver(&self, records: Delivery) -> BoxFuture<'_, Result<u64, ControlError>>;
 
     /// Serves `/oauth2/*` and `/.well-known/*` at an mTLS listener for the peer with this evidence,
-    /// which this same process has verified. `None` where the issuer is in another process:
-    /// evidence is not believed at second hand.
-    fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<BoxFuture<'a, IssuerResponse>>;
+    /// which this same process has verified. An issuer in another process does not believe that at
+    /// second hand: it is shown the chain of a partner, and `None` is the answer for anybody else.
+    fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<IssuerAnswer<'a>>;
 
     /// Says something on the stream of updates, if there is one now; what is lost is said again
     /// later. A server in the same process has nothing to learn.
@@ -53,6 +60,9 @@ pub trait ControlPlane: Send + Sync + std::fmt::Debug {
         drop(said);
     }
 }
+
+/// The issuer's answer, once it is there.
+pub type IssuerAnswer<'a> = BoxFuture<'a, Result<IssuerResponse, ControlError>>;
 
 /// What an enforcement point knows already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +271,8 @@ pub struct Delivery {
 pub struct IssuerRequest<'a> {
     /// The body.
     pub body: &'a [u8],
+    /// The certificates that a partner showed at its door (DER), leaf first; none at other doors.
+    pub chain: &'a [Vec<u8>],
     /// What goes into the record.
     pub context: Context<'a>,
     /// The listener.

@@ -20,6 +20,8 @@ use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::InjectedSecret;
 use countersign_wire::control::Known;
+use countersign_wire::control::RelayedAnswer;
+use countersign_wire::control::RelayedRequest;
 use countersign_wire::control::Said;
 use countersign_wire::control::SessionToken;
 use countersign_wire::control::SessionTokenRequest;
@@ -99,6 +101,14 @@ fn control() -> Vec<(&'static str, Value)> {
             json!({ "groups": ["g"], "session_ends": TIME, "sid": DIGEST, "sub": "dev:anna", "token": "t" }),
         ),
         ("injected-secret", json!({ "value": "v", "version": 3 })),
+        (
+            "relayed-request",
+            json!({ "body": "aHVudGVyMg==", "chain": ["MAA=", "MAA="], "door": "globex", "method": "POST", "path": "/oauth2/token", "source_ip": "192.0.2.7" }),
+        ),
+        (
+            "relayed-answer",
+            json!({ "body": "hunter2", "headers": [["cache-control", "no-store"]], "status": 200 }),
+        ),
         (
             "delivery",
             json!({ "first": 1, "leaves": ["{}"], "node": "gw" }),
@@ -194,6 +204,8 @@ fn read(kind: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         "session-token-request" => again::<SessionTokenRequest>(bytes),
         "session-token" => again::<SessionToken>(bytes),
         "injected-secret" => again::<InjectedSecret>(bytes),
+        "relayed-request" => again::<RelayedRequest>(bytes),
+        "relayed-answer" => again::<RelayedAnswer>(bytes),
         "delivery" => again::<Delivery>(bytes),
         "control-error" => again::<ControlError>(bytes),
         "issue-identity" => again::<IssueIdentity>(bytes),
@@ -247,6 +259,8 @@ fn what_asks_for_an_effect_has_no_unknown_member() {
             "join-request",
             "mint-join",
             "put-secret",
+            "relayed-answer",
+            "relayed-request",
             "renew",
             "revoke",
         ];
@@ -264,8 +278,10 @@ fn secrets_are_not_in_what_is_printed() {
     let cookie: SignedIn =
         serde_json::from_value(json!({ "cookie": "hunter2", "ends": TIME })).unwrap();
     assert!(!format!("{cookie:?}").contains("hunter2"));
-    for (kind, sample) in joining() {
+    for (kind, sample) in [joining(), control()].concat() {
         let printed = match kind {
+            "relayed-answer" => format!("{:?}", serde_json::from_value::<RelayedAnswer>(sample)),
+            "relayed-request" => format!("{:?}", serde_json::from_value::<RelayedRequest>(sample)),
             "minted" => format!("{:?}", serde_json::from_value::<Minted>(sample)),
             "join-request" => format!("{:?}", serde_json::from_value::<JoinRequest>(sample)),
             "join-token" => format!("{:?}", serde_json::from_value::<JoinToken>(sample)),
@@ -273,6 +289,7 @@ fn secrets_are_not_in_what_is_printed() {
         };
         assert!(printed.starts_with("Ok("), "{printed}");
         assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(!printed.contains("aHVudGVyMg"), "{printed}");
     }
 }
 

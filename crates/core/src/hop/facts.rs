@@ -25,6 +25,10 @@ pub struct Facts {
     /// The model an AI request names, in its canonical spelling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The gateway in another process that carried the request to the issuer and showed the
+    /// caller's certificates. Who holds them was proved to that gateway alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed_by: Option<Name>,
     /// The browser door a session's token is drawn for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_door: Option<Name>,

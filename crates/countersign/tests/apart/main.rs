@@ -7,4 +7,5 @@ mod full;
 mod joining;
 mod killing;
 mod pair;
+mod partners;
 mod rollback;

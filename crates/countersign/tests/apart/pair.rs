@@ -31,7 +31,7 @@ pub(crate) struct Pair {
     pub(crate) within: OnceLock<u32>,
     control: u16,
     join: u16,
-    mesh: u16,
+    pub(crate) mesh: u16,
     pub(crate) upstream: Upstream,
 }
 
@@ -85,6 +85,11 @@ impl Upstream {
 
 impl Pair {
     pub(crate) fn new() -> Self {
+        Self::configured(|_, text| text)
+    }
+
+    /// With another configuration, and the files that it names.
+    pub(crate) fn configured(change: impl FnOnce(&Path, String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [control, join, mesh, web] = ports();
         let upstream = Upstream::start();
@@ -109,6 +114,7 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
 "#,
             upstream.port, upstream.port
         );
+        let text = change(folder.path(), text);
         std::fs::write(folder.path().join("countersign.yaml"), text).unwrap();
         Self {
             folder,
@@ -261,7 +267,12 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
 
     /// A join token in a file, for the mesh listener alone.
     pub(crate) fn token(&self, name: &str) -> PathBuf {
-        let args = ["gateway", "token", "--name", name, "--listener", "mesh"];
+        self.token_for(name, "mesh")
+    }
+
+    /// A join token in a file, for one listener.
+    pub(crate) fn token_for(&self, name: &str, listener: &str) -> PathBuf {
+        let args = ["gateway", "token", "--name", name, "--listener", listener];
         let minted = self.json(&args);
         let file = self.path().join(format!("{name}.token"));
         std::fs::write(&file, minted["token"].as_str().unwrap()).unwrap();
@@ -379,7 +390,7 @@ impl Drop for Running {
 }
 
 /// Ports that are free now and that the kernel hands to nobody meanwhile: below its own range.
-fn ports<const N: usize>() -> [u16; N] {
+pub(crate) fn ports<const N: usize>() -> [u16; N] {
     let mut held: Vec<TcpListener> = Vec::new();
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let mut seed = u64::from(std::process::id()) ^ u64::from(clock.subsec_nanos());

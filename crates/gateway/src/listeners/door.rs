@@ -264,6 +264,7 @@ async fn connect(
     match accepted {
         Ok((stream, established)) => {
             let connected = connected::Connected {
+                chain: established.chain,
                 door: door.name.clone(),
                 kind: door.kind,
                 place,

@@ -20,9 +20,9 @@ use countersign_net::Acceptor;
 use countersign_net::AcceptorError;
 use countersign_net::Authorities;
 use countersign_net::Listener;
+use countersign_net::Refused;
 use countersign_net::Roots;
 use countersign_net::Source;
-use countersign_net::SvidError;
 use countersign_net::TrustError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,57 +162,48 @@ fn a_chain_that_another_process_was_shown_is_held_to_the_same() {
     let check = |pem: &str, issued: &Issued, at: Timestamp, issuer: Digest| {
         let authorities = Authorities::from_pem(pem.as_bytes()).unwrap();
         let chain: Vec<_> = issued.chain.iter().map(|it| it.to_vec()).collect();
-        authorities.check(&chain, &ours.bundle(1), issuer, at)
+        authorities.check(&chain, (&ours.bundle(1), issuer), at, &Tls::Kernel)
+    };
+    let fault = |refused: Box<Refused>| {
+        assert_eq!(refused.tls, Tls::Kernel);
+        let Peer::Refused { fault, .. } = refused.peer else {
+            panic!("not refused for its certificate")
+        };
+        (fault, refused.detail)
     };
     let good = theirs.issue("api");
-    let facts = check(&theirs.root_pem(), &good, now, issuer).unwrap();
+    let Peer::Partner(facts) = check(&theirs.root_pem(), &good, now, issuer).unwrap() else {
+        panic!("no partner")
+    };
     assert_eq!(facts.dns_names, ["localhost"]);
-    let later = now.plus(Duration::from_secs(3601));
-    let cases = [
-        (theirs.root_pem(), &good, later, SvidError::Time),
-        (
-            theirs.root_pem(),
-            &good,
-            Timestamp::from_secs(-1),
-            SvidError::Time,
-        ),
-        (
-            theirs.root_pem(),
-            &ours.issue("api"),
-            now,
-            SvidError::Untrusted,
-        ),
-        (
-            posing.root_pem(),
-            &posing.issue("api"),
-            now,
-            SvidError::OwnDomain,
-        ),
-        (
-            ours.root_pem(),
-            &ours.issue("api"),
-            now,
-            SvidError::Untrusted,
-        ),
-    ];
-    for (pem, issued, at, expected) in cases {
-        assert_eq!(check(&pem, issued, at, issuer).unwrap_err(), expected);
-    }
-    // An authority with the key that signs for us, whatever it is called.
-    let key = facts.issuer;
-    let intermediate = good.chain.get(1).unwrap();
-    let pem = pem(intermediate);
-    let alone = check(&pem, &good, now, issuer);
-    assert!(alone.is_ok(), "{alone:?}");
-    assert_eq!(
-        check(&pem, &good, now, key).unwrap_err(),
-        SvidError::Untrusted
+    let (later, never) = (
+        now.plus(Duration::from_secs(3601)),
+        Timestamp::from_secs(-1),
     );
+    let (time, stranger) = (CertificateFault::Time, CertificateFault::Untrusted);
+    for (pem, issued, at, expected) in [
+        (theirs.root_pem(), &good, later, time),
+        (theirs.root_pem(), &good, never, time),
+        (theirs.root_pem(), &ours.issue("api"), now, stranger),
+        (posing.root_pem(), &posing.issue("api"), now, stranger),
+        (ours.root_pem(), &ours.issue("api"), now, stranger),
+    ] {
+        let refused = check(&pem, issued, at, issuer).unwrap_err();
+        assert_eq!(fault(refused).0, expected);
+    }
+    let lying = check(&posing.root_pem(), &posing.issue("api"), now, issuer);
+    let (_, detail) = fault(lying.unwrap_err());
+    assert!(detail.contains("our own trust domain"), "{detail}");
+    // An authority with the key that signs for us, whatever it is called.
+    let pem = pem(good.chain.get(1).unwrap());
+    check(&pem, &good, now, issuer).unwrap();
+    let refused = check(&pem, &good, now, facts.issuer).unwrap_err();
+    assert_eq!(fault(refused).0, stranger);
     // Nothing is nobody.
     let authorities = Authorities::from_pem(theirs.root_pem().as_bytes()).unwrap();
     for chain in [vec![], vec![Vec::new()], vec![vec![0x30; 64]]] {
-        let refused = authorities.check(&chain, &ours.bundle(1), issuer, now);
-        assert_eq!(refused.unwrap_err(), SvidError::Unreadable);
+        let refused = authorities.check(&chain, (&ours.bundle(1), issuer), now, &Tls::Kernel);
+        assert_eq!(fault(refused.unwrap_err()).0, CertificateFault::Form);
     }
 }
 

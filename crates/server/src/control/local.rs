@@ -18,8 +18,8 @@ use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::InjectedSecret;
+use countersign_wire::control::IssuerAnswer;
 use countersign_wire::control::IssuerRequest;
-use countersign_wire::control::IssuerResponse;
 use countersign_wire::control::Known;
 use countersign_wire::control::SessionToken;
 use countersign_wire::control::SessionTokenRequest;
@@ -218,8 +218,10 @@ impl ControlPlane for LocalPlane {
         })
     }
 
-    fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<BoxFuture<'a, IssuerResponse>> {
-        Some(Box::pin(self.plane.issuer.serve(request)))
+    fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<IssuerAnswer<'a>> {
+        Some(Box::pin(async move {
+            Ok(self.plane.issuer.serve(request).await)
+        }))
     }
 }
 

@@ -8,6 +8,7 @@ mod assertion_keys;
 mod local;
 mod nodes;
 mod own;
+mod relay;
 mod remote;
 
 pub use local::LocalPlane;

@@ -21,6 +21,7 @@ use countersign_net::problem::Problem;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::Known;
+use countersign_wire::control::RelayedRequest;
 use countersign_wire::control::Said;
 use countersign_wire::control::Update;
 use countersign_wire::join::Renew;
@@ -87,10 +88,10 @@ impl Front {
             return self.updates(call, body).await;
         }
         // Whatever is larger is held for a gateway in good standing only.
-        let limit = if what == "records" && plane.is_trusted(&call.evidence()) {
-            RECORDS
-        } else {
-            SMALL
+        let limit = match what {
+            "records" if plane.is_trusted(&call.evidence()) => RECORDS,
+            "relay" if plane.is_trusted(&call.evidence()) => RelayedRequest::WHOLE,
+            _ => SMALL,
         };
         let body = read_body(body, limit).await.unwrap_or_default();
         let asking = || Asking {
@@ -117,6 +118,10 @@ impl Front {
             },
             "credential" => match read::<Credential>(&body) {
                 Some(it) => plane.credential(asking(), &it.secret).await.map(document),
+                None => Err(plane.malformed(asking(), what).await),
+            },
+            "relay" => match read::<RelayedRequest>(&body) {
+                Some(request) => plane.relay(asking(), &request).await.map(document),
                 None => Err(plane.malformed(asking(), what).await),
             },
             "key" => match read::<Key>(&body) {

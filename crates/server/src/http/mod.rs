@@ -282,6 +282,7 @@ impl Front {
         };
         let request = IssuerRequest {
             body: read.as_deref().unwrap_or_default(),
+            chain: &[],
             context: call.context(),
             door: &self.door,
             evidence: call.evidence(),

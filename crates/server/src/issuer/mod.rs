@@ -70,11 +70,24 @@ pub(crate) struct Call<'a> {
     pub(crate) context: Context<'a>,
     pub(crate) door: &'a Name,
     pub(crate) evidence: Evidence,
+    /// Who carried it here, unless whoever asks is at the other end of the connection.
+    pub(crate) relay: Option<Relay<'a>>,
+}
+
+/// A gateway that carries somebody else's request.
+#[derive(Clone, Copy)]
+pub(crate) struct Relay<'a> {
+    pub(crate) gateway: &'a Name,
+    pub(crate) presenter: Presenter,
 }
 
 impl Call<'_> {
-    /// Who pays for tokens that prove nothing.
+    /// Who pays for tokens that prove nothing: of what is relayed the gateway, which could have
+    /// made them up.
     fn presenter(&self) -> Presenter {
+        if let Some(relay) = self.relay {
+            return relay.presenter;
+        }
         let network = self.context.source_ip.map(countersign_enforce::network);
         Presenter::of(&self.evidence, network)
     }
@@ -110,14 +123,33 @@ impl Issuer {
         self.serve_form(request, None).await
     }
 
+    /// The same for a peer whose certificate this process has verified as a gateway was shown it.
+    pub(crate) async fn serve_relayed(
+        &self,
+        request: IssuerRequest<'_>,
+        relay: Relay<'_>,
+    ) -> IssuerResponse {
+        self.answer(request, None, Some(relay)).await
+    }
+
     /// The same; `broken` says why the body is not the form that it should be.
     pub(crate) async fn serve_form(
         &self,
         request: IssuerRequest<'_>,
         broken: Option<&'static str>,
     ) -> IssuerResponse {
+        self.answer(request, broken, None).await
+    }
+
+    async fn answer(
+        &self,
+        request: IssuerRequest<'_>,
+        broken: Option<&'static str>,
+        relay: Option<Relay<'_>>,
+    ) -> IssuerResponse {
         let IssuerRequest {
             body,
+            chain: _,
             context,
             door,
             evidence,
@@ -130,6 +162,7 @@ impl Issuer {
             context,
             door,
             evidence,
+            relay,
         };
         match (method, path) {
             ("POST", "/oauth2/token") => self.token(call).await,
@@ -166,6 +199,10 @@ impl Issuer {
     ) -> Result<Admitted, Refusal> {
         let (door, evidence, context) = (call.door.clone(), call.evidence, call.context);
         let service = SERVICE.to_owned();
+        let facts = Facts {
+            relayed_by: call.relay.map(|relay| relay.gateway.clone()),
+            ..facts
+        };
         self.point
             .enforce(Ask {
                 door,

@@ -74,13 +74,13 @@ fn showing(world: &World, svid: Svid) -> Workload {
 }
 
 /// `gw7`, with one listener.
-async fn gateway(world: &World, folder: &Path, listener: &str) -> Workload {
+pub(crate) async fn gateway(world: &World, folder: &Path, listener: &str) -> Workload {
     let token = minted(world, "gw7", listener).await;
     join(folder, &token, None).await.unwrap();
     kept(world, folder)
 }
 
-async fn ask(gateway: &Workload, what: &str, body: &Value) -> Response<Bytes> {
+pub(crate) async fn ask(gateway: &Workload, what: &str, body: &Value) -> Response<Bytes> {
     let path = format!("/v1/control/{what}");
     gateway
         .post(&path, "application/json", body.to_string())

@@ -17,6 +17,7 @@ mod issuer;
 mod joining;
 mod lasting;
 mod planes;
+mod relaying;
 mod reloading;
 mod remote;
 mod revoking;

@@ -59,7 +59,9 @@ pub(crate) struct Ahead {
 impl Clock for Ahead {
     fn now(&self) -> Timestamp {
         let still = self.still.get().map(|it| it.0);
-        still.unwrap_or_else(|| SystemClock.now()).plus(self.ahead())
+        still
+            .unwrap_or_else(|| SystemClock.now())
+            .plus(self.ahead())
     }
 
     fn boot(&self) -> Duration {
@@ -114,9 +116,9 @@ pub(crate) fn options(folder: &Path, config: &str) -> ServerOptions {
         control: SocketAddr::from(([127, 0, 0, 1], 0)),
         data: folder.join("data"),
         node: Name::new("n1").unwrap(),
+        sockets: countersign_net::Sockets::default(),
     }
 }
-        sockets: countersign_net::Sockets::default(),
 
 pub(crate) fn socket(folder: &Path) -> PathBuf {
     folder.join("admin").join("admin.sock")
@@ -135,9 +137,23 @@ impl World {
         Self::serving(tempfile::tempdir().unwrap(), config).await
     }
 
+    /// With files beside the configuration.
+    pub(crate) async fn with_files(config: &str, files: &[(&str, String)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = options(folder.path(), config);
+        let files = files.iter();
+        let files = files.map(|(name, text)| ((*name).to_owned(), text.clone()));
+        options.bundle.files.extend(files);
+        Self::opened(folder, options).await
+    }
+
     async fn serving(folder: tempfile::TempDir, config: &str) -> Self {
-        let clock = Arc::new(Ahead::default());
         let options = options(folder.path(), config);
+        Self::opened(folder, options).await
+    }
+
+    async fn opened(folder: tempfile::TempDir, options: ServerOptions) -> Self {
+        let clock = Arc::new(Ahead::default());
         let server = Server::open(options, clock.clone()).await.unwrap();
         let address = server.start().await.unwrap();
         let operator = server.operator().unwrap();

@@ -16,6 +16,7 @@ use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
 use countersign_wire::control::Delivery;
 use countersign_wire::control::InjectedSecret;
+use countersign_wire::control::IssuerAnswer;
 use countersign_wire::control::IssuerRequest;
 use countersign_wire::control::IssuerResponse;
 use countersign_wire::control::Known;
@@ -191,7 +192,7 @@ impl ControlPlane for Plane {
         async { Ok(0) }.boxed()
     }
 
-    fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<BoxFuture<'a, IssuerResponse>> {
+    fn issuer<'a>(&'a self, request: IssuerRequest<'a>) -> Option<IssuerAnswer<'a>> {
         let peer = request
             .evidence
             .certificate()
@@ -206,11 +207,11 @@ impl ControlPlane for Plane {
         let body = body.to_string().into_bytes();
         Some(
             async move {
-                IssuerResponse {
+                Ok(IssuerResponse {
                     body,
                     headers: vec![],
                     status: 200,
-                }
+                })
             }
             .boxed(),
         )
