@@ -76,7 +76,7 @@ fn every_schema_of_the_operation_is_followed() {
     let state = shaped("");
     assert_eq!(outcome(asks(r#"{"title":"short"}"#), &state), None);
     let reason = denied_in(asks(r#"{"title":"too long"}"#), &state, Code::BODY_SCHEMA);
-    let expected = "the body is refused (`maxLength` at `/title`) by `summary.json`";
+    let expected = "the body is refused (`maxLength`) by `summary.json`";
     assert_eq!(reason, expected);
     let reason = denied_in(
         asks(r#"{"title":"","a":1,"b":2}"#),
@@ -235,6 +235,35 @@ fn a_page_of_an_origin_that_the_door_shares_with_may_ask() {
         ..state
     };
     denied_in(from(Some(docs), Some(false)), &reads, Code::CROSS_SITE);
+}
+
+#[test]
+fn a_page_of_another_origin_may_use_the_methods_that_are_listed() {
+    let listed = |methods: &str| {
+        let mut bundle = files("");
+        let keys = format!("{methods}credentials: true");
+        let text = bundle.files["hms.yaml"].replace("credentials: true", &keys);
+        bundle.files.insert("hms.yaml".to_owned(), text);
+        State {
+            snapshot: Arc::new(Snapshot::from_bundle(bundle).unwrap()),
+            ..shaped("")
+        }
+    };
+    let mut hop = asks(r#"{"title":"short"}"#);
+    hop.facts.same_origin = Some(false);
+    hop.facts.cross_origin = Some("https://docs.acme.example".to_owned());
+    // A simple method gets here without a preflight (Fetch, CORS protocol).
+    for methods in ["", "methods: [POST], ", "methods: [GET, POST], "] {
+        assert_eq!(outcome(hop.clone(), &listed(methods)), None, "{methods}");
+    }
+    for methods in ["methods: [GET], ", "methods: [PUT, DELETE], "] {
+        denied_in(hop.clone(), &listed(methods), Code::CROSS_SITE);
+    }
+    // What is not simple has to be listed.
+    hop.operation = Operation::named("DELETE", "/ai/summary");
+    denied_in(hop.clone(), &listed(""), Code::CROSS_SITE);
+    let passed = outcome(hop, &listed("methods: [DELETE], "));
+    assert_ne!(passed.map(|(code, _)| code), Some(Code::CROSS_SITE));
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub struct Cors {
     pub place: Place,
     /// Origins that may read answers, `https://host[:port]`; no wildcard.
     pub origins: Vec<String>,
-    /// Methods beyond the simple ones.
+    /// Methods that pages of these origins may use; if empty the simple ones.
     pub methods: Vec<String>,
     /// Request headers beyond the simple ones, lower case.
     pub headers: Vec<String>,
@@ -109,6 +109,16 @@ impl Cors {
     #[must_use]
     pub fn shares(&self, origin: &str) -> bool {
         self.origins.iter().any(|it| it == origin)
+    }
+
+    /// Whether pages of the listed origins may use this method: one of `methods`, or where none is
+    /// listed a simple one (Fetch standard, "CORS-safelisted method").
+    #[must_use]
+    pub fn allows(&self, method: &str) -> bool {
+        if self.methods.is_empty() {
+            return matches!(method, "GET" | "HEAD" | "POST");
+        }
+        self.methods.iter().any(|it| it == method)
     }
 }
 

@@ -250,13 +250,16 @@ fn check_origin(case: &Case) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the door lets pages of this other origin send a session's cookie. A page that may not is
-/// one like any other, whatever else it may read.
+/// Whether the door lets pages of this other origin send a session's cookie with this method. A page
+/// that may not is one like any other, whatever else it may read. The method counts here because a
+/// browser asks for simple ones in no preflight (Fetch, CORS protocol).
 fn shares(case: &Case, origin: Option<&str>) -> bool {
     let listeners = &case.state.snapshot.config().listeners;
     let cors = listeners.get(case.hop.door.as_str());
     let cors = cors.and_then(|it| it.cors.as_ref());
-    origin.is_some_and(|origin| cors.is_some_and(|it| it.credentials && it.shares(origin)))
+    let verb = &case.hop.operation.verb;
+    let cors = cors.filter(|it| it.credentials && it.allows(verb));
+    origin.is_some_and(|origin| cors.is_some_and(|it| it.shares(origin)))
 }
 
 fn local(case: &Case) -> Result<(Caller, Subject), Refusal> {

@@ -29,13 +29,14 @@ pub(super) fn body(
     }
 }
 
+/// By which keywords alone: where in the body has names that its sender chose, and reasons are also
+/// in logs.
 fn said(verdict: &SchemaVerdict) -> String {
-    let faults = verdict.faults.iter();
-    let faults: Vec<_> = faults
-        .map(|it| format!("`{}` at `{}`", it.rule, it.pointer))
-        .collect();
-    match faults.as_slice() {
+    let rules = verdict.faults.iter().map(|it| format!("`{}`", it.rule));
+    let rules: std::collections::BTreeSet<_> = rules.collect();
+    let rules: Vec<_> = rules.into_iter().collect();
+    match rules.as_slice() {
         [] => "the body is refused".to_owned(),
-        faults => format!("the body is refused ({})", faults.join(", ")),
+        rules => format!("the body is refused ({})", rules.join(", ")),
     }
 }
