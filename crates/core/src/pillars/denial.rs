@@ -2,10 +2,13 @@ use super::least_privilege::Charged;
 use super::least_privilege::Outcome;
 use super::least_privilege::Reservation;
 use crate::hop::Hop;
+use crate::hop::PartnerCertificate;
 use crate::hop::Peer;
+use crate::snapshot::Snapshot;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
 use crate::vocabulary::Pillar;
+use std::sync::Arc;
 
 /// A refusal: what was asked, which pillar failed and why.
 #[derive(Debug)]
@@ -24,8 +27,8 @@ impl Denial {
         code: Code,
         reason: impl Into<String>,
     ) -> Box<Self> {
-        if is_stranger(&hop, code) {
-            clip(&mut hop);
+        if is_stranger(&hop, &state.snapshot, code) {
+            clip(&mut hop, &state.snapshot);
         }
         Box::new(Self {
             hop,
@@ -66,7 +69,7 @@ impl Denial {
     /// records have no claim on the ledger's reserve.
     #[must_use]
     pub fn is_stranger(&self) -> bool {
-        is_stranger(&self.hop, self.code)
+        is_stranger(&self.hop, &self.state.snapshot, self.code)
     }
 
     /// The code, which also says the pillar and the status.
@@ -103,18 +106,23 @@ impl Denial {
 /// The most bytes of anything a stranger chose.
 pub(super) const CHOSEN: usize = 256;
 
+/// The most names of a stranger's certificate that mean nothing here.
+const NAMES: usize = 4;
+
 /// Who shows a join token has proved no more by it than that there was one: it may be long used,
-/// and everybody reaches the port for them.
-fn is_stranger(hop: &Hop, code: Code) -> bool {
-    if matches!(hop.evidence.peer, Peer::Joining { .. }) {
-        return true;
+/// and everybody reaches the port for them. A certificate of a partner's authority proves who it is
+/// to that authority; here it is somebody if a name in it is one identity.
+fn is_stranger(hop: &Hop, snapshot: &Snapshot, code: Code) -> bool {
+    match &hop.evidence.peer {
+        Peer::Joining { .. } => true,
+        peer @ Peer::Partner(_) => snapshot.id_of(peer).is_none(),
+        _ => code.pillar() <= Pillar::Identity && hop.evidence.leaf().is_none(),
     }
-    code.pillar() <= Pillar::Identity && hop.evidence.leaf().is_none()
 }
 
 /// Shortens what a stranger chose. The checks that refuse strangers compare none of it with
 /// anything this long, so the decision comes out the same from what is kept.
-fn clip(hop: &mut Hop) {
+fn clip(hop: &mut Hop, snapshot: &Snapshot) {
     for text in [
         &mut hop.operation.object,
         &mut hop.operation.verb,
@@ -129,6 +137,24 @@ fn clip(hop: &mut Hop) {
     if let Some(fault) = &mut hop.facts.fault {
         shorten(&mut fault.detail);
     }
+    if let Peer::Partner(certificate) = &mut hop.evidence.peer {
+        clip_names(Arc::make_mut(certificate), snapshot);
+    }
+}
+
+/// Keeps the names that are partners', because a certificate with two of them is none, and few
+/// others. No partner has a name as long as those that are shortened.
+fn clip_names(certificate: &mut PartnerCertificate, snapshot: &Snapshot) {
+    let root = certificate.root;
+    let mut others = 0;
+    certificate.dns_names.retain(|name| {
+        snapshot.is_of_partner(&root, name) || {
+            others += 1;
+            others <= NAMES
+        }
+    });
+    certificate.dns_names.iter_mut().for_each(shorten);
+    shorten(&mut certificate.serial);
 }
 
 fn shorten(text: &mut String) {

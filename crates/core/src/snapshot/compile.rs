@@ -316,6 +316,12 @@ impl Snapshot {
         found.all(|it| it == first).then_some(first)
     }
 
+    /// Whether some partner is known by this authority and this name.
+    pub(crate) fn is_of_partner(&self, authority: &Digest, dns: &str) -> bool {
+        let pair = (*authority, dns.to_owned());
+        self.partners.identities.contains_key(&pair)
+    }
+
     /// The SPIFFE ID that a proven peer goes by: a partner's is that of its identity, because its
     /// own certificate has none.
     #[must_use]

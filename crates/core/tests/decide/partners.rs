@@ -347,3 +347,35 @@ fn the_record_says_which_partner_and_is_decided_again() {
     assert_eq!(record.principal.id, "partner:x.example");
     assert_eq!(record.code, Some(Code::PARTNER_UNKNOWN));
 }
+
+/// Its authority vouches for more names than anybody reads, as long as they get.
+#[test]
+fn a_certificate_that_is_no_partner_is_a_strangers_and_kept_short() {
+    let state = policy();
+    let long = "x".repeat(5000);
+    let mut many: Vec<String> = (0..200).map(|it| format!("{it}.{long}")).collect();
+    many.push("api.globex.example".to_owned());
+    many.push("api.hooli.example".to_owned());
+    let two = shown(GLOBEX, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    many.truncate(200);
+    let none = shown(GLOBEX, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    for shown in [two, none] {
+        let Verdict::Deny(denial) = decide(call("shared", shown, "globex", "/v1/7"), &state) else {
+            panic!("admitted");
+        };
+        assert_eq!(denial.code(), Code::PARTNER_UNKNOWN);
+        assert!(denial.is_stranger());
+        let bytes = denial.record(&Context::default()).to_bytes();
+        assert!(bytes.len() < 8 << 10, "{}", bytes.len());
+        // What is kept is refused for the same.
+        let record = Record::from_bytes(&bytes).unwrap();
+        assert!(replay(&record, &state, true).unwrap().same());
+    }
+    // Who is a partner is no stranger, whatever it may not do.
+    let mut hop = globex();
+    hop.evidence.token = Token::Absent;
+    let Verdict::Deny(denial) = decide(hop, &state) else {
+        panic!("admitted");
+    };
+    assert!(!denial.is_stranger(), "{}", denial.code());
+}

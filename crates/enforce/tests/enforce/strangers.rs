@@ -1,12 +1,18 @@
 //! Strangers: what they are refused never takes the room of anybody else.
 
+use crate::fixture::NOW;
 use crate::fixture::Setup;
 use crate::fixture::refused;
+use countersign_core::hop::PartnerCertificate;
+use countersign_core::hop::Peer;
+use countersign_core::hop::RequestFault;
 use countersign_core::hop::TlsFault;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Pillar;
 use countersign_enforce::Ask;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test]
@@ -37,6 +43,43 @@ async fn a_flood_of_strangers_is_counted_and_does_not_fill_the_ledger() {
         (Some(Code::TLS_VERSION), Some(Pillar::Encryption))
     );
     assert_eq!(setup.point.counts().refused, 500);
+}
+
+/// Another organisation vouches for it, and for names as many and as long as it likes.
+#[tokio::test]
+async fn a_certificate_that_is_no_partner_makes_nobody_less_of_a_stranger() {
+    let setup = Setup::new();
+    let names = (0..100).map(|it| format!("{it}.{}", "x".repeat(1000)));
+    let shown: PartnerCertificate = serde_json::from_value(serde_json::json!({
+        "dns_names": names.collect::<Vec<_>>(),
+        "issuer": Digest::new([8; 32]),
+        "leaf": Digest::new([1; 32]),
+        "not_after": NOW.plus(Duration::from_secs(3600)),
+        "not_before": NOW,
+        "root": Digest::new([9; 32]),
+        "serial": "2a",
+    }))
+    .unwrap();
+    let mut receipts = Vec::new();
+    for code in [Code::CONNECTION_FLOOD, Code::CERTIFICATE_UNTRUSTED] {
+        for _ in 0..200 {
+            let mut ask = setup.summary();
+            ask.evidence.peer = Peer::Partner(Arc::new(shown.clone()));
+            ask.facts.fault = (code == Code::CONNECTION_FLOOD).then(|| RequestFault {
+                code,
+                detail: "pings".to_owned(),
+            });
+            let refusal = setup.point.enforce(ask).await.unwrap_err();
+            assert_eq!(refusal.code, code);
+            receipts.extend(refusal.receipt);
+        }
+        assert_eq!(receipts.len(), 10, "{code}");
+        let record = setup.record(&receipts[0]).to_bytes();
+        assert!(record.len() < 8 << 10, "{}", record.len());
+        receipts.clear();
+        setup.advance(Duration::from_secs(1));
+        setup.beat();
+    }
 }
 
 #[tokio::test]
