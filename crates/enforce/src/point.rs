@@ -1,6 +1,7 @@
 use crate::admitted::Admitted;
 use crate::budgets::EXACT;
 use crate::clock::Clock;
+use crate::excess::Excess;
 use crate::flood::Flood;
 use crate::inner::Inner;
 use crate::observe::Watch;
@@ -26,6 +27,7 @@ use countersign_core::pillars::Denial;
 use countersign_core::pillars::least_privilege::PrivilegeProof;
 use countersign_core::record::Context;
 use countersign_core::record::Record;
+use countersign_core::record::Status;
 use countersign_core::snapshot::Revocation;
 use countersign_core::snapshot::RevocationGap;
 use countersign_core::snapshot::Revocations;
@@ -45,6 +47,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// The point where hops are enforced; clones share one.
 #[derive(Clone, Debug)]
@@ -112,9 +115,11 @@ impl EnforcementPoint {
                 budgets: Arc::default(),
                 rates: Rates::default(),
                 view: ArcSwap::from_pointee(view),
+                excess: Excess::default(),
                 flood: Flood::default(),
                 spool,
                 unsound: ArcSwapOption::empty(),
+                late: watch::Sender::new(0),
                 admitted: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
                 unrecorded: AtomicU64::new(0),
@@ -183,6 +188,27 @@ impl EnforcementPoint {
         self.inner.admitted.fetch_add(1, Ordering::Relaxed);
         self.tell_admitted(admitted.admission(), appended, watch);
         Ok(admitted)
+    }
+
+    /// Whether this is refused whatever its body says, by what is known of it without: so that
+    /// nobody's body is read who may not call at all. This admits nothing, sets nothing aside and
+    /// records nothing; where it says no, nothing is decided yet.
+    #[must_use]
+    pub fn refuses_unread(&self, ask: Ask<'_>) -> bool {
+        let now = self.inner.clock.now();
+        let (state, freshness) = self.known(now);
+        match decide(hop(ask, now, freshness), &state) {
+            Verdict::Allow(_) => false,
+            // What is said of a body that nobody has read yet is no last word.
+            Verdict::Deny(denial) => !matches!(
+                denial.code(),
+                Code::BODY_SCHEMA
+                    | Code::BODY_UNREADABLE
+                    | Code::BODY_TOO_LARGE
+                    | Code::MODEL_REFUSED
+                    | Code::BUDGET_SPENT
+            ),
+        }
     }
 
     /// Five pillars and the reservations they demand.
@@ -275,6 +301,7 @@ impl EnforcementPoint {
         });
         self.inner.wall.heard(now.wall);
         self.record_flood(self.inner.flood.turn(now));
+        self.record_excess(self.inner.excess.turn(now));
     }
 
     /// Puts another snapshot in force and decides every open stream again; short requests finish on
@@ -366,8 +393,12 @@ impl EnforcementPoint {
     }
 
     /// Takes in what was spent before, from a decision's record and, if there is one, its
-    /// completion: without one, what was set aside counts as spent.
+    /// completion: without one, what was set aside counts as spent. What was refused after all,
+    /// for its rate or another budget, was given back at once.
     pub fn restore_spending(&self, decision: &Record<'_>, cost: Option<u64>) {
+        if decision.status != Status::Success {
+            return;
+        }
         let now = self.inner.clock.now();
         for outcome in decision
             .reservations

@@ -1,5 +1,7 @@
 //! Refusals on their way into the ledger.
 
+use crate::each_second::EachSecond;
+use crate::excess::Over;
 use crate::flood::Both;
 use crate::flood::Counted;
 use crate::observe::Watch;
@@ -19,6 +21,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+static UNRECORDED: EachSecond = EachSecond::new();
+
 impl EnforcementPoint {
     /// Records a refusal: what proven callers are refused may use the ledger's reserve, what
     /// strangers are refused has a quota of its own.
@@ -37,6 +41,8 @@ impl EnforcementPoint {
         let begun = Instant::now();
         let appended = if denial.is_stranger() {
             self.append_of_stranger(denial, context).await
+        } else if denial.code() == Code::RATE_EXCEEDED {
+            self.append_of_excess(denial, context).await
         } else {
             self.append(denial, context).await.map(Some)
         };
@@ -96,11 +102,49 @@ impl EnforcementPoint {
         match self.inner.spool.append(record).await {
             Ok(promise) => Ok(Some(promise)),
             Err(error) => {
-                tracing::warn!(%error, "a stranger's refusal was not recorded");
+                if let Some(untold) = UNRECORDED.tell() {
+                    tracing::warn!(%error, untold, "a stranger's refusal was not recorded");
+                }
                 self.inner.flood.count(source, code);
                 Ok(None)
             }
         }
+    }
+
+    /// Who calls too often is refused with or without a record of this very call, and its refusals
+    /// leave the reserve alone: it chooses how many there are.
+    async fn append_of_excess(
+        &self,
+        denial: &Denial,
+        context: &Context<'_>,
+    ) -> Result<Option<Promise>, SpoolError> {
+        let record = denial.record(context);
+        // All who come by a browser have one name there; the limit tells them apart.
+        let person = denial.hop().evidence.session.is_some();
+        let limited = denial.exceeded().filter(|_| person);
+        let caller = limited.map_or(&*record.principal.id, |it| &*it.charge.key);
+        let code = denial.code();
+        let (keep, counts) = self.inner.excess.admit(caller, code, self.both());
+        self.record_excess(counts);
+        if !keep {
+            return Ok(None);
+        }
+        if self.inner.reserve_only.load(Ordering::Relaxed) {
+            self.inner.excess.count(caller, code);
+            return Ok(None);
+        }
+        let appended = match self.inner.spool.append(record.to_bytes()).await {
+            Err(SpoolError::TooLarge { .. }) => {
+                let reduced = denial.reduced_record(context).to_bytes();
+                self.inner.spool.append(reduced).await
+            }
+            appended => appended,
+        };
+        if matches!(appended, Err(SpoolError::Full)) {
+            self.inner.excess.count(caller, code);
+            return Ok(None);
+        }
+        appended.map(Some)
     }
 
     /// Refuses because the ledger took no record of this.
@@ -140,6 +184,27 @@ impl EnforcementPoint {
         });
     }
 
+    /// Writes counts of proven callers one after the other, as far as there is room beside the
+    /// reserve.
+    pub(crate) fn record_excess(&self, counts: Vec<Over>) {
+        if counts.is_empty() {
+            return;
+        }
+        let inner = self.inner.clone();
+        if !inner.excess.begin_writing() {
+            inner.excess.put_back(counts);
+            return;
+        }
+        self.inner.later(async move {
+            for count in counts {
+                if inner.spool.append(counted_over(&count)).await.is_err() {
+                    inner.excess.put_back([count]);
+                }
+            }
+            inner.excess.end_writing();
+        });
+    }
+
     pub(crate) fn both(&self) -> Both {
         Both {
             boot: self.inner.clock.boot(),
@@ -150,17 +215,27 @@ impl EnforcementPoint {
 
 fn counted(count: &Counted) -> Vec<u8> {
     let at = Timestamp::from_secs(count.second);
-    let resource = Resource {
-        id: Cow::Borrowed("listeners"),
-        service: Cow::Borrowed("gateway"),
-    };
-    let mut record = Record::event("authn.refusals.counted", at, "anonymous", resource);
-    record.code = Some(count.code);
-    record.pillar = Some(count.code.pillar());
+    let mut record = Record::event("authn.refusals.counted", at, "anonymous", LISTENERS);
     record.source_ip = Some(count.source);
-    record.metadata.insert(
-        Cow::Borrowed("refusals"),
-        Cow::Owned(count.refusals.to_string()),
-    );
+    refusals(record, count.code, count.refusals)
+}
+
+fn counted_over(count: &Over) -> Vec<u8> {
+    let at = Timestamp::from_secs(count.second);
+    let record = Record::event("authz.refusals.counted", at, &count.caller, LISTENERS);
+    refusals(record, count.code, count.refusals)
+}
+
+fn refusals(mut record: Record<'_>, code: Code, refusals: u64) -> Vec<u8> {
+    record.code = Some(code);
+    record.pillar = Some(code.pillar());
+    let refusals = Cow::Owned(refusals.to_string());
+    record.metadata.insert(Cow::Borrowed("refusals"), refusals);
     record.to_bytes()
 }
+
+/// Where refusals are counted.
+const LISTENERS: Resource<'static> = Resource {
+    id: Cow::Borrowed("listeners"),
+    service: Cow::Borrowed("gateway"),
+};

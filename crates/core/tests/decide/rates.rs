@@ -4,6 +4,7 @@ use crate::fixture::*;
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
 use countersign_core::hop::Hop;
+use countersign_core::hop::Token;
 use countersign_core::pillars::least_privilege::Charge;
 use countersign_core::pillars::least_privilege::Pending;
 use countersign_core::pillars::least_privilege::Reservation;
@@ -92,11 +93,45 @@ fn listener_tier_and_every_operation() {
         told(pending(summary(), &crate::fixture::state()).charges()),
         <[&str; 0]>::default()
     );
-    // Our own services have no rates.
+    // Our own services have no rates of their own, and no tier.
     assert_eq!(
         told(pending(vault_read(), &state).charges()),
         <[&str; 0]>::default()
     );
+}
+
+#[test]
+fn who_asks_the_issuer_at_a_listener_counts_there() {
+    let mesh_door = "mesh: { bind: \"127.0.0.1:9443\", peer: service }";
+    let state = with(&[(mesh_door, &mesh_door.replace("peer:", "rate: 1/min, peer:"))]);
+    let asked = |door: &str| {
+        let mut hop = mesh(
+            "frontend",
+            door,
+            "issuer",
+            Operation::named("token", ""),
+            claims("", "", &[], "frontend"),
+        );
+        hop.evidence.token = Token::Absent;
+        hop.facts.requested_service = Some("hms-api".to_owned());
+        hop
+    };
+    let charges = pending(asked("mesh"), &state).charges().to_vec();
+    let listener = "the rate of listener `mesh`: 1 in 60 s, 1 at once, of frontend";
+    assert_eq!(told(&charges), [listener]);
+    let unanswered = pending(asked("mesh"), &state).complete(Reservation::default());
+    assert_eq!(unanswered.unwrap_err().code(), Code::RATE_EXCEEDED);
+    let mut exceeded: Vec<Charged> = charges.into_iter().map(Charge::first).collect();
+    exceeded[0].result = RateResult::Exceeded;
+    let reservation = Reservation::default().counted(exceeded);
+    let refused = pending(asked("mesh"), &state).complete(reservation);
+    let denial = refused.unwrap_err();
+    let record = denial.record(&Context::default()).to_bytes();
+    let record = Record::from_bytes(&record).unwrap();
+    assert_eq!(record.code, Some(Code::RATE_EXCEEDED));
+    // The server's own door has no rate.
+    let none = <[&str; 0]>::default();
+    assert_eq!(told(pending(asked("control"), &state).charges()), none);
 }
 
 #[test]

@@ -122,7 +122,7 @@ async fn what_else_is_refused_is_not_counted() {
     admitted(&setup, setup.summary()).await;
     admitted(&setup, setup.summary()).await;
     // Nor is what it is refused for itself: the first room is the next caller's.
-    for _ in 0..20 {
+    for _ in 0..10 {
         exceeded(&setup, setup.summary()).await;
     }
     setup.advance(Duration::from_secs(30));
@@ -156,8 +156,61 @@ async fn budgets_and_rates_are_taken_together_or_not_at_all() {
         let refusal = setup.point.enforce(setup.chat()).await.unwrap_err();
         assert_eq!(refusal.code, Code::RATE_EXCEEDED, "{}", refusal.reason);
     }
+    setup.advance(Duration::from_secs(1));
+    setup.beat();
     let (_, record) = exceeded(&setup, setup.chat()).await;
     assert_eq!(record.reservations.first().unwrap().spent, 3 * amount);
+}
+
+#[tokio::test]
+async fn what_was_refused_for_its_rate_is_not_spent_after_a_restart() {
+    let setup = tiered(Setup::new(), "1/min");
+    let first = admitted(&setup, setup.chat()).await;
+    let (_, refused) = exceeded(&setup, setup.chat()).await;
+    assert!(refused.reservations.iter().all(|it| it.granted));
+    assert!(!refused.reservations.is_empty());
+    let spent = async |records: &[&Record<'_>]| {
+        let next = Setup::new();
+        for record in records {
+            next.point.restore_spending(record, None);
+        }
+        let admitted = admitted(&next, next.chat()).await;
+        admitted.admission().reserved().first().unwrap().spent
+    };
+    assert_eq!(spent(&[&refused]).await, 0);
+    let record = setup.record(&first.admission().receipt());
+    let amount = first.admission().reserved().first().unwrap().demand.amount;
+    assert_eq!(spent(&[&record, &refused]).await, amount);
+}
+
+#[tokio::test]
+async fn who_calls_far_too_often_is_counted_and_does_not_fill_the_ledger() {
+    let setup = tiered(Setup::with_room(256 << 10, 192 << 10), "1/min");
+    admitted(&setup, setup.summary()).await;
+    let mut kept = 0;
+    for second in 0..30 {
+        for _ in 0..50 {
+            let refusal = setup.point.enforce(setup.summary()).await.unwrap_err();
+            assert_eq!(refusal.code, Code::RATE_EXCEEDED, "{}", refusal.reason);
+            assert!(refusal.limit.is_some() && refusal.retry_after.is_some());
+            kept += usize::from(refusal.receipt.is_some());
+        }
+        setup.advance(Duration::from_secs(1));
+        setup.beat();
+        if second == 0 {
+            assert_eq!(kept, 10);
+            let wanted = |it: &Record<'_>| it.event_type == "authz.refusals.counted";
+            let counted = setup.wait_for(wanted).await;
+            assert_eq!(counted.metadata.get("refusals").unwrap(), "40");
+            assert_eq!(counted.code, Some(Code::RATE_EXCEEDED));
+            assert_eq!(counted.principal.id, "spiffe://hms.dev.invalid/frontend");
+        }
+    }
+    // The reserve is left to whoever may call.
+    assert!(kept < 30 * 10, "{kept}");
+    setup.advance(Duration::from_secs(31));
+    setup.beat();
+    admitted(&setup, setup.summary_at_now()).await;
 }
 
 #[tokio::test]

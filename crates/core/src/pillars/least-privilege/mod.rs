@@ -219,7 +219,7 @@ fn demand(case: &Case, subject: &Subject, rule: &OperationRule) -> Result<Option
     limits::demand(&case.hop, subject, name, budget).map(Some)
 }
 
-/// An operation of one of our own services.
+/// An operation of one of our own services. Who asks for it at a listener is one of its callers.
 fn ours(
     case: &Case,
     caller: &Caller,
@@ -242,6 +242,7 @@ fn ours(
             }
         }
     }
+    found.charges.extend(rates::listener(case, caller, subject));
     Ok(found)
 }
 

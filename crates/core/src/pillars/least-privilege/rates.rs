@@ -20,12 +20,7 @@ pub(super) fn charges<'a>(
     rules: impl Iterator<Item = &'a OperationRule>,
 ) -> Vec<Charge> {
     let snapshot = &case.state.snapshot;
-    let mut charges = Vec::new();
-    let listener = snapshot.config().listeners.get(&case.hop.door);
-    if let Some(rate) = listener.and_then(|it| it.rate) {
-        let limit = Limit::Listener(case.hop.door.clone());
-        charges.push(Charge::new(limit, rate, by(caller, subject)));
-    }
+    let mut charges: Vec<_> = listener(case, caller, subject).into_iter().collect();
     let tier = subject.holder().and_then(|it| snapshot.tiers().of(it));
     if let Some((name, rate)) = tier {
         let limit = Limit::Tier(name.clone());
@@ -41,6 +36,14 @@ pub(super) fn charges<'a>(
         }
     }
     charges
+}
+
+/// The limit of the listener that a call came in by. Our own doors have none.
+pub(super) fn listener(case: &Case, caller: &Caller, subject: &Subject) -> Option<Charge> {
+    let listeners = &case.state.snapshot.config().listeners;
+    let rate = listeners.get(&case.hop.door)?.rate?;
+    let limit = Limit::Listener(case.hop.door.clone());
+    Some(Charge::new(limit, rate, by(caller, subject)))
 }
 
 /// Whether every charge was answered, and granted.
