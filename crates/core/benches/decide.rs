@@ -122,6 +122,7 @@ fn hop(snapshot: &Snapshot, services: usize) -> Result<Hop, Box<dyn Error>> {
         evidence: Evidence {
             peer: Peer::Certificate(Arc::new(Certificate {
                 issuer: LEAF,
+                issuers_above: Box::default(),
                 leaf: LEAF,
                 not_after: NOW.plus(Duration::from_secs(1_800)),
                 not_before: NOW,

@@ -299,19 +299,9 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
         .then(|| workload(snapshot, test))
         .flatten();
     let door = door.cloned().unwrap_or_else(Name::control);
-    let domain = &snapshot.config().trust_domain;
     let peer = caller.map_or(Peer::Anonymous, |name| {
-        partner(snapshot, &door, name).unwrap_or_else(|| {
-            Peer::Certificate(Arc::new(Certificate {
-                issuer: LEAF,
-                leaf: LEAF,
-                not_after: NOON.plus(Duration::from_secs(3600)),
-                not_before: NOON,
-                root: snapshot.bundle().roots.first().copied().unwrap_or(LEAF),
-                serial: "01".to_owned(),
-                spiffe_id: SpiffeId::of_identity(domain, name),
-            }))
-        })
+        partner(snapshot, &door, name)
+            .unwrap_or_else(|| Peer::Certificate(Arc::new(certificate(snapshot, name))))
     });
     let claims = claims(snapshot, test, browser.is_some());
     let model = test
@@ -352,6 +342,20 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
     }
 }
 
+/// A good certificate of ours.
+fn certificate(snapshot: &Snapshot, name: &Name) -> Certificate {
+    Certificate {
+        issuer: LEAF,
+        issuers_above: Box::default(),
+        leaf: LEAF,
+        not_after: NOON.plus(Duration::from_secs(3600)),
+        not_before: NOON,
+        root: snapshot.bundle().roots.first().copied().unwrap_or(LEAF),
+        serial: "01".to_owned(),
+        spiffe_id: SpiffeId::of_identity(&snapshot.config().trust_domain, name),
+    }
+}
+
 /// A good certificate of a partner, under the authority that it and the door have in common.
 fn partner(snapshot: &Snapshot, door: &Name, name: &Name) -> Option<Peer> {
     let identity = snapshot.config().identities.get(name)?;
@@ -364,6 +368,7 @@ fn partner(snapshot: &Snapshot, door: &Name, name: &Name) -> Option<Peer> {
     Some(Peer::Partner(Arc::new(PartnerCertificate {
         dns_names: vec![dns.to_ascii_lowercase()],
         issuer: LEAF,
+        issuers_above: Box::default(),
         leaf: LEAF,
         not_after: NOON.plus(Duration::from_secs(3600)),
         not_before: NOON,

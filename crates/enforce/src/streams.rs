@@ -152,7 +152,7 @@ impl Open {
         let revocations = &state.revocations;
         let revoked = self.upstream.get().and_then(|upstream| {
             let leaf = revocations.certificate(&upstream.leaf);
-            leaf.or_else(|| revocations.issuer(&upstream.issuer))
+            leaf.or_else(|| revocations.path(&upstream.issuer, &upstream.issuers_above))
                 .or_else(|| revocations.workload(&upstream.spiffe_id))
         });
         revoked.is_some() && self.cut.now(Code::CERTIFICATE_REVOKED)

@@ -41,6 +41,7 @@ pub(crate) fn check(
     let path = path::verify(chain, bundle.anchors(), now, role)?;
     Ok(Certificate {
         issuer: path.issuer,
+        issuers_above: path.issuers_above,
         leaf: sha256(leaf_der),
         not_after: leaf.not_after,
         not_before: leaf.not_before,

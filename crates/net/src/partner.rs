@@ -123,6 +123,7 @@ pub(crate) fn check(
     Ok(PartnerCertificate {
         dns_names,
         issuer: path.issuer,
+        issuers_above: path.issuers_above,
         leaf: sha256(der),
         not_after,
         not_before,

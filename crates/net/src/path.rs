@@ -15,10 +15,12 @@ use webpki::EndEntityCert;
 use webpki::KeyUsage;
 
 /// A path that holds.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Path {
     /// SHA-256 of the public key that signed the leaf.
     pub(crate) issuer: Digest,
+    /// The same of each authority above it, nearest first; the last is the root's.
+    pub(crate) issuers_above: Box<[Digest]>,
     /// The root it leads to.
     pub(crate) root: RootFacts,
 }
@@ -56,10 +58,9 @@ pub(crate) fn verify(
             None,
         )
         .map_err(|error| refusal(&error))?;
-    let mut issuer = None;
+    let mut keys = Vec::new();
     for intermediate in path.intermediate_certificates() {
-        let key = x509::check_authority(&intermediate.der())?;
-        issuer.get_or_insert(key);
+        keys.push(x509::check_authority(&intermediate.der())?);
     }
     let root = trusted
         .facts(path.anchor(), now)
@@ -67,8 +68,12 @@ pub(crate) fn verify(
     if !root.is_valid_at(now) {
         return Err(SvidError::Time);
     }
+    keys.push(root.public_key);
+    // Any of these keys can be revoked, and each speaks for all below it.
+    let (issuer, above) = keys.split_first().ok_or(SvidError::Untrusted)?;
     Ok(Path {
-        issuer: issuer.unwrap_or(root.public_key),
+        issuer: *issuer,
+        issuers_above: above.into(),
         root,
     })
 }

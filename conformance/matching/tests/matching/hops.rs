@@ -321,6 +321,7 @@ fn id(path: &str) -> SpiffeId {
 fn certified(path: &str, leaf: Digest, at: Timestamp) -> Peer {
     Peer::Certificate(Arc::new(Certificate {
         issuer: Digest::new([8; 32]),
+        issuers_above: Box::default(),
         leaf,
         not_after: at.plus(Duration::from_secs(600)),
         not_before: at,

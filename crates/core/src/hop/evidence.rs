@@ -117,6 +117,10 @@ pub enum Peer {
 pub struct Certificate {
     /// SHA-256 of the issuing certificate's public key (SubjectPublicKeyInfo).
     pub issuer: Digest,
+    /// The same of each authority above the issuer, nearest first, the root last; none where the
+    /// root itself signed the leaf.
+    #[serde(default, skip_serializing_if = "<[Digest]>::is_empty")]
+    pub issuers_above: Box<[Digest]>,
     /// SHA-256 of the leaf (DER): what tokens are bound to (`x5t#S256`, RFC 8705).
     pub leaf: Digest,
     /// When the leaf ends.
@@ -140,6 +144,10 @@ pub struct PartnerCertificate {
     pub dns_names: Vec<String>,
     /// SHA-256 of the issuing certificate's public key (SubjectPublicKeyInfo).
     pub issuer: Digest,
+    /// The same of each authority above the issuer, nearest first, the root last; none where the
+    /// root itself signed the leaf.
+    #[serde(default, skip_serializing_if = "<[Digest]>::is_empty")]
+    pub issuers_above: Box<[Digest]>,
     /// SHA-256 of the leaf (DER): what tokens are bound to (`x5t#S256`, RFC 8705).
     pub leaf: Digest,
     /// When the leaf ends.
@@ -154,11 +162,13 @@ pub struct PartnerCertificate {
 
 /// What checked certificates have in common, whoever they are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaf {
+pub struct Leaf<'a> {
     /// SHA-256 of the leaf (DER).
     pub digest: Digest,
     /// SHA-256 of the issuing certificate's public key (SubjectPublicKeyInfo).
     pub issuer: Digest,
+    /// The same of each authority above the issuer, nearest first.
+    pub issuers_above: &'a [Digest],
     /// When it ends.
     pub not_after: Timestamp,
     /// When it begins.
@@ -331,11 +341,12 @@ impl Evidence {
 
     /// What there is to say of the checked certificate, ours or a partner's, if there is one.
     #[must_use]
-    pub fn leaf(&self) -> Option<Leaf> {
+    pub fn leaf(&self) -> Option<Leaf<'_>> {
         match &self.peer {
             Peer::Certificate(it) => Some(Leaf {
                 digest: it.leaf,
                 issuer: it.issuer,
+                issuers_above: &it.issuers_above,
                 not_after: it.not_after,
                 not_before: it.not_before,
                 root: it.root,
@@ -343,6 +354,7 @@ impl Evidence {
             Peer::Partner(it) => Some(Leaf {
                 digest: it.leaf,
                 issuer: it.issuer,
+                issuers_above: &it.issuers_above,
                 not_after: it.not_after,
                 not_before: it.not_before,
                 root: it.root,

@@ -125,6 +125,17 @@ impl Revocations {
         self.issuers.get(key).copied()
     }
 
+    /// When the first was revoked of the keys that a certificate's path leads over: the issuer's
+    /// and those above it. Whoever can't be believed has no one below to vouch for.
+    #[must_use]
+    pub fn path(&self, issuer: &Digest, above: &[Digest]) -> Option<Timestamp> {
+        if self.issuers.is_empty() {
+            return None;
+        }
+        let keys = std::iter::once(issuer).chain(above);
+        keys.filter_map(|key| self.issuer(key)).min()
+    }
+
     /// When this session was revoked.
     #[must_use]
     pub fn session(&self, sid: &Digest) -> Option<Timestamp> {

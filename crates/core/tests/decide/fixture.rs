@@ -96,6 +96,7 @@ pub(crate) fn id(path: &str) -> SpiffeId {
 pub(crate) fn certificate(path: &str) -> Certificate {
     Certificate {
         issuer: Digest::new([8; 32]),
+        issuers_above: Box::default(),
         leaf: leaf(path),
         not_after: NOW.plus(Duration::from_secs(1800)),
         not_before: Timestamp::from_secs(NOW.as_secs() - 1800),

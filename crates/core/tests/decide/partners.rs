@@ -102,6 +102,7 @@ fn shown(pem: &str, names: &[&str]) -> PartnerCertificate {
     PartnerCertificate {
         dns_names: names.iter().map(|it| (*it).to_owned()).collect(),
         issuer: Digest::new([8; 32]),
+        issuers_above: Box::default(),
         leaf: leaf("partner"),
         not_after: NOW.plus(Duration::from_secs(1800)),
         not_before: Timestamp::from_secs(NOW.as_secs() - 1800),
@@ -277,6 +278,22 @@ fn what_was_true_has_to_be_true_still() {
             ..policy()
         };
         assert_eq!(code(globex(), &state), Some(expected), "{what:?}");
+    }
+    // Its root has signed another authority, and that the issuer.
+    let (upper, root) = (Digest::new([9; 32]), Digest::new([10; 32]));
+    for key in [upper, root] {
+        let line = Revocation {
+            at: NOW,
+            epoch: 1,
+            lifted: false,
+            what: Revoked::Issuer(key),
+        };
+        let state = State {
+            revocations: Arc::new(Revocations::up_to(&[line], 1)),
+            ..policy()
+        };
+        let below = edited(|it| certificate(it).issuers_above = [upper, root].into());
+        assert_eq!(code(below, &state), Some(Code::CERTIFICATE_REVOKED));
     }
 }
 

@@ -287,6 +287,16 @@ fn whatever_was_revoked_is_refused() {
         let reason = denied_in(summary(), &revoked(what), code);
         assert!(reason.ends_with("revoked 40 ms ago"), "{reason}");
     }
+    // Who is above the issuer vouches for it: without them nobody does.
+    let (upper, root) = (Digest::new([9; 32]), Digest::new([10; 32]));
+    let mut below = summary();
+    if let Peer::Certificate(certificate) = &mut below.evidence.peer {
+        std::sync::Arc::make_mut(certificate).issuers_above = [upper, root].into();
+    }
+    for key in [upper, root] {
+        let state = revoked(Revoked::Issuer(key));
+        denied_in(below.clone(), &state, Code::CERTIFICATE_REVOKED);
+    }
     let asks = browser(
         Operation::named("POST", "/ai/summary"),
         &["ai:invoke-summary"],

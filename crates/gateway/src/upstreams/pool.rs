@@ -498,7 +498,7 @@ fn not_revoked(
 ) -> Result<(), SendError> {
     let revoked = connection.and_then(|it| it.peer.as_ref()).and_then(|peer| {
         let leaf = revocations.certificate(&peer.leaf);
-        leaf.or_else(|| revocations.issuer(&peer.issuer))
+        leaf.or_else(|| revocations.path(&peer.issuer, &peer.issuers_above))
             .or_else(|| revocations.workload(&peer.spiffe_id))
     });
     if revoked.is_some() {

@@ -12,6 +12,7 @@ use proptest::sample::Index;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
+use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::GeneralSubtree;
 use rcgen::IsCa;
@@ -254,4 +255,39 @@ fn name_constraints_of_an_intermediate_hold() {
         let names = [host("web.acme.internal"), host(bad)];
         assert_eq!(constrained(&names), Err(SvidError::Untrusted), "{bad}");
     }
+}
+
+#[test]
+fn a_path_states_each_key_that_vouches_for_the_leaf() {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params
+    };
+    let key = || KeyPair::generate().unwrap();
+    let root = CertifiedIssuer::self_signed(authority("root"), key()).unwrap();
+    let upper = CertifiedIssuer::signed_by(authority("upper"), key(), &root).unwrap();
+    let lower = CertifiedIssuer::signed_by(authority("lower"), key(), &upper).unwrap();
+    let domain = TrustDomain::new("acme.internal").unwrap();
+    let bundle = TrustBundle::new(domain, &[root.der().clone()], 1).unwrap();
+    let digest = |issuer: &CertifiedIssuer<'_, KeyPair>| {
+        let certificate = x509::read(issuer.der()).unwrap();
+        crate::digest::sha256(certificate.public_key().raw)
+    };
+    let stated = |by: &CertifiedIssuer<'_, KeyPair>, between: &[&CertifiedIssuer<'_, KeyPair>]| {
+        let mut leaf = CertificateParams::default();
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let mut chain = vec![leaf.signed_by(&key(), by).unwrap().der().clone()];
+        chain.extend(between.iter().map(|it| it.der().clone()));
+        let path = verify(&chain, bundle.anchors(), UnixTime::now(), Role::Client).unwrap();
+        (path.issuer, path.issuers_above.to_vec())
+    };
+    let (r, u, l) = (digest(&root), digest(&upper), digest(&lower));
+    // In whatever order they are shown.
+    assert_eq!(stated(&lower, &[&upper, &lower]), (l, vec![u, r]));
+    assert_eq!(stated(&lower, &[&lower, &upper, &root]), (l, vec![u, r]));
+    assert_eq!(stated(&upper, &[&lower, &upper]), (u, vec![r]));
+    assert_eq!(stated(&root, &[]), (r, vec![]));
 }

@@ -406,8 +406,11 @@ impl Plane {
             .certificate()
             .filter(|_| gateway(evidence).is_some());
         certificate.is_some_and(|it| {
-            state.revocations.certificate(&it.leaf).is_none()
-                && state.revocations.workload(&it.spiffe_id).is_none()
+            let revocations = &state.revocations;
+            let leaf = revocations.certificate(&it.leaf);
+            leaf.or_else(|| revocations.path(&it.issuer, &it.issuers_above))
+                .or_else(|| revocations.workload(&it.spiffe_id))
+                .is_none()
         })
     }
 

@@ -161,6 +161,7 @@ fn evidence_of(world: &World, api: &crate::support::Workload) -> countersign_cor
     evidence.peer =
         countersign_core::hop::Peer::Certificate(Arc::new(countersign_core::hop::Certificate {
             issuer: root,
+            issuers_above: Box::default(),
             leaf: svid.leaf(),
             not_after: svid.not_after(),
             not_before: countersign_core::vocabulary::Timestamp::from_secs(0),

@@ -132,7 +132,7 @@ fn certificate(case: &Case, certificate: &Leaf) -> Result<(), Refusal> {
     let id = snapshot.id_of(&case.hop.evidence.peer);
     let revoked = revocations
         .certificate(&certificate.digest)
-        .or_else(|| revocations.issuer(&certificate.issuer))
+        .or_else(|| revocations.path(&certificate.issuer, certificate.issuers_above))
         .or_else(|| revocations.workload(id.as_ref()?));
     refuse(revoked, at, Code::CERTIFICATE_REVOKED, "certificate")
 }
