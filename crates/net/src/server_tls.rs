@@ -7,6 +7,7 @@ use crate::partner;
 use crate::partner::Authorities;
 use crate::provider;
 use crate::server_hello::Transcribed;
+use crate::svid::Svid;
 use crate::svid::SvidSource;
 use crate::trust::Roots;
 use crate::trust::TrustBundle;
@@ -124,8 +125,8 @@ enum Trust {
     Nobody,
     /// Our own roots.
     Ours(Arc<TrustBundle>),
-    /// A partner's authorities; beside our roots, against which they were held.
-    Theirs(Arc<Authorities>, Arc<TrustBundle>),
+    /// A partner's authorities; beside our roots and our SVID, against which they were held.
+    Theirs(Arc<Authorities>, Arc<TrustBundle>, Arc<Svid>),
 }
 
 /// How many sessions of a listener are kept for resumption.
@@ -291,7 +292,7 @@ impl Trust {
                 let facts = certificate::check(chain, bundle, now, Role::Client)?;
                 Peer::Certificate(Arc::new(facts))
             }
-            Self::Theirs(authorities, bundle) => {
+            Self::Theirs(authorities, bundle, _) => {
                 let facts = partner::check(chain, authorities, bundle.domain(), now)?;
                 Peer::Partner(Arc::new(facts))
             }
@@ -321,8 +322,9 @@ impl Built {
                 roots,
                 svid,
             } => {
-                let verifier = PartnerVerifier::new(authorities, roots.current(), svid)?;
-                let trust = Trust::Theirs(authorities.clone(), verifier.bundle.clone());
+                let own = svid.current();
+                let verifier = PartnerVerifier::new(authorities, roots.current(), &own)?;
+                let trust = Trust::Theirs(authorities.clone(), verifier.bundle.clone(), own);
                 let config = builder
                     .with_protocol_versions(&[&rustls::version::TLS13])?
                     .with_client_cert_verifier(Arc::new(verifier))
@@ -362,13 +364,22 @@ impl Built {
 
     fn is_current(&self, listener: &Listener) -> bool {
         match (listener, &self.trust) {
-            (Listener::Mutual { roots, .. }, Trust::Ours(trust))
-            | (Listener::Partner { roots, .. }, Trust::Theirs(_, trust)) => {
+            (Listener::Mutual { roots, .. }, Trust::Ours(trust)) => {
                 Arc::ptr_eq(&roots.current(), trust)
+            }
+            (Listener::Partner { roots, svid, .. }, Trust::Theirs(_, trust, own)) => {
+                Arc::ptr_eq(&roots.current(), trust) && is_signed_alike(&svid.current(), own)
             }
             _ => true,
         }
     }
+}
+
+/// Whether the same authorities signed both. A new leaf alone says nothing new of who signs for us,
+/// and costs nobody a session.
+fn is_signed_alike(one: &Arc<Svid>, other: &Arc<Svid>) -> bool {
+    let (chain, others) = (one.credential().chain(), other.credential().chain());
+    Arc::ptr_eq(one, other) || chain.iter().skip(1).eq(others.iter().skip(1))
 }
 
 /// Asks for a certificate of our own.
@@ -386,9 +397,9 @@ impl PartnerVerifier {
     fn new(
         authorities: &Arc<Authorities>,
         bundle: Arc<TrustBundle>,
-        svid: &SvidSource,
+        own: &Svid,
     ) -> Result<Self, AcceptorError> {
-        if authorities.are_ours(&bundle, &svid.current()) {
+        if authorities.are_ours(&bundle, own) {
             return Err(AcceptorError::OwnAuthority);
         }
         Ok(Self {

@@ -23,6 +23,7 @@ use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
 use countersign_net::Source;
+use countersign_net::SvidSource;
 use countersign_net::TrustError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,25 +33,28 @@ struct Door {
     clock: FakeClock,
     roots: Arc<Roots>,
     server: Server,
+    svid: Arc<SvidSource>,
 }
 
-fn listener(ours: &Pki, roots: &Arc<Roots>, pem: &str) -> Listener {
+fn listener(svid: &Arc<SvidSource>, roots: &Arc<Roots>, pem: &str) -> Listener {
     Listener::Partner {
         authorities: Arc::new(Authorities::from_pem(pem.as_bytes()).unwrap()),
         roots: roots.clone(),
-        svid: Source::new(ours.svid("server")),
+        svid: svid.clone(),
     }
 }
 
 async fn door(ours: &Pki, pem: &str) -> Door {
     countersign_net::install_crypto().unwrap();
     let (clock, roots) = (FakeClock::at(SystemTime::now()), Roots::new(ours.bundle(1)));
+    let svid = Source::new(ours.svid("server"));
     let acceptor =
-        Acceptor::with_time(listener(ours, &roots, pem), Arc::new(clock.clone())).unwrap();
+        Acceptor::with_time(listener(&svid, &roots, pem), Arc::new(clock.clone())).unwrap();
     Door {
         clock,
         roots,
         server: Server::start(acceptor).await,
+        svid,
     }
 }
 
@@ -136,11 +140,16 @@ async fn our_own_authority_opens_no_door_for_partners() {
     let roots = Roots::new(ours.bundle(1));
     let both = theirs.root_pem() + &ours.root_pem();
     for pem in [ours.root_pem(), both] {
-        let refused = Acceptor::new(listener(&ours, &roots, &pem)).unwrap_err();
+        let svid = Source::new(ours.svid("server"));
+        let refused = Acceptor::new(listener(&svid, &roots, &pem)).unwrap_err();
         assert!(matches!(refused, AcceptorError::OwnAuthority), "{refused}");
     }
-    // Nor one that becomes ours later.
-    let mut door = door(&ours, &theirs.root_pem()).await;
+    becomes_ours_by_its_root(&ours, &theirs).await;
+    becomes_ours_by_who_signs(&ours, &theirs).await;
+}
+
+async fn becomes_ours_by_its_root(ours: &Pki, theirs: &Pki) {
+    let mut door = door(ours, &theirs.root_pem()).await;
     let client = Arc::new(careless(Some(theirs.issue("api"))));
     echo(door.server.address, client.clone()).await.unwrap();
     door.server.outcome().await.unwrap();
@@ -149,6 +158,24 @@ async fn our_own_authority_opens_no_door_for_partners() {
     let refused = door.server.outcome().await.unwrap_err();
     assert_eq!(refused.peer, Peer::Anonymous);
     assert_eq!(Authorities::from_pem(b"").unwrap_err(), TrustError::Empty);
+}
+
+/// The authority is no root of ours, but its key signs our own certificates from some day on.
+async fn becomes_ours_by_who_signs(ours: &Pki, theirs: &Pki) {
+    let issued = theirs.issue("api");
+    let mut door = door(ours, &pem(issued.chain.get(1).unwrap())).await;
+    let client = Arc::new(careless(Some(issued)));
+    echo(door.server.address, client.clone()).await.unwrap();
+    door.server.outcome().await.unwrap();
+    // A new leaf of the same issuer changes nothing: what was resumed before is resumed now.
+    door.svid.rotate(ours.svid("server"));
+    echo(door.server.address, client.clone()).await.unwrap();
+    let again = door.server.outcome().await.unwrap();
+    assert!(matches!(again.tls, Tls::Established { resumed: true, .. }));
+    door.svid.rotate(theirs.svid("server"));
+    assert!(echo(door.server.address, client).await.is_err());
+    let refused = door.server.outcome().await.unwrap_err();
+    assert_eq!(refused.peer, Peer::Anonymous);
 }
 
 #[test]
@@ -176,6 +203,11 @@ fn a_chain_that_another_process_was_shown_is_held_to_the_same() {
         panic!("no partner")
     };
     assert_eq!(facts.dns_names, ["localhost"]);
+    // Above the issuer is the root, whose key is stated as that of the issuer is.
+    let [root] = *facts.issuers_above else {
+        panic!("{:?}", facts.issuers_above)
+    };
+    assert!(check(&theirs.root_pem(), &good, now, root).is_err());
     let (later, never) = (
         now.plus(Duration::from_secs(3601)),
         Timestamp::from_secs(-1),
