@@ -2,6 +2,7 @@
 
 use crate::connected::Connected;
 use crate::place::Seat;
+use countersign_core::hop::Evidence;
 use countersign_net::places::Held;
 use countersign_net::places::Places;
 use countersign_net::token::Presenter;
@@ -27,7 +28,7 @@ pub(super) enum Full {
     Network,
 }
 
-/// One peer, by certificate or else by network, has at most this part of a listener's connections.
+/// One peer, by certificate, by a partner's authority or else by network, has at most this part of a listener's connections.
 const PEER: u32 = 2;
 /// One network has at most this part of them in handshakes, where nothing is proved yet.
 const SHAKING: u32 = 4;
@@ -62,8 +63,17 @@ impl Peers {
         connected: &Connected,
         connections: u32,
     ) -> Option<Held<Presenter>> {
-        let network = countersign_enforce::network(connected.source_ip());
-        let peer = Presenter::of(&connected.evidence(), Some(network));
+        self.proves(&connected.evidence(), connected.source_ip(), connections)
+    }
+
+    fn proves(
+        &self,
+        evidence: &Evidence,
+        source: IpAddr,
+        connections: u32,
+    ) -> Option<Held<Presenter>> {
+        let network = countersign_enforce::network(source);
+        let peer = Presenter::of(evidence, Some(network));
         self.proven.enter(peer, share(connections, PEER))
     }
 }
@@ -75,6 +85,39 @@ fn share(connections: u32, among: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use countersign_core::hop::PartnerCertificate;
+    use countersign_core::hop::Peer;
+    use countersign_core::vocabulary::Digest;
+    use countersign_core::vocabulary::Timestamp;
+
+    fn partner(root: u8, leaf: u8) -> Evidence {
+        let mut evidence = Evidence::none();
+        evidence.peer = Peer::Partner(Arc::new(PartnerCertificate {
+            dns_names: vec![format!("{leaf}.globex.example")],
+            issuer: Digest::new([root; 32]),
+            issuers_above: Box::default(),
+            leaf: Digest::new([leaf; 32]),
+            not_after: Timestamp::from_secs(60),
+            not_before: Timestamp::from_secs(0),
+            root: Digest::new([root; 32]),
+            serial: "2a".to_owned(),
+        }));
+        evidence
+    }
+
+    #[test]
+    fn a_partner_takes_no_more_of_a_shared_door_for_making_more_leaves() {
+        let peers = Peers::none();
+        let enters = |root, leaf| {
+            let source = IpAddr::from([192, 0, 2, leaf]);
+            peers.proves(&partner(root, leaf), source, 100)
+        };
+        let held: Vec<_> = (0..50).map(|leaf| enters(1, leaf).unwrap()).collect();
+        assert!(enters(1, 51).is_none());
+        assert!(enters(2, 51).is_some());
+        drop(held);
+        assert!(enters(1, 51).is_some());
+    }
 
     #[test]
     fn a_network_that_only_begins_handshakes_leaves_room_for_others() {

@@ -1,10 +1,11 @@
 //! How many tokens that prove nothing each peer may have verified.
 //!
-//! A forged token costs its sender nothing and us a signature check. So each peer certificate, and
-//! each network of those that show none, has so many unknown tokens; beyond them its unknown tokens
-//! are not looked at, and everybody else's are.
+//! A forged token costs its sender nothing and us a signature check. So each peer certificate of
+//! ours, each authority of partners, and each network of those that show none, has so many unknown
+//! tokens; beyond them its unknown tokens are not looked at, and everybody else's are.
 
 use countersign_core::hop::Evidence;
+use countersign_core::hop::Peer;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
 use hashbrown::HashMap;
@@ -22,8 +23,11 @@ pub const UNKNOWN_BURST: u32 = 200;
 pub enum Presenter {
     /// This process, with a token that it has from the issuer itself.
     Ourselves,
-    /// Whoever holds this leaf certificate (SHA-256 of its DER).
+    /// Whoever holds this leaf certificate of ours (SHA-256 of its DER).
     Certificate(Digest),
+    /// Everybody for whom this authority of a partner vouches (SHA-256 of its DER): it makes as
+    /// many leaves as it likes.
+    Authority(Digest),
     /// Somebody in this network who shows no certificate.
     Network(IpAddr),
     /// Nobody that could be told from others.
@@ -34,10 +38,11 @@ impl Presenter {
     /// Who is at the other end of a connection; `network` stands for who has no certificate.
     #[must_use]
     pub fn of(evidence: &Evidence, network: Option<IpAddr>) -> Self {
-        match (evidence.leaf(), network) {
-            (Some(leaf), _) => Self::Certificate(leaf.digest),
-            (None, Some(network)) => Self::Network(network),
-            (None, None) => Self::Unknown,
+        match (&evidence.peer, network) {
+            (Peer::Certificate(it), _) => Self::Certificate(it.leaf),
+            (Peer::Partner(it), _) => Self::Authority(it.root),
+            (_, Some(network)) => Self::Network(network),
+            (_, None) => Self::Unknown,
         }
     }
 }
@@ -145,10 +150,27 @@ impl fmt::Debug for Budget {
 mod tests {
     use super::*;
     use crate::digest::sha256;
+    use countersign_core::hop::PartnerCertificate;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn certificate(number: u32) -> Presenter {
         Presenter::Certificate(sha256(&number.to_be_bytes()))
+    }
+
+    fn shown(root: u8, leaf: u8) -> Presenter {
+        let mut evidence = Evidence::none();
+        evidence.peer = Peer::Partner(Arc::new(PartnerCertificate {
+            dns_names: vec![format!("{leaf}.globex.example")],
+            issuer: Digest::new([root; 32]),
+            issuers_above: Box::default(),
+            leaf: Digest::new([leaf; 32]),
+            not_after: Timestamp::from_secs(60),
+            not_before: Timestamp::from_secs(0),
+            root: Digest::new([root; 32]),
+            serial: "2a".to_owned(),
+        }));
+        Presenter::of(&evidence, Some([192, 0, 2, 1].into()))
     }
 
     fn taken(budget: &Budget, who: Presenter, millis: i64, times: u32) -> u32 {
@@ -167,6 +189,16 @@ mod tests {
         assert_eq!(taken(&budget, one, 60_000, 1_000), UNKNOWN_BURST);
         let ourselves = taken(&budget, Presenter::Ourselves, 60_000, 1_000);
         assert_eq!(ourselves, 1_000);
+    }
+
+    #[test]
+    fn a_partner_has_no_more_for_making_more_leaves() {
+        let budget = Budget::new();
+        for leaf in 0..=255 {
+            taken(&budget, shown(1, leaf), 10_000, 10);
+        }
+        assert_eq!(taken(&budget, shown(1, 7), 10_000, 10), 0);
+        assert_eq!(taken(&budget, shown(2, 7), 10_000, 1_000), UNKNOWN_BURST);
     }
 
     #[test]
