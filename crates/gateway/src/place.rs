@@ -41,7 +41,7 @@ pub(crate) struct Seat(Arc<AtomicU32>);
 #[derive(Debug)]
 pub(crate) struct Place {
     abort: Notify,
-    /// What one peer may have decided at once here.
+    /// What may be decided at once for this connection.
     deciding: Arc<Semaphore>,
     running: Running,
     _seat: Seat,

@@ -2,11 +2,11 @@
 //!
 //! The listener's `cors` is the one source of it: what an upstream says is removed, and a preflight
 //! is answered here. A preflight is no request for anything (it has no cookie, reaches no upstream
-//! and admits nothing), so it is neither decided nor recorded; who sends many is a caller like any
-//! other to the limits of the listener.
+//! and admits nothing), so it is neither decided nor recorded, and counts against no rate: what
+//! bounds preflights are the connections of a peer, and the streams of a connection.
 
-use super::OURS;
 use super::Visit;
+use super::is_ours;
 use super::origin::only;
 use crate::body;
 use crate::body::Body;
@@ -33,7 +33,9 @@ pub(crate) struct Sharing {
 }
 
 /// What a page may read of our own beside the simple headers.
-const EXPOSED: &str = "countersign-pillar, countersign-receipt, retry-after, x-request-id";
+const EXPOSED: &str = "countersign-pillar, countersign-receipt, ratelimit, ratelimit-policy, \
+                       retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, \
+                       x-request-id";
 /// How all that is said of other origins begins.
 const PREFIX: &str = "access-control-";
 
@@ -42,10 +44,10 @@ impl Sharing {
     pub(crate) fn of<B>(listener: Option<&Listener>, request: &Request<B>) -> Self {
         let cors = listener.and_then(|it| it.cors.as_ref());
         // Signing in and out is for pages of this door.
-        let ours = request.uri().path().starts_with(OURS);
+        let path = request.uri().path();
         Self {
             origin: cors
-                .filter(|_| !ours)
+                .filter(|_| !is_ours(path))
                 .and_then(|cors| allowed(cors, request.headers())),
             credentials: cors.is_some_and(|it| it.credentials),
             varies: cors.is_some(),
@@ -88,8 +90,7 @@ pub(super) fn preflight(visit: &Visit<'_>) -> Option<Response<Body>> {
     }
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let ours = visit.wanted.operation.object.starts_with(OURS);
-    if ours || allowed(cors, &visit.parts.headers).is_none() {
+    if is_ours(visit.parts.uri.path()) || allowed(cors, &visit.parts.headers).is_none() {
         return Some(response);
     }
     let list = |names: &[String]| {

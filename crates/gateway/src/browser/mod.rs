@@ -4,6 +4,7 @@ pub(crate) mod cookies;
 
 pub(crate) mod cors;
 
+mod frames;
 mod login;
 mod origin;
 mod session;
@@ -23,6 +24,7 @@ use countersign_core::config::Login;
 use countersign_core::record::Context;
 use countersign_core::snapshot::DoorKind;
 use countersign_core::snapshot::Snapshot;
+use countersign_core::vocabulary::CanonicalPath;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Refusal;
 use countersign_net::problem;
@@ -39,10 +41,17 @@ use origin::only;
 /// Paths under this are ours at every browser door, and are never forwarded.
 const OURS: &str = "/.countersign/";
 
-/// How long browsers come back by TLS only, in seconds: two years.
-const HSTS_AGE: u64 = 63_072_000;
-/// The same, as it is said to them.
+/// For two years browsers come back by TLS only.
 const HSTS: &str = "max-age=63072000; includeSubDomains";
+
+/// The referrer policies that tell other origins no path, and nobody anything without TLS (Referrer
+/// Policy, section 3).
+const REFERRERS: [&str; 4] = [
+    "no-referrer",
+    "same-origin",
+    "strict-origin",
+    "strict-origin-when-cross-origin",
+];
 
 /// A request at a browser door.
 pub(crate) struct Visit<'a> {
@@ -53,6 +62,12 @@ pub(crate) struct Visit<'a> {
     pub(crate) sessions: &'a Sessions,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) wanted: &'a Wanted,
+}
+
+/// Whether a path, as it came, is one of ours in its canonical form. One that has none is served by
+/// nobody, and shared with nobody.
+fn is_ours(path: &str) -> bool {
+    CanonicalPath::new(path).map_or(true, |it| it.as_str().starts_with(OURS))
 }
 
 /// Serves our own pages. Gives the body back for anything else.
@@ -102,27 +117,29 @@ pub(crate) fn sign_in_instead(visit: &Visit<'_>, refusal: &Refusal) -> Option<Re
     Some(response)
 }
 
-/// What every answer at a browser door says (RFC 6797 and the usual hardening); an application
-/// may be stricter about frames and referrers, not looser about types and transport.
+/// What every answer at a browser door says (RFC 6797 and the usual hardening).
+///
+/// Transport and types are ours to say alone: a judge of what an application says about them would
+/// have to read it exactly as each browser does. About frames it may say as much as that its own
+/// pages may show it, and about referrers what tells other origins no more than ours.
 pub(crate) fn secure(headers: &mut HeaderMap) {
-    if !is_strict(headers) {
-        let strict = HeaderValue::from_static(HSTS);
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, strict);
-    }
+    headers.insert(
+        header::STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static(HSTS),
+    );
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    // Browsers pass over a value that they don't know, and several.
-    let framed = only(headers, "x-frame-options")
-        .is_some_and(|it| it.eq_ignore_ascii_case("deny") || it.eq_ignore_ascii_case("sameorigin"));
-    if !framed {
-        let deny = HeaderValue::from_static("DENY");
-        headers.insert(header::X_FRAME_OPTIONS, deny);
+    frames::secure(headers);
+    let told = only(headers, "referrer-policy").is_some_and(|it| {
+        let mut policies = it.split(',').map(|it| it.trim().to_ascii_lowercase());
+        policies.all(|it| REFERRERS.contains(&it.as_str()))
+    });
+    if !told {
+        let none = HeaderValue::from_static("no-referrer");
+        headers.insert(header::REFERRER_POLICY, none);
     }
-    headers
-        .entry(header::REFERRER_POLICY)
-        .or_insert(HeaderValue::from_static("no-referrer"));
 }
 
 /// What our own pages and refusals say beside it: they load nothing, are in no frame, and no cache
@@ -136,24 +153,6 @@ pub(crate) fn secure_own(headers: &mut HeaderMap) {
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
-}
-
-/// Whether an application asks for as much as we do (RFC 6797 section 6.1), and in one way.
-fn is_strict(headers: &HeaderMap) -> bool {
-    let Some(value) = only(headers, "strict-transport-security") else {
-        return false;
-    };
-    let mut directives = value.split(';').map(str::trim);
-    let subdomains = directives
-        .clone()
-        .any(|it| it.eq_ignore_ascii_case("includesubdomains"));
-    let age = directives.find_map(|it| {
-        let (name, value) = it.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("max-age").then_some(value)
-    });
-    let age = age.and_then(|it| it.parse::<u64>().ok());
-    subdomains && age.is_some_and(|it| it >= HSTS_AGE)
 }
 
 impl Visit<'_> {
@@ -199,37 +198,62 @@ mod tests {
     }
 
     #[test]
-    fn what_an_application_says_is_never_made_weaker() {
-        let ours = secured(&[]);
+    fn transport_and_types_are_ours_to_say_alone() {
         let hsts = "strict-transport-security";
-        assert_eq!(ours[hsts], "max-age=63072000; includeSubDomains");
-        assert_eq!(ours["x-content-type-options"], "nosniff");
-        assert_eq!(ours["x-frame-options"], "DENY");
-        assert_eq!(ours["referrer-policy"], "no-referrer");
-        for stricter in [
-            "max-age=99999999; includeSubDomains; preload",
-            "includeSubdomains;max-age=\"63072000\"",
-        ] {
-            assert_eq!(secured(&[(hsts, stricter)])[hsts], stricter);
-        }
-        for weaker in [
+        for said in [
+            "",
             "max-age=0",
-            "max-age=99999999",
-            "max-age=1; includeSubDomains",
-            "includeSubDomains",
-            "max-age=-1; includeSubDomains",
+            "max-age=99999999; includeSubDomains; preload",
+            "max-age=+63072000; includeSubDomains",
+            "max-age=\"63072000; includeSubDomains",
+            "max-age=63072000; max-age=0; includeSubDomains",
         ] {
-            assert_eq!(secured(&[(hsts, weaker)])[hsts], ours[hsts], "{weaker}");
+            let headers = secured(&[(hsts, said), (hsts, "max-age=1")]);
+            let all: Vec<_> = headers.get_all(hsts).iter().collect();
+            assert_eq!(all, ["max-age=63072000; includeSubDomains"], "{said}");
         }
-        let twice = secured(&[(hsts, "max-age=99999999; includeSubDomains"), (hsts, "x")]);
-        assert_eq!(twice.get_all(hsts).iter().count(), 1);
-        for (frames, kept) in [("SAMEORIGIN", "SAMEORIGIN"), ("ALLOWALL", "DENY")] {
-            let headers = secured(&[("x-frame-options", frames)]);
-            assert_eq!(headers["x-frame-options"], kept);
-        }
-        let same = secured(&[("referrer-policy", "same-origin")]);
-        assert_eq!(same["referrer-policy"], "same-origin");
         let sniffed = secured(&[("x-content-type-options", "sniff")]);
         assert_eq!(sniffed["x-content-type-options"], "nosniff");
+    }
+
+    #[test]
+    fn referrers_tell_other_origins_no_path() {
+        let name = "referrer-policy";
+        assert_eq!(secured(&[])[name], "no-referrer");
+        for kept in [
+            "same-origin",
+            "Strict-Origin",
+            "no-referrer, strict-origin-when-cross-origin",
+        ] {
+            assert_eq!(secured(&[(name, kept)])[name], kept);
+        }
+        for replaced in ["unsafe-url", "origin", "no-referrer, unsafe-url", "", "x"] {
+            let headers = secured(&[(name, replaced)]);
+            assert_eq!(headers[name], "no-referrer", "{replaced}");
+        }
+        let twice = secured(&[(name, "same-origin"), (name, "unsafe-url")]);
+        let all: Vec<_> = twice.get_all(name).iter().collect();
+        assert_eq!(all, ["no-referrer"]);
+    }
+
+    #[test]
+    fn ours_is_ours_however_it_is_written() {
+        for ours in [
+            "/.countersign/login",
+            "/%2Ecountersign/login",
+            "/%2ecountersign/%6Cogin",
+        ] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for theirs in [
+            "/",
+            "/orders/42",
+            "/.countersigned",
+            "/x/.countersign/login",
+        ] {
+            assert!(!is_ours(theirs), "{theirs}");
+        }
+        // Without a canonical form it is nobody's to share.
+        assert!(is_ours("/orders%2F..%2F.countersign/login"));
     }
 }

@@ -75,7 +75,9 @@ async fn preflights_are_answered_by_the_door() {
                 own("allow-origin", origin),
                 own(
                     "expose-headers",
-                    "countersign-pillar, countersign-receipt, retry-after, x-request-id",
+                    "countersign-pillar, countersign-receipt, ratelimit, ratelimit-policy, \
+                     retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, \
+                     x-request-id",
                 ),
                 own("max-age", "300"),
             ];
@@ -94,10 +96,14 @@ async fn preflights_are_answered_by_the_door() {
         let twice = [("origin", DOCS), ("origin", DOCS), asks];
         let answer = ask(&cast, http2, "OPTIONS", "/x", &twice).await;
         assert_eq!(says(&answer), Vec::new());
-        // Signing in and out is for pages of this door.
+        // Signing in and out is for pages of this door, however its path is written.
         let login = [("origin", DOCS), asks];
-        let answer = ask(&cast, http2, "OPTIONS", "/.countersign/logout", &login).await;
-        assert_eq!((answer.status, says(&answer)), (204, Vec::new()));
+        for ours in ["/.countersign/logout", "/%2Ecountersign/%6Cogout"] {
+            let answer = ask(&cast, http2, "OPTIONS", ours, &login).await;
+            assert_eq!((answer.status, says(&answer)), (204, Vec::new()), "{ours}");
+            let answer = ask(&cast, http2, "GET", ours, &[("origin", DOCS)]).await;
+            assert_eq!((answer.status, says(&answer)), (404, Vec::new()), "{ours}");
+        }
     }
     assert!(cast.app.seen().is_empty(), "a preflight went upstream");
     let decided = cast
