@@ -236,7 +236,7 @@ pub static FILE: Shape = shape(
             "tiers",
             Form::Pairs(&NAME, &RATE),
             "none",
-            "How often a subject may call all services together; each hop made for it counts.",
+            "How often a subject may call all services together, per enforcement point; each hop made for it counts.",
         ),
         may(
             "services",

@@ -83,7 +83,7 @@ pub static LISTENER: Shape = shape(
             "rate",
             Form::Text(&RATE),
             "unlimited",
-            "How often each caller may call by it: each workload, or at a `browser` door each person.",
+            "How often each caller may call by it, per enforcement point: each workload, or at a `browser` door each person.",
         ),
         may(
             "limits",

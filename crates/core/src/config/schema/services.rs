@@ -272,7 +272,7 @@ pub static OPERATION: Shape = shape(
             "rate",
             Form::Text(&RATE),
             "unlimited",
-            "How often each subject may call it; its tier counts besides.",
+            "How often each subject may call it, per enforcement point; its tier counts besides.",
         ),
         may("models", Form::Texts(&MODEL), "any", "Allowed models."),
         may(
