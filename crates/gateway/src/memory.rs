@@ -327,6 +327,10 @@ impl Memory {
         reason.clone_from(&why);
         self.tell(&reasons);
         drop(reasons);
+        // What is wrong with the log is told where that is judged.
+        if let Some(why) = why.as_deref().filter(|_| what == Distrust::Shipping) {
+            tracing::error!(why, "nothing is admitted for the records' sake");
+        }
         if let (Some(why), Some(point)) = (why, self.point.get()) {
             let (point, gateway) = (point.clone(), self.gateway.clone());
             tokio::spawn(async move { alarm(&point, &gateway, what, &why).await });

@@ -32,6 +32,9 @@ const TOKEN_TIME: &str = "CSD215";
 /// The disk of the server.
 const DISK: &str = "16m";
 
+/// A write beyond the limit is a signal unless that is ignored; then it is an error like any.
+const LIMITED: [&str; 4] = ["sh", "-c", r#"trap "" XFSZ && exec "$@""#, "sh"];
+
 /// A site, the server that runs on a disk which can be filled, and a caller.
 struct Scene {
     identity: PathBuf,
@@ -93,27 +96,49 @@ async fn settled(site: &Site, log: &Path, key: &str) -> tempfile::TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_on_files_refuses_and_recovers() {
-    // A write beyond the limit is a signal unless that is ignored; then it is an error like any.
-    let ignored = r#"trap "" XFSZ && exec "$@""#;
-    let mut scene = Scene::new(&["sh", "-c", ignored, "sh"]).await;
+    let mut scene = Scene::new(&LIMITED).await;
     let before = scene.is_open().await;
-    let pid = i32::try_from(scene.running.id()).unwrap();
-    let limit = |bytes| {
-        let pid = rustix::process::Pid::from_raw(pid);
-        let limit = rustix::process::Rlimit {
-            current: bytes,
-            maximum: None,
-        };
-        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
-    };
     // Its standard error is a file as well, and takes no more lines either.
-    limit(Some(1));
+    scene.limit(Some(1));
     let refused = scene.is_shut(|| ()).await;
-    limit(None);
+    scene.limit(None);
     scene.recovers("limit", before, refused).await;
     let (log, key) = (scene.site.data().join("log"), scene.running.log_key());
     scene.running.stop();
     verify(&scene.site, &log, &key);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_could_not_write_for_a_while_goes_on() {
+    let mut scene = Scene::new(&LIMITED).await;
+    scene.is_open().await;
+    // The store's journal is by far the longest file: it alone can't grow.
+    let journal = scene.site.data().join("store.db-wal");
+    scene.limit(Some(std::fs::metadata(journal).unwrap().len()));
+    // What the ledger takes is let through; the index of it lies in the store.
+    let mut receipts = scene.is_open().await;
+    let refused = ["identity", "issue", "other", "--out", "id/shut"];
+    let refused = scene.site.run(&refused);
+    assert!(!refused.status.success(), "{refused:?}");
+    let begun = Instant::now();
+    while !scene.site.said().contains("disk I/O error") {
+        assert!(begun.elapsed() < PATIENCE, "{}", scene.site.said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scene.limit(None);
+    receipts.extend(scene.is_open().await);
+    let begun = Instant::now();
+    loop {
+        let shown = scene.site.ok(&["audit", "tail", "-n", "100"]);
+        if receipts.iter().all(|receipt| shown.contains(receipt)) {
+            break;
+        }
+        let said = scene.site.said();
+        assert!(begun.elapsed() < PATIENCE, "{receipts:?}\n{shown}\n{said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    scene.site.issue("other");
+    scene.running.stop();
 }
 
 /// Fills the disk to its last byte.
@@ -162,6 +187,17 @@ secrets: {{ mailer: {{ from: \"store:mailer\", needs: \"mail:key:read\", readers
             upstream,
             connections,
         }
+    }
+
+    /// No file that the server writes may be longer than this from now on.
+    fn limit(&self, bytes: Option<u64>) {
+        let pid = i32::try_from(self.running.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid);
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
     }
 
     /// Calls are let through; the receipts of some. What follows has a new token.

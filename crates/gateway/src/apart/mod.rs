@@ -206,7 +206,7 @@ impl Apart {
         let control: Arc<dyn ControlPlane> = Arc::new(plane.clone());
         let gateway = Gateway::remembering(
             point.clone(),
-            control.clone(),
+            control,
             svid.clone(),
             plane.roots().clone(),
             // What signs tokens is the first thing that each stream of updates says.
@@ -222,7 +222,7 @@ impl Apart {
         )
         .await?;
         let witness_key = memory.witness_key().clone();
-        let shipping = Shipping::new(point.clone(), control, memory);
+        let shipping = Shipping::new(point.clone(), plane.clone(), memory);
         let shipped = shipping.shipped();
         let tasks = [
             tokio::spawn(shipping.run()),

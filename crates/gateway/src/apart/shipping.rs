@@ -4,8 +4,8 @@
 use crate::memory::Distrust;
 use crate::memory::Memory;
 use crate::memory::UNASKED;
+use crate::remote::RemotePlane;
 use countersign_core::vocabulary::Digest;
-use countersign_core::vocabulary::Name;
 use countersign_enforce::EnforcementPoint;
 use countersign_ledger::spool::Head;
 use countersign_ledger::spool::SpoolError;
@@ -24,7 +24,6 @@ pub(crate) struct Shipping {
     asked: bool,
     /// When everything written until then had been shipped, by the boot-time clock.
     clean: Duration,
-    control: Arc<dyn ControlPlane>,
     /// What may be forgotten once the log has grown twice: a checkpoint signed after the server
     /// took these records is among those.
     forget: Option<(u64, u64)>,
@@ -33,7 +32,7 @@ pub(crate) struct Shipping {
     shipped: Arc<AtomicU64>,
     /// The sequence that the server wants; not known before it was asked.
     next: Option<u64>,
-    node: Name,
+    plane: RemotePlane,
     point: EnforcementPoint,
 }
 
@@ -46,6 +45,8 @@ enum ShipError {
     Spool(#[from] SpoolError),
     #[error("the server has {wanted} records of this node, whose spool has {has}")]
     Ahead { wanted: u64, has: u64 },
+    #[error("the server has {wanted} records of this node, which are not those of its spool")]
+    Forked { wanted: u64 },
     #[error("the server wants record {wanted} of this node, whose spool begins at {first}")]
     Lost { wanted: u64, first: u64 },
 }
@@ -60,20 +61,15 @@ const GATHER: Duration = Duration::from_millis(100);
 const HEAD: Duration = Duration::from_secs(1);
 
 impl Shipping {
-    pub(crate) fn new(
-        point: EnforcementPoint,
-        control: Arc<dyn ControlPlane>,
-        memory: Arc<Memory>,
-    ) -> Self {
+    pub(crate) fn new(point: EnforcementPoint, plane: RemotePlane, memory: Arc<Memory>) -> Self {
         Self {
             asked: false,
             clean: point.clock().boot(),
-            control,
             forget: None,
-            node: memory.gateway().clone(),
             memory,
             shipped: Arc::default(),
             next: None,
+            plane,
             point,
         }
     }
@@ -116,9 +112,12 @@ impl Shipping {
         let late = self.point.clock().boot().saturating_sub(self.clean) > bound;
         let why = match shipped {
             Ok(()) => None,
-            Err(error @ (ShipError::Ahead { .. } | ShipError::Lost { .. })) => {
-                Some(error.to_string())
-            }
+            // None of these passes by waiting.
+            Err(
+                error @ (ShipError::Ahead { .. }
+                | ShipError::Forked { .. }
+                | ShipError::Lost { .. }),
+            ) => Some(error.to_string()),
             Err(error) => {
                 tracing::warn!(%error, "records are not shipped");
                 let bound = bound.as_secs();
@@ -132,7 +131,7 @@ impl Shipping {
 
     /// Tells the server where the spool is.
     fn say(&self, head: Head) {
-        self.control.say(Said::Head {
+        self.plane.say(Said::Head {
             hash: Digest::new(head.hash),
             next: head.next,
         });
@@ -142,8 +141,7 @@ impl Shipping {
         let spool = self.point.spool().clone();
         let mut next = match self.next {
             Some(next) => next,
-            // Nothing is delivered by this, but what is wanted is said.
-            None => self.deliver(0, Vec::new()).await?,
+            None => self.asked_next().await?,
         };
         loop {
             let (first, has) = (spool.first(), spool.head().next);
@@ -185,6 +183,22 @@ impl Shipping {
         self.forget(next)
     }
 
+    /// What the server wants next, if this spool continues what it has.
+    async fn asked_next(&self) -> Result<u64, ShipError> {
+        let Head { hash, next: wanted } = self.plane.position().await?;
+        match self.point.spool().hash_before(wanted) {
+            Ok(Some(ours)) if ours == hash => Ok(wanted),
+            // It may have been put back to an earlier state and have grown since.
+            Ok(Some(_)) => Err(ShipError::Forked { wanted }),
+            Ok(None) => {
+                let has = self.point.spool().head().next;
+                Err(ShipError::Ahead { wanted, has })
+            }
+            Err(SpoolError::Forgotten { first }) => Err(ShipError::Lost { wanted, first }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Frees what is under a checkpoint that this gateway has witnessed.
     fn forget(&mut self, shipped: u64) -> Result<(), ShipError> {
         let witnessed = self.memory.witnessed();
@@ -200,12 +214,12 @@ impl Shipping {
     }
 
     async fn deliver(&self, first: u64, leaves: Vec<String>) -> Result<u64, ControlError> {
-        let node = self.node.clone();
+        let node = self.memory.gateway().clone();
         let delivery = Delivery {
             first,
             leaves,
             node,
         };
-        self.control.deliver(delivery).await
+        self.plane.deliver(delivery).await
     }
 }
