@@ -327,7 +327,7 @@ fn hop(snapshot: &Snapshot, test: &Test) -> Hop {
                 hash: LEAF,
                 kid: "test".to_owned(),
             })),
-            session,
+            session: session.map(Box::new),
         },
         facts: Facts {
             body_bytes: model.is_some().then_some(0),

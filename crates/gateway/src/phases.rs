@@ -251,7 +251,7 @@ impl Exchange {
                 Presenter::Ourselves,
                 self.shared.plane.point.now(),
             );
-            evidence.session = Some(drawn.session);
+            evidence.session = Some(Box::new(drawn.session));
             return Ok((evidence, Some(drawn.token)));
         }
         let shown = self.parts.headers.get_all(header::AUTHORIZATION);

@@ -286,7 +286,7 @@ impl Ask {
             door: Name::new(&self.door).unwrap(),
             evidence: Evidence {
                 peer,
-                session,
+                session: session.map(Box::new),
                 tls: Tls::Established {
                     cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
                     group: "X25519MLKEM768".to_owned(),

@@ -18,7 +18,7 @@ pub struct Evidence {
     pub peer: Peer,
     /// The signed-in session at a browser door.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
+    pub session: Option<Box<Session>>,
     /// How the connection is encrypted.
     pub tls: Tls,
     /// What the token says.

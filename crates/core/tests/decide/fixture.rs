@@ -207,13 +207,13 @@ pub(crate) fn browser(operation: Operation, scope: &[&str]) -> Hop {
         door: Name::new("web").unwrap(),
         evidence: Evidence {
             peer: Peer::Anonymous,
-            session: Some(Session {
+            session: Some(Box::new(Session {
                 ends: NOW.plus(Duration::from_secs(3600)),
                 groups: Vec::new(),
                 holder,
                 sid,
                 sub: "dev:alice".to_owned(),
-            }),
+            })),
             tls: established(),
             token: token(claims),
         },

@@ -42,13 +42,13 @@ fn exchange(caller: &str, parent: Claims, service: &str, scope: &[&str]) -> Hop 
 fn at_the_door(service: &str) -> Hop {
     let mut hop = ask("countersign/gateway/gw", service, &[]);
     hop.facts.requested_door = Some(Name::new("web").unwrap());
-    hop.evidence.session = Some(Session {
+    hop.evidence.session = Some(Box::new(Session {
         ends: NOW.plus(Duration::from_secs(3600)),
         groups: Vec::new(),
         holder: leaf("countersign/gateway/gw"),
         sid: leaf("session"),
         sub: "dev:alice".to_owned(),
-    });
+    }));
     hop
 }
 

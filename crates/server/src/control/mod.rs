@@ -233,13 +233,13 @@ impl Plane {
         let fault = match (holder, &session) {
             _ if foreign.is_some() => foreign,
             (Some(holder), Some(session)) => {
-                asking.evidence.session = Some(Session {
+                asking.evidence.session = Some(Box::new(Session {
                     ends: session.ends,
                     groups: session.groups.clone(),
                     holder,
                     sid: session.sid,
                     sub: session.sub.clone(),
-                });
+                }));
                 None
             }
             (Some(_), None) => Some(RequestFault {
