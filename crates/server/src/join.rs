@@ -20,6 +20,7 @@ use aws_lc_rs::rand::SecureRandom as _;
 use aws_lc_rs::rand::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_core::config::PeerKind;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Facts;
 use countersign_core::hop::Peer;
@@ -35,6 +36,7 @@ use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::SpiffeId;
+use countersign_core::vocabulary::TrustDomain;
 use countersign_core::vocabulary::clip;
 use countersign_enforce::Ask;
 use countersign_enforce::EnforcementPoint;
@@ -389,10 +391,28 @@ fn hosts(snapshot: &Snapshot, listeners: &BTreeSet<Name>) -> Vec<String> {
         let ip = listener.bind.ip();
         hosts.extend((!ip.is_unspecified()).then(|| ip.to_string()));
     }
-    let domain = config.trust_domain.as_str();
-    let meshed = snapshot.meshed_behind(listeners);
-    hosts.extend(meshed.iter().map(|name| format!("{name}.mesh.{domain}")));
+    let mesh = config
+        .listeners
+        .iter()
+        .any(|(name, listener)| listener.peer != PeerKind::Browser && listeners.contains(name));
+    if mesh {
+        let services = snapshot.meshed_behind(listeners).into_iter();
+        hosts.extend(meshed(&config.trust_domain, services));
+    }
     hosts.into_iter().collect()
+}
+
+/// The names of services on the mesh. Whoever connects is shown them, with or without a
+/// certificate, so that one name stands for all and tells of none; but it stands for no name with
+/// a dot (RFC 9525 section 6.3).
+pub(crate) fn meshed<'a>(
+    domain: &TrustDomain,
+    services: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = String> {
+    let dotted = services.filter(|name| name.contains('.'));
+    std::iter::once("*")
+        .chain(dotted)
+        .map(|name| format!("{name}.mesh.{}", domain.as_str()))
 }
 
 fn hash(secret: &SecretString) -> Digest {

@@ -43,7 +43,7 @@ pub(super) fn authority(
 
 /// An X.509-SVID (section 2 and 4): empty subject, so that the names are critical; one URI; not
 /// an authority; `digitalSignature` critical; both extended usages. `hosts` are DNS names and IP
-/// addresses of our own listeners.
+/// addresses of our own listeners; the one wildcard among them is that of the mesh.
 pub(super) fn svid(
     id: &SpiffeId,
     hosts: &[String],
@@ -57,8 +57,18 @@ pub(super) fn svid(
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
     params.subject_alt_names = vec![uri(id.as_str())?];
+    let meshed = format!("*.mesh.{}", id.trust_domain());
     for host in hosts {
-        params.subject_alt_names.push(host_name(host)?);
+        let name = if *host == meshed {
+            SanType::DnsName(
+                host.as_str()
+                    .try_into()
+                    .map_err(|_| CaError::Name(host.clone()))?,
+            )
+        } else {
+            host_name(host)?
+        };
+        params.subject_alt_names.push(name);
     }
     Ok(params)
 }

@@ -16,6 +16,7 @@ use crate::control::Plane;
 use crate::drift::ConfigurationFile;
 use crate::issuer;
 use crate::issuer::Issuer;
+use crate::join;
 use crate::join::Joins;
 use crate::keys;
 use crate::keys::FileSeal;
@@ -43,6 +44,7 @@ use countersign_core::config::Config;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::TrustDomain;
 use countersign_enforce::Clock;
 use countersign_enforce::EnforcementPoint;
@@ -471,7 +473,7 @@ fn issuer(kept: &Kept, point: &EnforcementPoint, revoker: Arc<Revoker>) -> Issue
 }
 
 /// The names and addresses that clients who know nothing of SPIFFE IDs compare: those of this
-/// machine, of the listeners, and of the services on the mesh.
+/// machine, of the listeners, and of the mesh.
 pub(super) fn hosts(snapshot: &Snapshot, control: SocketAddr) -> Vec<String> {
     let config: &Config = snapshot.config();
     let mut hosts = BTreeSet::from(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
@@ -491,12 +493,7 @@ pub(super) fn hosts(snapshot: &Snapshot, control: SocketAddr) -> Vec<String> {
             .values()
             .flat_map(|it| it.hosts.iter().cloned()),
     );
-    let domain = config.trust_domain.as_str();
-    hosts.extend(
-        config
-            .services
-            .keys()
-            .map(|name| format!("{name}.mesh.{domain}")),
-    );
+    let services = config.services.keys().map(Name::as_str);
+    hosts.extend(join::meshed(&config.trust_domain, services));
     hosts.into_iter().collect()
 }

@@ -221,6 +221,8 @@ fn nobody_gets_a_name_that_is_not_theirs_to_ask_for() {
     let name = Name::new("main").unwrap();
     for bad in [
         "*.acme.internal",
+        "*.mesh.other.internal",
+        "a.*.mesh.acme.internal",
         "Upper.case",
         "a..b",
         "",
@@ -234,6 +236,10 @@ fn nobody_gets_a_name_that_is_not_theirs_to_ask_for() {
             .unwrap_err();
         assert!(matches!(error, CaError::Name(_)), "{bad}: {error}");
     }
+    let mesh = ["*.mesh.acme.internal".to_owned()];
+    let (_, issued) = ca.issue_own("gateway", &name, &mesh, NOW).unwrap();
+    let all = names(&issued).join(" ");
+    assert!(all.contains("*.mesh.acme.internal"), "{all}");
 }
 
 #[test]
