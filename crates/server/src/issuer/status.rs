@@ -61,7 +61,10 @@ impl Issuer {
         let caller = self.point.snapshot().id_of(&call.evidence.peer);
         let own = match (&token, &caller) {
             (Some(token), Some(caller)) => is_own(&token.claims, caller),
-            _ => true,
+            // Whoever is nobody to the policy that was read here may be somebody to the one that
+            // decides; that the token is theirs would be a guess.
+            (Some(_), None) => false,
+            (None, _) => true,
         };
         let operation = Operation::named("revoke", if own { "own" } else { "token" });
         let facts = Facts {

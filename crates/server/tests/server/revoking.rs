@@ -2,21 +2,39 @@ use crate::support::DOMAIN;
 use crate::support::World;
 use crate::support::access_token;
 use crate::support::claims;
+use countersign_core::hop::Evidence;
+use countersign_core::record::Context;
 use countersign_core::snapshot::Revoked;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_wire::admin::Revoke;
 use countersign_wire::control::ControlError;
+use countersign_wire::control::IssuerRequest;
 use countersign_wire::control::Known;
 use countersign_wire::control::SessionTokenRequest;
 use countersign_wire::control::SignIn;
 use countersign_wire::control::Update;
 use futures_util::StreamExt as _;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 async fn revoke(world: &World, what: Revoked, lift: bool) -> u64 {
     let done = world.operator.revoke(Revoke { lift, what }).await.unwrap();
     done.revocation.epoch
+}
+
+fn root(world: &World) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(world.server.roots_pem().as_bytes()).unwrap()
+}
+
+/// SHA-256 of a certificate's public key.
+fn key(der: &CertificateDer<'_>) -> Digest {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    Digest::new(countersign_ledger::tree::sha256(
+        certificate.public_key().raw,
+    ))
 }
 
 #[tokio::test]
@@ -39,6 +57,15 @@ async fn each_kind_ends_the_next_read_and_can_be_lifted() {
             Code::CERTIFICATE_REVOKED,
         ),
         (Revoked::Identity(id), Code::CERTIFICATE_REVOKED),
+        // Whoever signed it, and whoever vouches for them.
+        (
+            Revoked::Issuer(key(&api.svid.current().credential().chain()[1])),
+            Code::CERTIFICATE_REVOKED,
+        ),
+        (
+            Revoked::Issuer(key(&root(&world))),
+            Code::CERTIFICATE_REVOKED,
+        ),
     ];
     for (epoch, (what, code)) in (1..).step_by(2).zip(kinds) {
         assert_eq!(api.read(&token, "openai_primary").await.status(), 200);
@@ -99,6 +126,34 @@ async fn ones_own_token_is_revoked_by_right() {
         .form("/oauth2/revoke", &[("token", "a"), ("token", "b")])
         .await;
     world.refused(&twice, Code::BODY_UNREADABLE).await;
+}
+
+#[tokio::test]
+async fn a_token_is_nobodys_own() {
+    let world = World::new().await;
+    world.put("openai_primary", "sk-1").await;
+    let api = world.workload("hms-api").await;
+    let token = api.token("vault").await;
+    let door = Name::new("web").unwrap();
+    let plane = world.plane().await;
+    let form = format!("token={token}");
+    let request = IssuerRequest {
+        body: form.as_bytes(),
+        chain: &[],
+        context: Context::default(),
+        door: &door,
+        evidence: Evidence::none(),
+        method: "POST",
+        path: "/oauth2/revoke",
+    };
+    let answer = plane.issuer(request).unwrap().await.unwrap();
+    assert_ne!(answer.status, 200);
+    let mut headers = answer.headers.iter();
+    let receipt = headers.find(|(name, _)| *name == "countersign-receipt");
+    let record = world.record(receipt.unwrap().1.clone()).await.unwrap();
+    assert_eq!(record["action"], "revoke");
+    assert_eq!(record["resource"]["id"], "issuer/token", "{record}");
+    assert_eq!(api.read(&token, "openai_primary").await.status(), 200);
 }
 
 fn text(secret: &secrecy::SecretString) -> String {
