@@ -1,3 +1,4 @@
+use crate::body::Room;
 use crate::browser::Sessions;
 use crate::error::GatewayError;
 use crate::listeners;
@@ -112,6 +113,7 @@ impl Gateway {
             sessions: Sessions::default(),
             upstreams,
         });
+            room: Room::default(),
         let bound = (options.bind_override, options.sockets);
         let (doors, drain) = Doors::new(&shared, &roots, &svid, bound);
         doors.prepare(&snapshot)?.commit();

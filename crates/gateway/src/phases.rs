@@ -5,7 +5,7 @@
 //! | read | a request that can be read in two ways must not reach anything that reads it |
 //! | ours | sign-in and the issuer come before the proof that they help to make |
 //! | evidence | cheap, and without it nothing below is worth its cost |
-//! | body | held only where a rule reads it, and only for a caller who has shown something |
+//! | body | held only where a rule reads it, and only for a caller whom nothing else refuses |
 //! | enforce | once everything it reads is known; the record is durable when it returns |
 //! | forward | takes service, method and path from the admission, never from the request |
 //! | answer | passes on the upstream's words, minus what it may not say; counts, and can be cut |
@@ -304,10 +304,29 @@ impl Exchange {
         if stranger || facts.fault.is_some() {
             return Ok((Held::Streaming(body), facts));
         }
+        let rules = self.rules();
+        let point = &self.shared.plane.point;
+        // Whoever may not call at all is refused by its head: a body that is read and parsed is work.
+        let unread = |facts: &Facts| self.ask(evidence.clone(), facts.clone());
+        if rules.read() && point.refuses_unread(unread(&facts)) {
+            return Ok((Held::Streaming(body), facts));
+        }
         let begun = std::time::Instant::now();
-        let held = Held::look(body, &self.parts.headers, self.rules(), &mut facts).await;
+        let (headers, room) = (&self.parts.headers, &self.shared.room);
+        let held = Held::look(body, headers, rules, room, &mut facts).await;
         self.ids.journey.waited(begun);
         Ok((held?, facts))
+    }
+
+    fn ask(&self, evidence: Evidence, facts: Facts) -> Ask<'_> {
+        Ask {
+            door: self.connected.door.clone(),
+            service: clip(&self.wanted.service, 256).to_owned(),
+            operation: self.wanted.operation.clone(),
+            evidence,
+            facts,
+            context: self.context(),
+        }
     }
 
     /// The one question.
@@ -315,18 +334,10 @@ impl Exchange {
         let model = facts.model.is_some();
         let verdicts = facts.schemas.iter();
         let faults: Vec<_> = verdicts.flat_map(|it| it.faults.clone()).collect();
-        let ask = Ask {
-            door: self.connected.door.clone(),
-            service: clip(&self.wanted.service, 256).to_owned(),
-            operation: self.wanted.operation.clone(),
-            evidence,
-            facts,
-            context: self.context(),
-        };
         self.shared
             .plane
             .point
-            .enforce(ask)
+            .enforce(self.ask(evidence, facts))
             .await
             .map_err(|refusal| {
                 let (code, reason) = (refusal.code, &refusal.reason);

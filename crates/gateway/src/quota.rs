@@ -6,10 +6,11 @@
 //! as its count and window, and what remains of it is never more than it.
 
 use countersign_core::record::Charged;
+use countersign_core::record::Limit;
+use countersign_net::problem::seconds;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
-use std::time::Duration;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LEFT: HeaderName = HeaderName::from_static("ratelimit");
@@ -31,12 +32,11 @@ pub(crate) fn tell(charged: &[Charged], fields: &mut HeaderMap) {
 /// and in the others where it is the tighter: what passes it on may say less is left, never more.
 pub(crate) fn tell_one(charged: &Charged, fields: &mut HeaderMap) {
     let charge = &charged.charge;
-    // A name has no character that a string of structured fields would escape (RFC 9651).
-    let name = charge.limit.name();
+    let name = name(&charge.limit);
     let (burst, window) = (charge.burst, seconds(charge.refill()));
     let (remaining, reset) = (charged.remaining, seconds(charged.reset()));
-    append(fields, POLICY, &format!("\"{name}\";q={burst};w={window}"));
-    append(fields, LEFT, &format!("\"{name}\";r={remaining};t={reset}"));
+    append(fields, POLICY, &format!("{name};q={burst};w={window}"));
+    append(fields, LEFT, &format!("{name};r={remaining};t={reset}"));
     if upstreams(fields).is_some_and(|theirs| theirs <= remaining) {
         return;
     }
@@ -56,9 +56,26 @@ fn append(fields: &mut HeaderMap, name: HeaderName, text: &str) {
     }
 }
 
-/// Whole seconds, rounded up and at least one: who comes back early comes in vain.
-fn seconds(time: Duration) -> u64 {
-    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
+/// Which limit it is, as a string of structured fields (RFC 9651 section 3.3.3). Listeners, tiers and
+/// services may have one name, and a service has many operations, so the kind is said, and of an
+/// operation its pattern.
+fn name(limit: &Limit) -> String {
+    let name = match limit {
+        Limit::Listener(name) => format!("listener {name}"),
+        Limit::Operation { pattern, service } => format!("{pattern} of {service}"),
+        Limit::Tier(name) => format!("tier {name}"),
+    };
+    let mut string = String::from("\"");
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => string.extend(['\\', character]),
+            ' '..='~' => string.push(character),
+            // The string has no others.
+            other => string.extend(other.escape_unicode().filter(|it| *it != '\\')),
+        }
+    }
+    string.push('"');
+    string
 }
 
 #[cfg(test)]
@@ -66,9 +83,9 @@ mod tests {
     use super::*;
     use countersign_core::config::Rate;
     use countersign_core::record::Charge;
-    use countersign_core::record::Limit;
     use countersign_core::record::RateResult;
     use countersign_core::vocabulary::Name;
+    use std::time::Duration;
 
     fn charged(name: &str, burst: u32, remaining: u32, reset_ms: u64) -> Charged {
         let rate = Rate {
@@ -101,11 +118,36 @@ mod tests {
             charged("short", 10, 3, 1_000),
         ];
         tell(&limits, &mut fields);
-        assert_eq!(all(&fields, "ratelimit-policy"), ["\"pro\";q=150;w=90"]);
-        assert_eq!(all(&fields, "ratelimit"), ["\"pro\";r=3;t=89"]);
+        assert_eq!(
+            all(&fields, "ratelimit-policy"),
+            ["\"tier pro\";q=150;w=90"]
+        );
+        assert_eq!(all(&fields, "ratelimit"), ["\"tier pro\";r=3;t=89"]);
         assert_eq!(all(&fields, "x-ratelimit-limit"), ["150"]);
         assert_eq!(all(&fields, "x-ratelimit-remaining"), ["3"]);
         assert_eq!(all(&fields, "x-ratelimit-reset"), ["89"]);
+    }
+
+    #[test]
+    fn limits_of_one_name_are_told_apart() {
+        let same = Name::new("api").unwrap();
+        let operation = |pattern: &str| Limit::Operation {
+            pattern: pattern.into(),
+            service: same.clone(),
+        };
+        let limits = [
+            Limit::Listener(same.clone()),
+            Limit::Tier(same.clone()),
+            operation("GET /a"),
+            operation("GET /\"\\é"),
+        ];
+        let expected = [
+            "\"listener api\"",
+            "\"tier api\"",
+            "\"GET /a of api\"",
+            "\"GET /\\\"\\\\u{e9} of api\"",
+        ];
+        assert_eq!(limits.each_ref().map(name), expected);
     }
 
     #[test]
@@ -122,7 +164,7 @@ mod tests {
         let (tighter, looser) = (theirs("2"), theirs("4"));
         for fields in [&tighter, &looser] {
             let left = all(fields, "ratelimit");
-            assert_eq!(left, ["\"theirs\";r=1;t=5", "\"pro\";r=3;t=1"]);
+            assert_eq!(left, ["\"theirs\";r=1;t=5", "\"tier pro\";r=3;t=1"]);
         }
         let told = |fields| {
             [

@@ -2,6 +2,7 @@
 
 use crate::body;
 use crate::body::Body;
+use crate::body::HeldError;
 use crate::grpc;
 use crate::quota;
 use crate::request::NoRandomness;
@@ -10,6 +11,7 @@ use countersign_core::hop::SchemaVerdict;
 use countersign_core::record::Charged;
 use countersign_core::vocabulary::Code;
 use countersign_enforce::Refusal;
+use countersign_net::problem;
 use countersign_net::problem::Format;
 use countersign_net::problem::Problem;
 use countersign_net::problem::RECEIPT;
@@ -64,6 +66,8 @@ pub(crate) enum Failure {
     Randomness,
     /// Deciding did not come to its end: 503.
     Interrupted,
+    /// As many bodies as there is room for are being held: 503.
+    Crowded,
 }
 
 impl From<NoRandomness> for Stop {
@@ -72,6 +76,21 @@ impl From<NoRandomness> for Stop {
         Self::Failed {
             failure: Failure::Randomness,
             receipt: None,
+        }
+    }
+}
+
+impl From<HeldError> for Stop {
+    fn from(error: HeldError) -> Self {
+        match error {
+            HeldError::Randomness(error) => error.into(),
+            HeldError::Crowded => {
+                tracing::warn!(%error, "a request can't be served");
+                Self::Failed {
+                    failure: Failure::Crowded,
+                    receipt: None,
+                }
+            }
         }
     }
 }
@@ -90,14 +109,6 @@ impl Stop {
         }
     }
 
-    /// Why it was refused, if that is why it ends.
-    pub(crate) const fn code(&self) -> Option<Code> {
-        match self {
-            Self::Refused { code, .. } => Some(*code),
-            Self::Answered(_) | Self::Failed { .. } => None,
-        }
-    }
-
     /// Tells whoever is refused for its body what is wrong with it: nothing that it did not send.
     pub(crate) fn with_faults(mut self, found: Vec<SchemaFault>) -> Self {
         if let Self::Refused { code, faults, .. } = &mut self
@@ -107,6 +118,14 @@ impl Stop {
             faults.truncate(SchemaVerdict::MOST_FAULTS);
         }
         self
+    }
+
+    /// Why it was refused, if that is why it ends.
+    pub(crate) const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Answered(_) | Self::Failed { .. } => None,
+        }
     }
 
     /// The answer to the caller, in gRPC's form if it speaks that.
@@ -194,9 +213,11 @@ impl Failure {
         match self {
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream => StatusCode::BAD_GATEWAY,
-            Self::NoneLeft(_) | Self::Control | Self::Randomness | Self::Interrupted => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoneLeft(_)
+            | Self::Control
+            | Self::Randomness
+            | Self::Interrupted
+            | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -206,15 +227,14 @@ impl Failure {
             Self::Upstream | Self::NoneLeft(_) => "the upstream is not available",
             Self::Control => "the control plane is not available",
             Self::Randomness | Self::Interrupted => "not available",
+            Self::Crowded => "too many bodies are being read at once",
         }
     }
 
     /// When to come again, in whole seconds.
     fn retry_after(self) -> Option<u64> {
         match self {
-            Self::NoneLeft(wait) => {
-                Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
-            }
+            Self::NoneLeft(wait) => Some(problem::seconds(wait)),
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }

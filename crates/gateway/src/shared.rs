@@ -1,3 +1,4 @@
+use crate::body::Room;
 use crate::browser::Sessions;
 use crate::observe::Observer;
 use crate::plane::Plane;
@@ -10,6 +11,8 @@ use std::sync::OnceLock;
 pub(crate) struct Shared {
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
     pub(crate) plane: Plane,
+    /// For bodies that rules read.
+    pub(crate) room: Room,
     pub(crate) sessions: Sessions,
     pub(crate) upstreams: Upstreams,
 }

@@ -129,12 +129,18 @@ impl Problem<'_> {
             headers.insert(header::ACCEPT_ENCODING, identity);
         }
         if let Some(wait) = self.retry_after {
-            // Rounded up: a client that comes back early would be refused again.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         response
     }
+}
+
+/// A wait as `Retry-After` says it (RFC 9110 section 10.2.3): whole seconds, rounded up and at least
+/// one, since who comes back early comes in vain.
+#[must_use]
+pub fn seconds(wait: Duration) -> u64 {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(begun).max(1)
 }
 
 /// Who showed nothing is told how to authenticate and no error (RFC 6750 section 3.1).
@@ -204,6 +210,15 @@ mod tests {
             ..problem(Code::BUDGET_SPENT, Format::Problem)
         };
         assert_eq!(problem.response().headers()["retry-after"], "2");
+        for (wait, told) in [
+            (Duration::ZERO, 1),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(2), 2),
+            (Duration::from_nanos(2_000_000_001), 3),
+            (Duration::MAX, u64::MAX),
+        ] {
+            assert_eq!(seconds(wait), told, "{wait:?}");
+        }
     }
 
     #[test]

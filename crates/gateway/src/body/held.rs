@@ -15,6 +15,8 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 /// The body of a request before it is decided.
 pub(crate) enum Held {
@@ -28,6 +30,71 @@ pub(crate) enum Held {
 pub(crate) struct Kept {
     pub(crate) bytes: Bytes,
     pub(crate) commitment: Digest,
+}
+
+/// Room for the bodies that are held at once.
+#[derive(Debug)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+/// Why a body can't be held.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HeldError {
+    /// No salt for the commitment to it.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// There is no room for it beside the others.
+    #[error("too many bodies are held at once")]
+    Crowded,
+}
+
+/// The most bytes of bodies that a gateway holds at once, until each has gone to its upstream:
+/// 256 MiB. While a body is judged, what it was read into takes up to some twenty times its size
+/// beside it, for as long as that takes.
+const ROOM: usize = 256 << 20;
+
+/// Bytes that take room until the last reader lets go of them.
+struct Taken {
+    bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Taken {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::of(ROOM)
+    }
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub(crate) fn of(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes)))
+    }
+
+    fn take(&self, bytes: usize, taken: &mut Option<OwnedSemaphorePermit>) -> bool {
+        let bytes = u32::try_from(bytes).ok();
+        let more = bytes.and_then(|it| self.0.clone().try_acquire_many_owned(it).ok());
+        let Some(more) = more else {
+            return false;
+        };
+        match taken {
+            Some(taken) => taken.merge(more),
+            None => *taken = Some(more),
+        }
+        true
+    }
+}
+
+impl Rules {
+    /// Whether some rule reads the body, so that it is held.
+    pub(crate) fn read(&self) -> bool {
+        self.model || !self.schemas.is_empty()
+    }
 }
 
 /// What the rules ask of a body.
@@ -50,13 +117,14 @@ impl Held {
     /// its caller broke off, which is then decided and recorded like all that can't be read.
     ///
     /// # Errors
-    /// [`NoRandomness`] for the commitment to it.
+    /// [`HeldError`] where it can't be held.
     pub(crate) async fn look(
         body: Incoming,
         headers: &HeaderMap,
         rules: Rules,
+        room: &Room,
         facts: &mut Facts,
-    ) -> Result<Self, NoRandomness> {
+    ) -> Result<Self, HeldError> {
         if body.size_hint().lower() > rules.limit {
             fault(
                 facts,
@@ -65,7 +133,7 @@ impl Held {
             );
             return Ok(Self::Streaming(body));
         }
-        if !rules.model && rules.schemas.is_empty() {
+        if !rules.read() {
             return Ok(Self::Streaming(body));
         }
         // A coding that is not undone would hide from the rule what it shows to the upstream. Where
@@ -80,7 +148,7 @@ impl Held {
             fault(facts, Code::BODY_UNREADABLE, detail);
             return Ok(Self::Streaming(body));
         }
-        let whole = tokio::time::timeout(rules.time, collect(body, rules.http2, rules.limit));
+        let whole = tokio::time::timeout(rules.time, collect(body, &rules, room));
         let bytes = match whole.await.unwrap_or(Err(BodyError::Idle)) {
             Ok(bytes) => bytes,
             Err(BodyError::TooLarge) => {
@@ -88,6 +156,7 @@ impl Held {
                 fault(facts, Code::BODY_TOO_LARGE, detail);
                 return Self::whole(Bytes::new());
             }
+            Err(BodyError::Crowded) => return Err(HeldError::Crowded),
             Err(error) => {
                 tracing::debug!(%error, "a caller broke off");
                 let detail = "the body came to no end".to_owned();
@@ -103,7 +172,7 @@ impl Held {
         Self::whole(bytes)
     }
 
-    fn whole(bytes: Bytes) -> Result<Self, NoRandomness> {
+    fn whole(bytes: Bytes) -> Result<Self, HeldError> {
         let salt = crate::request::random::<32>()?;
         let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         digest.update(&salt);
@@ -117,22 +186,29 @@ impl Held {
     }
 }
 
-/// The whole body, if it is not over the limit.
-async fn collect(mut body: Incoming, http2: bool, limit: u64) -> Result<Bytes, BodyError> {
+/// The whole body, if it is not over the limit and there is room for it.
+async fn collect(mut body: Incoming, rules: &Rules, room: &Room) -> Result<Bytes, BodyError> {
     let mut bytes = BytesMut::new();
+    let mut taken = None;
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            if (bytes.len() + data.len()) as u64 > limit {
+            if (bytes.len() + data.len()) as u64 > rules.limit {
                 return Err(BodyError::TooLarge);
+            }
+            if !room.take(data.len(), &mut taken) {
+                return Err(BodyError::Crowded);
             }
             bytes.extend_from_slice(&data);
         }
     }
     // See `Uplink`.
-    if http2 && !body.is_end_stream() {
+    if rules.http2 && !body.is_end_stream() {
         return Err(BodyError::Reset);
     }
-    Ok(bytes.freeze())
+    Ok(Bytes::from_owner(Taken {
+        bytes: bytes.freeze(),
+        _room: taken,
+    }))
 }
 
 /// Model and bounds of a call to a model (chat completions and responses alike).
@@ -197,6 +273,25 @@ mod tests {
         let mut facts = Facts::default();
         read(body.as_bytes(), &mut facts);
         facts
+    }
+
+    #[test]
+    fn what_is_held_takes_room_until_the_last_reader_lets_go() {
+        let room = Room::of(10);
+        let mut taken = None;
+        assert!(room.take(4, &mut taken) && room.take(6, &mut taken));
+        assert!(!room.take(1, &mut None));
+        let held = Bytes::from_owner(Taken {
+            bytes: Bytes::from_static(b"0123456789"),
+            _room: taken,
+        });
+        let part = held.slice(2..4);
+        drop(held);
+        assert!(!room.take(1, &mut None), "a part of it is still read");
+        assert_eq!(part, "23");
+        drop(part);
+        assert!(room.take(10, &mut None));
+        assert!(!room.take(usize::MAX, &mut None));
     }
 
     #[test]

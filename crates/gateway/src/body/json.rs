@@ -5,6 +5,7 @@ use countersign_core::config::json_schema::Schema;
 use countersign_core::hop::Facts;
 use countersign_core::vocabulary::Code;
 use countersign_net::json;
+use countersign_net::json::InexactError;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header;
@@ -54,12 +55,15 @@ pub(super) fn judge(bytes: &[u8], schemas: &[Arc<Schema>], facts: &mut Facts) {
     if schemas.is_empty() {
         return;
     }
-    match json::strict(bytes) {
+    match json::exact(bytes) {
         Ok(body) => facts.schemas = schemas.iter().map(|it| it.judge(&body)).collect(),
         Err(_) if bytes.is_empty() => {
             fault(facts, Code::BODY_UNREADABLE, "there is no body".to_owned());
         }
-        Err(_) => {
+        Err(error @ InexactError::Number) => {
+            fault(facts, Code::BODY_UNREADABLE, error.to_string());
+        }
+        Err(InexactError::Json(_)) => {
             let detail = "the body is no json, or names a member twice".to_owned();
             fault(facts, Code::BODY_UNREADABLE, detail);
         }
@@ -137,6 +141,10 @@ mod tests {
             r#"{"a":1,"a":2}"#,
             r#"{"a":1,"\u0061":2}"#,
             r#"{"a":1e999}"#,
+            // Judged as 2^53, read as one more by who has larger integers.
+            r#"{"a":9007199254740993.0}"#,
+            r#"{"a":18446744073709551617}"#,
+            r#"{"a":1e-999}"#,
             "\u{feff}{}",
             "\"\\ud800\"",
             deep.as_str(),

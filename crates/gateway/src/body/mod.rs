@@ -12,6 +12,8 @@ pub(crate) use downlink::Downlink;
 pub(crate) use downlink::Shape;
 pub(crate) use downlink::Watch;
 pub(crate) use held::Held;
+pub(crate) use held::HeldError;
+pub(crate) use held::Room;
 pub(crate) use held::Rules;
 pub(crate) use leak::Needle;
 pub(crate) use messages::Events;
@@ -47,6 +49,9 @@ pub(crate) enum BodyError {
     /// The stream lived as long as it may.
     #[error("the stream is over its time")]
     Elapsed,
+    /// As many bodies as there is room for are being held.
+    #[error("too many bodies are held at once")]
+    Crowded,
     /// Nothing came for too long.
     #[error("nothing came in time")]
     Idle,

@@ -349,6 +349,35 @@ async fn nobody_is_told_to_send_what_is_refused_unread() {
     );
 }
 
+#[tokio::test]
+async fn who_may_not_call_is_refused_before_its_body_comes() {
+    let backend = echo().await;
+    let cast = stage(&backend, "").await;
+    let (front, _) = caller(&cast);
+    let outsider = cast.workload("outsider");
+    let other = cast.workload("hms-api");
+    for (who, token, code) in [
+        // For another service, and of somebody else.
+        (&front, cast.token(&front, "hms-api"), Code::TOKEN_AUDIENCE),
+        (&front, cast.token(&other, "forms"), Code::TOKEN_BINDING),
+        (&outsider, cast.token(&outsider, "forms"), Code::NO_EDGE),
+    ] {
+        let mut stream = cast.raw_mesh(who, "forms").await;
+        let head = format!(
+            "POST /forms/1 HTTP/1.1\r\nhost: forms\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (_, body) = heard(&mut stream).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["code"], code.to_string());
+        let receipt = body["receipt"].as_str().unwrap().parse().unwrap();
+        let leaf = cast.point.spool().find(&receipt).unwrap().unwrap();
+        let record: Value = serde_json::from_slice(&leaf.leaf).unwrap();
+        assert_eq!(record["record"]["code"], code.to_string());
+    }
+    assert_eq!(backend.requests(), 0);
+}
+
 /// How many bodies were refused for their size.
 fn refusals(cast: &Cast) -> usize {
     let records = cast.records();

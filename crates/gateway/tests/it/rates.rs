@@ -65,9 +65,15 @@ async fn each_subject_by_its_tier_and_told_what_is_left() {
     for left in [1, 0] {
         let answer = get(&cast, None, true).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("ratelimit-policy"), "\"free\";q=2;w=86400");
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            "\"tier free\";q=2;w=86400"
+        );
         let told = answer.header("ratelimit");
-        assert!(told.starts_with(&format!("\"free\";r={left};t=")), "{told}");
+        assert!(
+            told.starts_with(&format!("\"tier free\";r={left};t=")),
+            "{told}"
+        );
         assert_eq!(answer.header("x-ratelimit-limit"), "2");
         assert_eq!(answer.header("x-ratelimit-remaining"), left.to_string());
         seconds(&answer, "x-ratelimit-reset", 86_400);
@@ -79,10 +85,13 @@ async fn each_subject_by_its_tier_and_told_what_is_left() {
         cast.refused(&answer, Code::RATE_EXCEEDED, &cast.api, sent)
             .await;
         assert_eq!(answer.status, 429);
-        assert_eq!(answer.header("ratelimit-policy"), "\"free\";q=2;w=86400");
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            "\"tier free\";q=2;w=86400"
+        );
         let wait = seconds(&answer, "retry-after", 43_200);
         let told = answer.header("ratelimit");
-        assert_eq!(told, format!("\"free\";r=0;t={wait}"));
+        assert_eq!(told, format!("\"tier free\";r=0;t={wait}"));
         let receipt = answer.header("countersign-receipt").to_owned();
         let record = cast.point.spool().find(&receipt.parse().unwrap());
         let record: serde_json::Value =
@@ -96,7 +105,10 @@ async fn each_subject_by_its_tier_and_told_what_is_left() {
     for _ in 0..4 {
         let answer = get(&cast, Some("dev:alice"), true).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("ratelimit-policy"), "\"pro\";q=4;w=115200");
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            "\"tier pro\";q=4;w=115200"
+        );
     }
     let answer = get(&cast, Some("dev:alice"), true).await;
     cast.refused(&answer, Code::RATE_EXCEEDED, &cast.api, sent + 4)
@@ -128,7 +140,10 @@ async fn without_a_limit_nothing_is_told_and_what_is_refused_counts_nothing() {
     let answer = get(&cast, None, true).await;
     cast.refused(&answer, Code::RATE_EXCEEDED, &cast.api, sent + 1)
         .await;
-    assert_eq!(answer.header("ratelimit-policy"), "\"mesh\";q=1;w=86400");
+    assert_eq!(
+        answer.header("ratelimit-policy"),
+        "\"listener mesh\";q=1;w=86400"
+    );
 }
 
 #[tokio::test]
@@ -153,7 +168,11 @@ async fn grpc_hears_that_a_resource_is_exhausted() {
     let message = "AccessDenied: pillar least-privilege failed (CSD514)";
     assert_eq!(answer.header("grpc-message"), message);
     seconds(&answer, "retry-after", 86_400);
-    assert!(answer.header("ratelimit").starts_with("\"mesh\";r=0;t="));
+    assert!(
+        answer
+            .header("ratelimit")
+            .starts_with("\"listener mesh\";r=0;t=")
+    );
     assert_eq!(cast.api.seen().len(), 1);
 }
 
@@ -170,7 +189,10 @@ async fn an_sdk_of_a_model_may_come_again_when_it_is_told() {
     let ask = || request("POST", "/v1/chat/completions", &headers, body);
     let answer = client.send(ask()).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
-    assert_eq!(answer.header("ratelimit-policy"), "\"openai\";q=1;w=86400");
+    assert_eq!(
+        answer.header("ratelimit-policy"),
+        "\"POST /v1/chat/completions of openai\";q=1;w=86400"
+    );
     let answer = client.send(ask()).await;
     cast.refused(&answer, Code::RATE_EXCEEDED, &cast.model, 1)
         .await;
@@ -207,7 +229,10 @@ async fn what_an_upstream_says_of_its_own_limits_stays() {
     assert_eq!((answer.status, answer.header("retry-after")), (429, "9"));
     let both = answer.headers.get_all("ratelimit-policy").iter();
     let both: Vec<_> = both.map(|it| it.to_str().unwrap()).collect();
-    assert_eq!(both, ["\"theirs\";q=5;w=10", "\"mesh\";q=9;w=86400"]);
+    assert_eq!(
+        both,
+        ["\"theirs\";q=5;w=10", "\"listener mesh\";q=9;w=86400"]
+    );
     assert_eq!(answer.headers.get_all("ratelimit").iter().count(), 2);
     assert_eq!(answer.header("x-ratelimit-remaining"), "0");
     assert!(!answer.headers.contains_key("x-ratelimit-limit"));

@@ -4,6 +4,7 @@ use super::request::Fault;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Pillar;
 use countersign_enforce::Refusal;
+use countersign_net::problem;
 use countersign_wire::control::IssuerResponse;
 use serde::Serialize;
 use serde_json::Value;
@@ -67,7 +68,11 @@ pub(super) fn failed() -> IssuerResponse {
 pub(super) fn refused(refusal: &Refusal, fault: Option<&Fault>) -> IssuerResponse {
     let pillar = refusal.code.pillar();
     let (status, error) = match fault {
-        Some(fault) if pillar >= Pillar::MicroSegmentation && pillar < Pillar::Audit => {
+        Some(fault)
+            if pillar >= Pillar::MicroSegmentation
+                && pillar < Pillar::Audit
+                && refusal.code != Code::RATE_EXCEEDED =>
+        {
             (400, fault.error)
         }
         _ => error(refusal.code),
@@ -89,7 +94,7 @@ pub(super) fn refused(refusal: &Refusal, fault: Option<&Fault>) -> IssuerRespons
         headers.push(("www-authenticate", format!("Bearer error=\"{error}\"")));
     }
     if let Some(wait) = refusal.retry_after {
-        headers.push(("retry-after", wait.as_secs().max(1).to_string()));
+        headers.push(("retry-after", problem::seconds(wait).to_string()));
     }
     // Strings only: this can't fail.
     let body = serde_json::to_vec(&body).unwrap_or_default();
@@ -114,7 +119,9 @@ fn error(code: Code) -> (u16, &'static str) {
         | Code::TOKEN_REVOKED
         | Code::SESSION_REVOKED
         | Code::SUBJECT_REVOKED => (400, "invalid_request"),
-        Code::TOKENS_UNKNOWN => (429, "temporarily_unavailable"),
+        // RFC 6749 section 5.2 has no word for it. `slow_down` asks a device to poll less often
+        // (RFC 8628 section 3.5) and means that it is still being authorized.
+        Code::TOKENS_UNKNOWN | Code::RATE_EXCEEDED => (429, "temporarily_unavailable"),
         Code::SUBJECT_MISMATCH => (403, "unauthorized_client"),
         Code::STATE_STALE | Code::CLOCK_SKEW | Code::LEDGER_REFUSED => {
             (503, "temporarily_unavailable")
@@ -127,5 +134,38 @@ fn error(code: Code) -> (u16, &'static str) {
             Pillar::LeastPrivilege => (403, "invalid_scope"),
             Pillar::Audit => (503, "temporarily_unavailable"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn who_asks_too_often_is_told_when_to_come_again() {
+        let refusal = Refusal {
+            code: Code::RATE_EXCEEDED,
+            reason: String::new(),
+            receipt: None,
+            limit: None,
+            retry_after: Some(Duration::from_millis(1_200)),
+        };
+        let fault = Fault {
+            error: "invalid_request",
+            detail: "no grant type".to_owned(),
+        };
+        for fault in [None, Some(&fault)] {
+            let answer = refused(&refusal, fault);
+            assert_eq!(answer.status, 429);
+            let wait = answer
+                .headers
+                .iter()
+                .find(|(name, _)| *name == "retry-after");
+            assert_eq!(wait.map(|(_, value)| value.as_str()), Some("2"));
+            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(body["error"], "temporarily_unavailable");
+            assert_eq!(body["code"], "CSD514");
+        }
     }
 }
