@@ -143,7 +143,7 @@ fn answer(heard: &[u8], ended: bool) -> Option<(Answer, usize)> {
     let status: u16 = head.split(' ').nth(1)?.parse().ok()?;
     // Statuses before the answer (RFC 9110 section 15.2) are none.
     if (100..200).contains(&status) {
-        let (answer, more) = self::answer(&heard[end..], ended)?;
+        let (answer, more) = answer(&heard[end..], ended)?;
         return Some((answer, end + more));
     }
     let (body, length) = match field("content-length") {

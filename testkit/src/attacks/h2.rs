@@ -233,7 +233,7 @@ where
     let reading = async {
         while !seen.satisfies(must) && !seen.closed {
             match next(&mut from).await {
-                Some((head, payload)) => seen.take(&head, payload),
+                Some((head, payload)) => seen.take(&head, &payload),
                 None => seen.closed = true,
             }
         }
@@ -265,7 +265,7 @@ async fn next<R: AsyncRead + Unpin>(from: &mut R) -> Option<([u8; 9], Vec<u8>)> 
 }
 
 impl Seen {
-    fn take(&mut self, head: &[u8; 9], payload: Vec<u8>) {
+    fn take(&mut self, head: &[u8; 9], payload: &[u8]) {
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let number = |at: usize| {
             let bytes: [u8; 4] = payload[at..at + 4].try_into().unwrap();
@@ -281,7 +281,7 @@ impl Seen {
                     let field = payload.iter().find(|it| *it & 0xe0 != 0x20);
                     seen.head = seen.head.or(field.copied());
                 } else {
-                    seen.body.extend_from_slice(&payload);
+                    seen.body.extend_from_slice(payload);
                 }
                 seen.ended |= head[4] & 1 == 1;
             }
@@ -335,7 +335,7 @@ impl Stream {
             return self.body.is_empty() && self.head.is_some() && self.head != Some(0x88);
         };
         let document: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        document["code"] == code && document["status"].to_string() == status
+        document["code"] == code && document["status"].as_u64() == status.parse().ok()
     }
 }
 

@@ -198,7 +198,11 @@ async fn exchange(client: &mut Client, token: &str, canary: &str, fate: Fate, wa
         );
         return false;
     }
-    let mut body = response.into_body();
+    read(response.into_body(), canary, fate).await
+}
+
+/// Reads an answer as far as its fate lets it; whether that was to its end.
+async fn read(mut body: Incoming, canary: &str, fate: Fate) -> bool {
     let (mut heard, mut frames) = (String::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {

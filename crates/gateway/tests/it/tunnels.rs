@@ -158,6 +158,11 @@ async fn a_tunnel_leads_to_the_service_and_nowhere_else() {
             .await;
         assert!(record.to_string().contains("connect"), "{record}");
     }
+    nowhere_else(&cast, &echo).await;
+}
+
+async fn nowhere_else(cast: &Cast, echo: &Backend) {
+    let (front, port) = (cast.workload("front"), echo.address.port());
     let before = echo.requests();
     for (name, port, code) in [
         ("deep", port.wrapping_add(1), Code::NO_EDGE),
