@@ -134,59 +134,6 @@ async fn a_spool_that_was_put_back_is_noticed_and_admits_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_spool_that_was_put_back_and_has_grown_since_admits_nothing_until_that_is_declared() {
-    let pair = Pair::new();
-    let (server, gateway) = pair.both();
-    let client = Client::from_dir(pair.caller()).unwrap();
-    pair.served(&client, "api/items/1").await;
-    gateway.stop();
-    let path = segment(&pair);
-    let old = std::fs::read(&path).unwrap();
-    let gateway = pair.gateway(&[]);
-    let last = pair.served(&client, "api/items/2").await;
-    until("the second call is in the log", async || {
-        let shown = pair.run(&["audit", "show", &last], &pair.data());
-        shown.status.success().then_some(())
-    })
-    .await;
-    gateway.stop();
-    server.stop();
-    let length = std::fs::metadata(&path).unwrap().len();
-    std::fs::write(&path, &old).unwrap();
-
-    // Without the server it admits nothing, and what it refuses makes the spool longer than it was.
-    let gateway = pair.gateway(&[]);
-    let reached = pair.upstream.count();
-    until("the spool has outgrown the log", async || {
-        assert!(call(&client, "api/items/3").await.is_err());
-        let grown = std::fs::metadata(&path).unwrap().len();
-        (grown > 2 * length).then_some(())
-    })
-    .await;
-    let _server = pair.server();
-    until("the gateway notices", async || {
-        let said = pair.log("gateway");
-        said.contains("which are not those of its spool")
-            .then_some(())
-    })
-    .await;
-    for _ in 0..5 {
-        assert!(call(&client, "api/items/4").await.is_err());
-    }
-    assert_eq!(pair.upstream.count(), reached, "something was sent on");
-    gateway.stop();
-
-    let _gateway = pair.gateway(&["--set-aside-damaged"]);
-    pair.served(&client, "api/items/5").await;
-    let alarm = until("the alarm is in the log", async || {
-        pair.events("ledger.damage.alarm").pop()
-    })
-    .await;
-    assert_eq!(alarm["metadata"]["forked"], "true", "{alarm}");
-    assert_ne!(alarm["metadata"]["lost"], "0", "{alarm}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_home_says_which_file_and_what_helps() {
     let pair = Pair::new();
     let (_server, gateway) = pair.both();
