@@ -1,8 +1,7 @@
 //! What countersign's tests share. Nothing here is shipped.
 
-pub mod collector;
-
 pub mod attacks;
+pub mod collector;
 
 mod clock;
 mod http;
