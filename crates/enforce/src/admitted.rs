@@ -148,7 +148,8 @@ impl Admitted {
         end.upstream = Some(upstream);
     }
 
-    /// Notes who answers behind us: the hop is ended, too, when that is revoked.
+    /// Notes who is asked behind us, before anything is sent there: the hop is ended, too, when that
+    /// is revoked. Of several, one after the other, the last one counts.
     pub fn reached(&self, upstream: Arc<Certificate>) {
         self.under_way.open.reached(upstream);
         // It may have been revoked between the handshake and this.
@@ -196,6 +197,8 @@ impl Admitted {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        // Whoever sees that it has left, and then waits for what is late, has its completion, too.
+        let _late = self.point.late();
         self.point.streams.leave(self.stream);
         let end = std::mem::take(self.end.get_mut());
         let code = self.open.cut().code();

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use tokio::sync::watch;
 
 /// What an enforcement point and the hops admitted at it share.
 #[derive(Debug)]
@@ -42,11 +43,29 @@ pub(crate) struct Inner {
     /// Whether it had its reserve only.
     pub(crate) reserve_only: AtomicBool,
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
+    /// How much is still to be written that nobody waits for.
+    pub(crate) late: watch::Sender<usize>,
     /// When this process began to decide.
     pub(crate) since: Timestamp,
 }
 
+/// Something that is still to be written, until it is or can't be.
+#[derive(Debug)]
+pub(crate) struct Late(watch::Sender<usize>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.send_modify(|late| *late = late.saturating_sub(1));
+    }
+}
+
 impl Inner {
+    /// Has the end of this process wait for something.
+    pub(crate) fn late(&self) -> Late {
+        self.late.send_modify(|late| *late += 1);
+        Late(self.late.clone())
+    }
+
     /// Appends without making anybody wait; a failure is logged, since nobody is left to tell.
     /// Called once for each hop that was admitted, so it never piles up more than those.
     pub(crate) fn append_later(&self, record: Vec<u8>) {
@@ -68,6 +87,11 @@ impl Inner {
 
     /// Does something on the runtime, or here and now where there is none.
     pub(crate) fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let late = self.late();
+        let work = async move {
+            work.await;
+            drop(late);
+        };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(work);
             return;

@@ -22,6 +22,7 @@ mod refusal;
 mod refusing;
 mod reserving;
 mod room;
+mod settling;
 mod streams;
 mod telling;
 mod view;

@@ -47,6 +47,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// The point where hops are enforced; clones share one.
 #[derive(Clone, Debug)]
@@ -118,6 +119,7 @@ impl EnforcementPoint {
                 flood: Flood::default(),
                 spool,
                 unsound: ArcSwapOption::empty(),
+                late: watch::Sender::new(0),
                 admitted: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
                 unrecorded: AtomicU64::new(0),

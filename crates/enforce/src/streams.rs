@@ -36,8 +36,8 @@ pub(crate) struct Open {
     /// When it was admitted, by the boot-time clock.
     since: Duration,
     marked: AtomicBool,
-    /// Who answers behind us, where that is proved.
-    upstream: OnceLock<Arc<Certificate>>,
+    /// Who is asked behind us, where that is proved.
+    upstream: Mutex<Option<Arc<Certificate>>>,
     cut: Cut,
 }
 
@@ -87,7 +87,7 @@ impl Streams {
             snapshot,
             since,
             marked: AtomicBool::new(false),
-            upstream: OnceLock::new(),
+            upstream: Mutex::default(),
             cut: Cut::default(),
         });
         self.open.lock().insert(id, open.clone());
@@ -143,14 +143,15 @@ impl Open {
     }
 
     pub(crate) fn reached(&self, upstream: Arc<Certificate>) {
-        let _ = self.upstream.set(upstream);
+        *self.upstream.lock() = Some(upstream);
     }
 
-    /// Cuts it if whoever answers behind us was revoked: what the caller still says would reach
+    /// Cuts it if whoever is asked behind us was revoked: what the caller still says would reach
     /// them. Tells whether this was the first to cut it.
     pub(crate) fn end_without_upstream(&self, state: &State) -> bool {
         let revocations = &state.revocations;
-        let revoked = self.upstream.get().and_then(|upstream| {
+        let upstream = self.upstream.lock().clone();
+        let revoked = upstream.and_then(|upstream| {
             let leaf = revocations.certificate(&upstream.leaf);
             leaf.or_else(|| revocations.path(&upstream.issuer, &upstream.issuers_above))
                 .or_else(|| revocations.workload(&upstream.spiffe_id))

@@ -19,8 +19,8 @@ use countersign_net::Keys;
 use countersign_net::PublicRoots;
 use countersign_net::Roots;
 use countersign_net::SigningKey;
-use countersign_net::SvidSource;
 use countersign_net::Sockets;
+use countersign_net::SvidSource;
 use countersign_net::TokenVerifier;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::control::ControlError;
@@ -54,11 +54,14 @@ pub struct GatewayOptions {
     /// The server's public key for snapshots (Ed25519, 32 bytes). Without it a snapshot is
     /// believed only if it is in force already, as in one process with the server.
     pub snapshot_key: Option<[u8; 32]>,
-    /// Further certificate authorities for third parties, PEM.
     /// Sockets that are open already, by listener.
     pub sockets: Sockets,
+    /// Further certificate authorities for third parties, PEM.
     pub third_party_roots: Option<String>,
 }
+
+/// How long the last completions may take to be in the spool.
+const SETTLE: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Binds every `browser`, `service` and `partner` listener of the snapshot in force and serves
@@ -110,10 +113,10 @@ impl Gateway {
         let shared = Arc::new(Shared {
             observer: OnceLock::new(),
             plane,
+            room: Room::default(),
             sessions: Sessions::default(),
             upstreams,
         });
-            room: Room::default(),
         let bound = (options.bind_override, options.sockets);
         let (doors, drain) = Doors::new(&shared, &roots, &svid, bound);
         doors.prepare(&snapshot)?.commit();
@@ -164,6 +167,8 @@ impl Gateway {
     /// Takes no more connections, lets what is under way finish within `limit`, then cuts it.
     pub async fn drain(self, limit: Duration) {
         self.drain.drain(limit).await;
+        // Completions of what has just ended.
+        self.shared.plane.point.settled(SETTLE).await;
         self.updates.abort();
         self.open.abort();
         self.again.abort();

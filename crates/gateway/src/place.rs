@@ -1,7 +1,10 @@
 //! A connection's place at its listener, and how far the end of the listener or of the whole
 //! gateway has come.
 
+use countersign_net::places::Held;
+use countersign_net::token::Presenter;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
@@ -43,6 +46,8 @@ pub(crate) struct Place {
     abort: Notify,
     /// What may be decided at once for this connection.
     deciding: Arc<Semaphore>,
+    /// What its peer has of the listener's connections, once that has proved who it is.
+    part: OnceLock<Held<Presenter>>,
     running: Running,
     _seat: Seat,
 }
@@ -100,9 +105,16 @@ impl Place {
         Self {
             abort: Notify::new(),
             deciding: Arc::new(Semaphore::new(streams.clamp(1, Semaphore::MAX_PERMITS))),
+            part: OnceLock::new(),
             running,
             _seat: seat,
         }
+    }
+
+    /// Counts among the connections of a peer from now on, for as long as anything is left of it.
+    pub(crate) fn counts_for(&self, part: Held<Presenter>) {
+        // A connection proves who it is once; what it had then it keeps.
+        let _ = self.part.set(part);
     }
 
     /// Waits until one more request may be decided, and holds that for it.

@@ -128,3 +128,25 @@ async fn under_way(setup: &Setup) -> Enforcing<'_> {
         }
     }
 }
+
+#[tokio::test]
+async fn whoever_waits_for_the_end_has_all_completions() {
+    let setup = Setup::new();
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(setup.point.enforce(setup.summary()).await.unwrap());
+    }
+    assert!(
+        setup.point.settled(Duration::from_secs(60)).await,
+        "nothing is late"
+    );
+    let receipts: Vec<_> = open
+        .iter()
+        .map(|it| it.admission().receipt().to_string())
+        .collect();
+    drop(open);
+    assert!(setup.point.settled(Duration::from_secs(60)).await);
+    for receipt in receipts {
+        assert!(setup.completion(&receipt).await.is_some());
+    }
+}

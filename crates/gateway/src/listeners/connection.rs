@@ -6,6 +6,7 @@ use crate::phases;
 use crate::place::Stage;
 use crate::request::random;
 use crate::shared::Shared;
+use crate::upstreams::Relayed;
 use bytes::Bytes;
 use countersign_core::config::Limits;
 use countersign_core::hop::Facts;
@@ -38,6 +39,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -62,8 +64,11 @@ const MOST_RESETS: usize = 20;
 const MOST_OWN_RESETS: usize = 100;
 
 /// How long a caller may leave what we have for it unread: it then holds the response, its hop and
-/// its connection for nothing.
+/// its connection for nothing. An answer of our own has no longer to be taken, all of it: by HTTP/2 a
+/// caller may leave a body unread whose connection it reads (RFC 9113 section 6.9.1).
 const STALL: Duration = Duration::from_secs(30);
+/// Bytes that every connection of HTTP/2 begins with (RFC 9113 section 3.4).
+const PREFACE: usize = 24;
 
 /// How long a kept HTTP/1.1 connection is listened to when its listener ends. There is no way to
 /// say goodbye on one that is idle: closed at once, it would cross the request that its client
@@ -80,13 +85,18 @@ struct Activity {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct State {
     /// Since when the peer takes no more bytes.
     blocked: Option<Instant>,
-    /// Since when the head of a request is on its way (HTTP/1.1). hyper counts from the end of the
-    /// response before it, which would end a connection that is merely kept.
+    /// Since when the head of a request is on its way (HTTP/1.1), or the preface of the connection
+    /// (HTTP/2). hyper counts from the end of the response before it, which would end a connection
+    /// that is merely kept, and waits for a preface for ever.
     head: Option<Instant>,
+    /// Since when answers of our own are to be taken.
+    own: BTreeSet<(Instant, u64)>,
+    /// How many of those there were.
+    owned: u64,
     /// Whether the last request had a body, which its client may still be sending.
     sends: bool,
     /// When something was last under way.
@@ -105,14 +115,18 @@ enum Over {
 
 /// A request under way, until its response has been sent or given up.
 #[derive(Debug)]
-struct UnderWay(Arc<Activity>);
+struct UnderWay {
+    activity: Arc<Activity>,
+    /// Where its answer is our own.
+    own: Option<(Instant, u64)>,
+}
 
 /// Runs a connection until it ends, is idle for too long, or the gateway drains; the two kinds of
 /// connection have the same methods but no trait.
 macro_rules! drive {
     ($connection:ident, $place:expr, $activity:ident, $limits:expr, $first:expr, $linger:expr) => {{
         let mut running = $place.running();
-        let (mut told, mut draining) = (None, false);
+        let (mut told, mut draining) = (None, None);
         loop {
             let next = if told.is_some() { Stage::Cut } else { $first };
             let lingered = told.unwrap_or_else(Instant::now);
@@ -126,16 +140,18 @@ macro_rules! drive {
                     }
                     told = Some(Instant::now() + $linger);
                 }
-                () = tokio::time::sleep_until(lingered), if told.is_some() && !draining => {
-                    draining = true;
+                () = tokio::time::sleep_until(lingered), if told.is_some() && draining.is_none() => {
+                    draining = Some(Instant::now());
                     $connection.as_mut().graceful_shutdown();
                 }
                 () = $place.aborted() => break Ok(()),
                 over = over => {
-                    if over == Over::Stuck {
+                    // Whoever was told to end and is silent still would be there for ever: HTTP/2
+                    // says goodbye only after a preface, and waits for the other side to hear it.
+                    if over == Over::Stuck || draining.is_some() {
                         break Ok(());
                     }
-                    draining = true;
+                    draining = Some(Instant::now());
                     $connection.as_mut().graceful_shutdown();
                 }
             }
@@ -154,17 +170,23 @@ pub(super) async fn serve<IO>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connected = Arc::new(connected);
-    let activity = Arc::new(Activity::new(!http2));
+    let activity = Arc::new(Activity::new());
     let Some((io, guard, floods)) = guarded(io, &activity, http2, limits) else {
         tracing::error!("no randomness: a connection can't be served");
         return;
     };
     let service = service_fn(|request: Request<Incoming>| {
-        let sends = !request.body().is_end_stream();
-        let under_way = UnderWay::begin(&activity, sends);
+        // Behind a request that could not be read nothing is read, whatever is there.
+        let sends = !request.body().is_end_stream() || guard.fault(&request).is_some();
+        let mut under_way = UnderWay::begin(&activity, sends);
         let answered = answer(shared.clone(), connected.clone(), guard.clone(), request);
         async move {
-            Ok::<_, Infallible>(answered.await.map(|body| Carried {
+            let answer = answered.await;
+            let ours = answer.extensions().get::<Relayed>().is_none();
+            if ours && !answer.body().is_end_stream() {
+                under_way.is_own();
+            }
+            Ok::<_, Infallible>(answer.map(|body| Carried {
                 body,
                 _under_way: under_way,
             }))
@@ -276,6 +298,7 @@ fn guarded<IO: AsyncRead + AsyncWrite + Unpin>(
         heads: !http2,
         io,
         linger: None,
+        preface: if http2 { PREFACE } else { 0 },
     };
     if http2 {
         let header = u32::try_from(limits.header).unwrap_or(u32::MAX);
@@ -324,12 +347,14 @@ fn h2(limits: Limits) -> http2::Builder<TokioExecutor> {
 }
 
 impl Activity {
-    /// A connection that has just begun, with a head on its way if `heads` are watched.
-    fn new(heads: bool) -> Self {
+    /// A connection that has just begun, with what it begins with on its way.
+    fn new() -> Self {
         let since = Instant::now();
         let state = State {
             blocked: None,
-            head: heads.then_some(since),
+            head: Some(since),
+            own: BTreeSet::new(),
+            owned: 0,
             sends: false,
             since,
             under_way: 0,
@@ -341,15 +366,16 @@ impl Activity {
         }
     }
 
-    /// Waits until the connection has to end; silence does not matter once it is `draining`.
-    async fn over(&self, limits: Limits, draining: bool) -> Over {
+    /// Waits until the connection has to end; silence counts anew from when it was told to end.
+    async fn over(&self, limits: Limits, draining: Option<Instant>) -> Over {
         loop {
-            let state = *self.state.lock();
+            let state = self.state.lock().clone();
             let head = state.head.map(|since| since + limits.header_time);
             let stalled = state.blocked.map(|since| since + self.stall);
-            let stuck = [head, stalled].into_iter().flatten().min();
-            let idle = state.under_way == 0 && !draining;
-            let silent = idle.then(|| state.since + limits.idle);
+            let own = state.own.first().map(|(since, _)| *since + self.stall);
+            let stuck = [head, stalled, own].into_iter().flatten().min();
+            let since = draining.map_or(state.since, |told| told.max(state.since));
+            let silent = (state.under_way == 0).then(|| since + limits.idle);
             let now = Instant::now();
             if stuck.is_some_and(|end| end <= now) {
                 return Over::Stuck;
@@ -375,6 +401,11 @@ impl Activity {
         }
     }
 
+    /// The preface of HTTP/2 is there.
+    fn begun(&self) {
+        self.state.lock().head = None;
+    }
+
     /// Bytes were to go.
     fn wrote(&self, pending: bool) {
         let mut state = self.state.lock();
@@ -394,13 +425,30 @@ impl UnderWay {
         state.sends = sends;
         state.under_way += 1;
         drop(state);
-        Self(activity.clone())
+        Self {
+            activity: activity.clone(),
+            own: None,
+        }
+    }
+
+    /// Its answer is our own: there is no upstream whose time it has.
+    fn is_own(&mut self) {
+        let mut state = self.activity.state.lock();
+        let own = (Instant::now(), state.owned);
+        state.owned += 1;
+        state.own.insert(own);
+        drop(state);
+        self.own = Some(own);
+        self.activity.changed.notify_one();
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.activity.state.lock();
+        if let Some(own) = self.own {
+            state.own.remove(&own);
+        }
         state.since = Instant::now();
         state.under_way = state.under_way.saturating_sub(1);
     }
@@ -413,6 +461,8 @@ struct Watched<IO> {
     io: IO,
     /// Once all that we send is sent.
     linger: Option<Linger>,
+    /// Bytes of the preface of HTTP/2 that are still to come.
+    preface: usize,
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
@@ -423,8 +473,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if self.heads && buffer.filled().len() > before {
+        let read = buffer.filled().len().saturating_sub(before);
+        if self.heads && read > 0 {
             self.activity.read();
+        }
+        if self.preface > 0 && read > 0 {
+            self.preface = self.preface.saturating_sub(read);
+            if self.preface == 0 {
+                self.activity.begun();
+            }
         }
         polled
     }
@@ -516,23 +573,55 @@ mod tests {
             idle: Duration::from_millis(300),
             ..Limits::default()
         };
-        let activity = Arc::new(Activity::new(true));
-        assert_eq!(activity.over(limits, false).await, Over::Stuck);
+        let activity = Arc::new(Activity::new());
+        assert_eq!(activity.over(limits, None).await, Over::Stuck);
         drop(UnderWay::begin(&activity, false));
         let kept = Instant::now();
-        assert_eq!(activity.over(limits, false).await, Over::Silent);
+        assert_eq!(activity.over(limits, None).await, Over::Silent);
         assert!(kept.elapsed() >= limits.idle);
         let heard = async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             activity.read();
         };
-        let (over, ()) = tokio::join!(activity.over(limits, true), heard);
+        let (over, ()) = tokio::join!(activity.over(limits, Some(Instant::now())), heard);
         assert_eq!(over, Over::Stuck);
     }
 
     #[tokio::test]
+    async fn whoever_was_told_to_end_is_not_waited_for_again_and_again() {
+        let limits = Limits {
+            idle: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let activity = Arc::new(Activity::new());
+        activity.begun();
+        assert_eq!(activity.over(limits, None).await, Over::Silent);
+        let told = Instant::now();
+        assert_eq!(activity.over(limits, Some(told)).await, Over::Silent);
+        assert!(told.elapsed() >= limits.idle);
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_our_own_has_to_be_taken() {
+        let mut activity = Activity::new();
+        activity.stall = Duration::from_millis(50);
+        let activity = Arc::new(activity);
+        let relayed = UnderWay::begin(&activity, false);
+        let mut taken = UnderWay::begin(&activity, false);
+        taken.is_own();
+        drop(taken);
+        let mut left = UnderWay::begin(&activity, false);
+        left.is_own();
+        let begun = Instant::now();
+        assert_eq!(activity.over(Limits::default(), None).await, Over::Stuck);
+        assert!(begun.elapsed() >= activity.stall / 2);
+        drop((left, relayed));
+        assert!(activity.state.lock().own.is_empty());
+    }
+
+    #[tokio::test]
     async fn whoever_reads_nothing_is_stuck_and_a_slow_reader_is_not() {
-        let mut activity = Activity::new(true);
+        let mut activity = Activity::new();
         activity.stall = Duration::from_millis(50);
         let activity = Arc::new(activity);
         let _under_way = UnderWay::begin(&activity, false);
@@ -542,8 +631,9 @@ mod tests {
             heads: true,
             io: ours,
             linger: None,
+            preface: 0,
         };
-        let over = activity.over(Limits::default(), false);
+        let over = activity.over(Limits::default(), None);
         tokio::select! {
             written = io.write_all(&[b'x'; 64]) => assert!(written.is_err(), "it does not fit"),
             over = over => assert_eq!(over, Over::Stuck),

@@ -28,7 +28,7 @@ use countersign_net::Roots;
 use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use countersign_net::places::Held;
-use futures_util::FutureExt as _;
+use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -221,9 +221,37 @@ pub(super) async fn accept(
         }
     }
     let door = doors.borrow().clone();
-    while let Some(Ok(accepted)) = socket.accept().now_or_never() {
+    for accepted in waiting(socket) {
         enter(door.clone(), &peers, accepted, &around);
     }
+}
+
+/// The connections that the system has accepted and we have not. It is asked itself: the runtime
+/// knows of them only once it has been told.
+fn waiting(socket: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut found = Vec::new();
+    let Ok(socket) = socket.into_std() else {
+        return found;
+    };
+    // It never blocks, as it never has.
+    while socket.set_nonblocking(true).is_ok() {
+        match socket.accept() {
+            Ok((stream, source)) => {
+                let stream = stream.set_nonblocking(true).map(|()| stream);
+                if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                    found.push((stream, source));
+                }
+            }
+            // One that has gone again, or a signal: the next may be there.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) => {}
+            Err(_) => break,
+        }
+    }
+    found
 }
 
 fn enter(
@@ -273,10 +301,11 @@ async fn connect(
                 peer: established.peer,
                 tls: established.tls,
             };
-            let Some(_held) = peers.enters(&connected, door.limits.connections) else {
+            let Some(part) = peers.enters(&connected, door.limits.connections) else {
                 tracing::warn!(door = %door.name, %source, "too many connections of one peer");
                 return;
             };
+            connected.place.counts_for(part);
             let http2 = established.alpn.as_deref() == Some(b"h2");
             connection::serve(stream, http2, connected, shared, door.limits).await;
         }
@@ -300,4 +329,27 @@ async fn record(door: &Door, shared: &Shared, source: SocketAddr, refused: Refus
     };
     // There is nobody to tell, and nothing to forward were it admitted.
     let _ = shared.plane.point.enforce(ask).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "callers that the runtime knows nothing of"
+    )]
+    #[tokio::test]
+    async fn whom_the_system_has_accepted_is_found_though_the_runtime_has_not_looked() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let callers: Vec<_> = (0..5)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let found: Vec<_> = waiting(socket).into_iter().map(|(_, it)| it).collect();
+        assert_eq!(found.len(), callers.len());
+        for caller in callers {
+            assert!(found.contains(&caller.local_addr().unwrap()));
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! From an upstream's answer to the caller's.
 
+use super::Relayed;
 use super::endpoints::Lease;
 use super::endpoints::Leased;
 use super::failed;
-use super::pool::Peer;
 use super::ready::Caller;
 use super::ready::Socket;
 use super::service;
@@ -59,9 +59,6 @@ pub(super) fn pass_on(
     mut answer: Response<Incoming>,
     passing: Passing,
 ) -> Result<Response<Body>, Stop> {
-    if let Some(Peer(upstream)) = answer.extensions_mut().remove() {
-        admitted.reached(upstream);
-    }
     let switched = bare(&mut answer);
     let Passing {
         caller,
@@ -109,6 +106,7 @@ pub(super) fn pass_on(
         shape,
     };
     receipt(admitted, answer.headers_mut());
+    answer.extensions_mut().insert(Relayed);
     let (parts, body) = answer.into_parts();
     let body = Downlink::new(body, admitted.clone(), deadline, watch, place).boxed_unsync();
     let body = Leased {
@@ -204,8 +202,8 @@ fn switch(
     tokio::spawn(tunnel::websocket(
         socket.caller,
         upstream,
-        admitted.clone(),
         (deadline, place, lease),
+        admitted.clone(),
     ));
     *answer.status_mut() = status;
     *answer.version_mut() = Version::default();

@@ -85,6 +85,7 @@ impl Upstream {
         let (mut tries, mut fresh) = (1, false);
         loop {
             let how = How {
+                admitted: Some(sending.admitted),
                 connect_by: self.connect_by(sending.deadline, tries),
                 fresh,
                 http2: sending.http2,

@@ -99,6 +99,10 @@ pub(crate) struct Call<'a> {
     pub(crate) upstreams: &'a Upstreams,
 }
 
+/// Marks an answer whose body is an upstream's, and has its time: among the answer's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relayed;
+
 /// The headers of a request as an upstream gets them.
 struct Dressed {
     fields: HeaderMap,
@@ -159,10 +163,15 @@ impl Upstreams {
         snapshot: &Snapshot,
         point: &EnforcementPoint,
     ) -> Option<Arc<Upstream>> {
-        let mut known = self.known.lock();
-        if let Some(upstream) = known.get(name).filter(|it| it.service == *service) {
-            return Some(upstream.clone());
+        let same = |known: &HashMap<Name, Arc<Upstream>>| {
+            let found = known.get(name).filter(|it| it.service == *service);
+            found.cloned()
+        };
+        let found = same(&self.known.lock());
+        if found.is_some() {
+            return found;
         }
+        // Keys are read and configurations made here, which nobody else is to wait for.
         let pools = service.urls.iter();
         let pools = pools
             .filter_map(|url| self.pool(service, url, snapshot).transpose())
@@ -174,13 +183,19 @@ impl Upstreams {
             endpoints: Endpoints::new(pools, service.balance),
             service: service.clone(),
         });
+        let mut known = self.known.lock();
+        if let Some(first) = same(&known) {
+            return Some(first);
+        }
         // What policy no longer names is not kept, nor probed.
         let in_force = point.snapshot();
         let services = &in_force.config().services;
         known.retain(|name, it| services.get(name) == Some(&it.service));
-        known.insert(name.clone(), upstream.clone());
-        drop(known);
-        probe::start(&upstream, name, point);
+        if services.get(name.as_str()) == Some(service) {
+            known.insert(name.clone(), upstream.clone());
+            drop(known);
+            probe::start(&upstream, name, point);
+        }
         Some(upstream)
     }
 

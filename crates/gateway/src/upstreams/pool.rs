@@ -1,7 +1,7 @@
 use crate::body::Body;
-use countersign_core::hop::Certificate;
 use countersign_core::snapshot::Revocations;
 use countersign_core::vocabulary::Timestamp;
+use countersign_enforce::Admitted;
 use countersign_net::ConnectError;
 use countersign_net::Connector;
 use countersign_net::Dialer;
@@ -66,6 +66,8 @@ pub(super) struct Tls {
 /// Under what a request is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How<'a> {
+    /// The hop that it is sent for; a probe is nobody's.
+    pub(super) admitted: Option<&'a Admitted>,
     /// Until when a new connection has to be there.
     pub(super) connect_by: Instant,
     /// Whether a connection that was kept will not do.
@@ -103,10 +105,6 @@ pub(super) struct Unanswered {
     /// The request, if not a byte of it has left.
     pub(super) unsent: Option<Box<Request<Body>>>,
 }
-
-/// Who gave an answer, where that is proved; among the answer's extensions.
-#[derive(Clone, Debug)]
-pub(super) struct Peer(pub(super) Arc<Certificate>);
 
 /// A stream of bytes to an upstream.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -189,7 +187,7 @@ impl Pool {
         how: How<'_>,
     ) -> Result<Response<Incoming>, Unanswered> {
         while let Some(open) = self.take(how).filter(|_| !how.fresh) {
-            match self.exchange(open, path, request, true).await {
+            match self.exchange(open, path, request, (how, true)).await {
                 Err(Unanswered {
                     unsent: Some(unsent),
                     ..
@@ -198,7 +196,7 @@ impl Pool {
             }
         }
         match self.open(how).await {
-            Ok(open) => self.exchange(open, path, request, false).await,
+            Ok(open) => self.exchange(open, path, request, (how, false)).await,
             Err(error) => Err(Unanswered::unsent(error, request)),
         }
     }
@@ -211,7 +209,7 @@ impl Pool {
         how: How<'_>,
     ) -> Result<Response<Incoming>, Unanswered> {
         match self.open_http1(how).await {
-            Ok(open) => self.exchange(open, path, request, false).await,
+            Ok(open) => self.exchange(open, path, request, (how, false)).await,
             Err(error) => Err(Unanswered::unsent(error, request)),
         }
     }
@@ -277,12 +275,11 @@ impl Pool {
         open: Open,
         path: &str,
         mut request: Request<Body>,
-        kept: bool,
+        (how, kept): (How<'_>, bool),
     ) -> Result<Response<Incoming>, Unanswered> {
         let Open {
             connection, sender, ..
         } = open;
-        let peer = connection.as_ref().and_then(|it| it.peer.clone());
         let unsent = |error, request, kept| Unanswered {
             error,
             kept,
@@ -296,6 +293,9 @@ impl Pool {
                 if sender.ready().await.is_err() {
                     return Err(unsent(SendError::Closed, request, kept));
                 }
+                if !reaches(connection.as_ref(), how) {
+                    return Err(unsent(SendError::Revoked, request, kept));
+                }
                 let sent = sender.try_send_request(request).await;
                 if sent.is_ok() {
                     self.keep(sender, connection);
@@ -306,16 +306,13 @@ impl Pool {
                 if sender.ready().await.is_err() {
                     return Err(unsent(SendError::Closed, request, kept));
                 }
+                if !reaches(connection.as_ref(), how) {
+                    return Err(unsent(SendError::Revoked, request, kept));
+                }
                 sender.try_send_request(request).await
             }
         };
-        let answered = sent.map(|mut answer| {
-            if let Some(peer) = peer {
-                answer.extensions_mut().insert(Peer(peer));
-            }
-            answer
-        });
-        answered.map_err(|mut error| Unanswered {
+        sent.map_err(|mut error| Unanswered {
             kept,
             unsent: error.take_message().map(Box::new),
             error: error.into_error().into(),
@@ -489,6 +486,18 @@ fn ended(outcome: Result<(), hyper::Error>) {
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection to an upstream ended");
     }
+}
+
+/// Tells the hop who is asked, before a byte of it goes there: whoever is revoked while they let us
+/// wait gets no more of it. Whether it may go there at all.
+fn reaches(connection: Option<&countersign_net::Connection>, how: How<'_>) -> bool {
+    let Some(admitted) = how.admitted else {
+        return true;
+    };
+    if let Some(peer) = connection.and_then(|it| it.peer.clone()) {
+        admitted.reached(peer);
+    }
+    admitted.cut().code().is_none()
 }
 
 /// A handshake knows nothing of revocations, and a connection that is kept knows less every minute.

@@ -84,6 +84,7 @@ impl Watched {
         request.headers_mut().insert(header::USER_AGENT, agent);
         let revocations = self.point.state().revocations.clone();
         let how = How {
+            admitted: None,
             connect_by: started + self.health.timeout,
             fresh: false,
             http2: false,

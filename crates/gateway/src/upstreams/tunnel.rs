@@ -77,7 +77,9 @@ pub(super) async fn open(
     let deadline = answer::stream_end(&admitted, longest);
     tokio::spawn(async move {
         carry(caller, upstream, &admitted, deadline, &place).await;
-        drop(lease);
+        // The connection is over when its completion has been begun.
+        drop((admitted, lease));
+        drop(place);
     });
     Ok(response)
 }
@@ -117,8 +119,9 @@ async fn carry(
 pub(super) async fn websocket(
     caller: OnUpgrade,
     upstream: OnUpgrade,
-    admitted: Admitted,
+    // Goes last, so that the connection is over when its completion has been begun.
     (deadline, place, _lease): (Instant, Arc<Place>, Lease),
+    admitted: Admitted,
 ) {
     let (caller, upstream) = match tokio::try_join!(caller, upstream) {
         Ok(both) => both,

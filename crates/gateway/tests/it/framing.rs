@@ -197,3 +197,22 @@ async fn nothing_is_read_behind_a_request_for_another_protocol_that_was_refused(
     cast.refused(&heard[0], Code::TOKEN_ABSENT, &cast.api, 0)
         .await;
 }
+
+#[tokio::test]
+async fn a_refusal_reaches_whoever_still_sends() {
+    let cast = Cast::new().await;
+    let front = cast.workload("front");
+    let mut stream = cast.raw_mesh(&front, "hms-api").await;
+    let head = b"GET /v1/x HTTP/1.1\r\nhost: hms-api\r\nx-long: ";
+    stream.write_all(head).await.unwrap();
+    // A socket that is closed with bytes unread is reset, and what was sent last is lost.
+    for _ in 0..32 {
+        stream.write_all(&[b'x'; 64 * 1024]).await.unwrap();
+    }
+    stream.flush().await.unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await.unwrap();
+    let answers = answers(&heard);
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].status, 431);
+}

@@ -36,6 +36,11 @@ async fn a_head_that_does_not_come_and_a_connection_that_says_nothing_end() {
     let mut silent = dial_mesh(&cast, &front, "hms-api", false).await;
     let mut second = dial_mesh(&cast, &front, "hms-api", true).await;
     let mut slow = dial_mesh(&cast, &front, "hms-api", false).await;
+    // Of HTTP/2, and without the preface that everything there begins with, or with a part of it.
+    let mut wordless = dial_mesh(&cast, &front, "hms-api", true).await;
+    let mut begun = dial_mesh(&cast, &front, "hms-api", true).await;
+    begun.write_all(b"PRI * HTTP/2.0").await.unwrap();
+    begun.flush().await.unwrap();
     // A byte now and then, as a slow loris does.
     let dripping = async {
         let drops = b"GET /v1/reports/1 HTTP/1.1\r\nHost: hms-api\r\n"
@@ -50,6 +55,8 @@ async fn a_head_that_does_not_come_and_a_connection_that_says_nothing_end() {
     };
     tokio::time::timeout(PATIENCE, dripping).await.unwrap();
     assert!(ends(&mut silent).await.is_empty());
+    ends(&mut wordless).await;
+    ends(&mut begun).await;
     second
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await

@@ -69,8 +69,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// How long the last completions may take to be in the spool.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -402,6 +406,7 @@ impl Server {
             running.stop.send_replace(true);
             while running.tasks.join_next().await.is_some() {}
         }
+        self.parts.point.settled(SETTLE).await;
         // Completions of the last requests may have come after the sequencer's last round.
         if let Err(error) = self.parts.audit.advance().await {
             tracing::error!(%error, "the log misses the last records; they are in the spool");
