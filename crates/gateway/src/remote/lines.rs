@@ -29,11 +29,12 @@ impl Lines {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Update, Broken> {
+    /// The next update, and how many bytes its line has.
+    pub(super) async fn next(&mut self) -> Result<(Update, usize), Broken> {
         let mut searched = 0;
         loop {
-            if let Some(update) = taken(&mut self.held, &mut searched)? {
-                return Ok(update);
+            if let Some(taken) = taken(&mut self.held, &mut searched)? {
+                return Ok(taken);
             }
             let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
             let frame = frame.map_err(|_| Broken::Silent)?.ok_or(Broken::Ended)??;
@@ -45,7 +46,7 @@ impl Lines {
 }
 
 /// The next update, if its line is whole; how much of what is held was searched for its end.
-fn taken(held: &mut BytesMut, searched: &mut usize) -> Result<Option<Update>, Broken> {
+fn taken(held: &mut BytesMut, searched: &mut usize) -> Result<Option<(Update, usize)>, Broken> {
     let fresh = held.get(*searched..).unwrap_or_default();
     let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
         *searched = held.len();
@@ -56,9 +57,8 @@ fn taken(held: &mut BytesMut, searched: &mut usize) -> Result<Option<Update>, Br
     };
     let line = held.split_to(*searched + end + 1);
     *searched = 0;
-    serde_json::from_slice(&line)
-        .map(Some)
-        .map_err(|_| Broken::Form)
+    let update = serde_json::from_slice(&line).map_err(|_| Broken::Form)?;
+    Ok(Some((update, line.len())))
 }
 
 impl Drop for Lines {
@@ -91,8 +91,9 @@ mod tests {
         let mut updates = Vec::new();
         for piece in pieces {
             held.extend_from_slice(piece);
-            while let Some(update) = taken(&mut held, &mut searched)? {
+            while let Some((update, bytes)) = taken(&mut held, &mut searched)? {
                 updates.push(serde_json::to_string(&update).unwrap() + "\n");
+                assert_eq!(updates.last().map(String::len), Some(bytes));
             }
         }
         Ok(updates)

@@ -4,10 +4,12 @@
 //! is known that they are of; policy is judged by whoever puts it in force.
 
 mod backoff;
+mod judged;
 mod lines;
 mod position;
 
 use self::backoff::Backoff;
+use self::judged::Judged;
 use self::lines::Lines;
 use crate::memory::About;
 use crate::memory::Memory;
@@ -140,6 +142,8 @@ enum Broken {
     Form,
     #[error("no randomness")]
     Nonce,
+    #[error("the server does not show its log")]
+    Unshown,
     #[error(transparent)]
     Memory(#[from] MemoryError),
 }
@@ -284,12 +288,9 @@ impl ControlPlane for RemotePlane {
     fn updates(&self, known: Known) -> BoxStream<'static, Update> {
         let following = Following {
             backoff: Backoff::default(),
-            known,
+            judged: Judged::new(self.0.memory.clone(), known),
             lines: None,
-            nonce: Digest::new([0; 32]),
-            number: 0,
             plane: self.clone(),
-            witnessed: false,
         };
         stream::unfold(following, |mut following| async move {
             let update = following.next().await;
@@ -380,83 +381,44 @@ impl ControlPlane for RemotePlane {
 /// Our place in what the server tells, kept over its connections.
 struct Following {
     backoff: Backoff,
-    known: Known,
+    judged: Judged,
     lines: Option<Lines>,
-    nonce: Digest,
-    /// Of the last heartbeat of this stream.
-    number: u64,
     plane: RemotePlane,
-    /// Whether the log shown on this stream continues the one we know. Before that the server is
-    /// not known to be the one it was, and its heartbeats don't count.
-    witnessed: bool,
 }
 
 impl Following {
     async fn next(&mut self) -> Update {
         loop {
-            match self.attempt().await {
-                Ok(Some(update)) => return update,
-                Ok(None) => {}
-                Err(error) => {
-                    self.lines = None;
-                    let wait = self.backoff.after(error.is_disbelief());
-                    let seconds = wait.as_secs_f64();
-                    tracing::warn!(%error, seconds, "the server's updates are interrupted; it is asked again after a pause");
-                    tokio::time::sleep(wait).await;
-                }
+            if let Some(update) = self.judged.next() {
+                return update;
+            }
+            if let Err(error) = self.attempt().await {
+                self.lines = None;
+                let wait = self.backoff.after(error.is_disbelief());
+                let seconds = wait.as_secs_f64();
+                tracing::warn!(%error, seconds, "the server's updates are interrupted; it is asked again after a pause");
+                tokio::time::sleep(wait).await;
             }
         }
     }
 
-    async fn attempt(&mut self) -> Result<Option<Update>, Broken> {
+    async fn attempt(&mut self) -> Result<(), Broken> {
         if self.lines.is_none() {
             self.open().await?;
         }
         let lines = self.lines.as_mut().ok_or(Broken::Ended)?;
-        let update = lines.next().await?;
-        let memory = &self.plane.0.memory;
-        Ok(match update {
-            Update::Revocations(lines) => {
-                self.known.epoch = lines.last().map_or(self.known.epoch, |line| line.epoch);
-                Some(Update::Revocations(lines))
-            }
-            Update::SignedHeartbeat(beat) => {
-                memory.heartbeat(&beat, &self.nonce, self.number)?;
-                self.number = beat.number;
-                // It says the revision of the snapshot that came before it.
-                self.known.revision = Some(beat.beat.revision);
-                self.known.serial = beat.serial;
-                if self.witnessed {
-                    self.backoff.over();
-                }
-                self.witnessed.then_some(Update::Heartbeat(beat.beat))
-            }
-            // Nobody in another process is believed without a signature.
-            Update::Heartbeat(_) => None,
-            Update::Checkpoint(shown) => {
-                self.witnessed = false;
-                let cosigned = memory.checkpoint(&shown)?;
-                self.witnessed = true;
-                self.plane.say(cosigned);
-                None
-            }
-            Update::Snapshot(signed) => {
-                memory.check_serial(signed.serial)?;
-                Some(Update::Snapshot(signed))
-            }
-            other => Some(other),
-        })
+        let (update, bytes) = lines.next().await?;
+        if let Some(said) = self.judged.take(update, bytes)? {
+            self.plane.say(said);
+        }
+        if self.judged.is_believed() {
+            self.backoff.over();
+        }
+        Ok(())
     }
 
     async fn open(&mut self) -> Result<(), Broken> {
-        self.nonce = random().ok_or(Broken::Nonce)?;
-        self.number = 0;
-        self.witnessed = false;
-        let known = Known {
-            nonce: Some(self.nonce),
-            witnessed: self.plane.0.memory.log_size(),
-            ..self.known
-        };
+        let known = self.judged.begin(random().ok_or(Broken::Nonce)?);
         self.lines = Some(self.plane.follow(known).await?);
         let key = self.plane.0.key.lock().clone();
         if let Some(jwk) = key
