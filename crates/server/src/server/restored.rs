@@ -6,6 +6,9 @@
 //! recorded with the tree from which the log goes on, every gateway that was known by then is
 //! revoked, which begins a new epoch, and whoever runs them lets them join anew, by a token and
 //! under another name.
+//!
+//! Nor can anybody say which sessions were ended since, or which join tokens were used: all of them
+//! are over. What was drawn from a session is bound to a gateway that is revoked.
 
 use super::Parts;
 use super::ServerError;
@@ -56,6 +59,9 @@ pub(super) async fn record(parts: &Parts) -> Result<Restored, ServerError> {
             .insert(Cow::Borrowed(name), Cow::Owned(value));
     }
     let _promise = parts.point.record_event(&event).await?;
+    let ended = parts.store.end_sessions(parts.point.now()).await?;
+    let void = parts.store.void_joins(parts.point.now()).await?;
+    tracing::info!(ended, void, "sessions and join tokens from before the restore are over");
     let domain = parts.point.snapshot().config().trust_domain.clone();
     for name in &gateways {
         let id = SpiffeId::of_process(&domain, "gateway", name);

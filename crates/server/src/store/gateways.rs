@@ -115,6 +115,18 @@ impl Store {
         Ok(Consumed::Good(join))
     }
 
+    /// Uses up every join token that is not used; returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn void_joins(&self, at: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query("UPDATE join_tokens SET used = ?1 WHERE used IS NULL")
+            .bind(at.as_micros())
+            .execute(&self.write)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     /// Keeps a gateway that joins, instead of an earlier one of its name.
     ///
     /// # Errors

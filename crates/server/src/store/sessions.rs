@@ -85,6 +85,18 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Ends every session that has not ended; returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_sessions(&self, at: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query("UPDATE sessions SET ended = ?1 WHERE ended IS NULL")
+            .bind(at.as_micros())
+            .execute(&self.write)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     /// The live sessions of a person.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use countersign_core::record::Record;
 use countersign_core::record::Resource;
 use countersign_core::vocabulary::Code;
+use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Timestamp;
 use countersign_gateway::ApartError;
 use countersign_gateway::join;
@@ -22,8 +23,11 @@ use countersign_ledger::storage::FsStorage;
 use countersign_net::Svid;
 use countersign_net::SvidSource;
 use countersign_server::store::Search;
+use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane as _;
 use countersign_wire::control::Known;
+use countersign_wire::control::SessionTokenRequest;
+use countersign_wire::control::SignIn;
 use countersign_wire::control::SignedSnapshot;
 use countersign_wire::control::Update;
 use countersign_wire::join::JoinToken;
@@ -299,6 +303,34 @@ async fn a_certificate_names_what_is_meshed_at_its_own_listeners() {
         // One name for all: a certificate tells nobody which services there are.
         assert!(!names.contains("hms-api"), "{names}");
     }
+}
+
+#[tokio::test]
+async fn a_restore_ends_sessions_and_join_tokens() {
+    let world = world().await;
+    let plane = world.plane().await;
+    let sign_in = SignIn {
+        door: Name::new("web").unwrap(),
+        member: "user:dev/alice".to_owned(),
+        source_ip: None,
+    };
+    let cookie = plane.sign_in(sign_in).await.unwrap().cookie;
+    let draw = || SessionTokenRequest {
+        cookie: cookie.clone(),
+        door: Name::new("web").unwrap(),
+        service: Name::new("frontend").unwrap(),
+    };
+    plane.session_token(draw()).await.unwrap();
+    let token = minted(&world, "gw7", "web").await;
+    world.server.record_restore().await.unwrap();
+
+    let over = plane.session_token(draw()).await.unwrap_err();
+    assert_eq!(over, ControlError::NoSession);
+    let folder = tempfile::tempdir().unwrap();
+    let record = refusal(&world, join(folder.path(), &token, None).await).await;
+    assert_eq!(record["code"], Code::REPLAYED.to_string(), "{record}");
+    let token = minted(&world, "gw7", "web").await;
+    join(folder.path(), &token, None).await.unwrap();
 }
 
 #[tokio::test]
