@@ -54,34 +54,97 @@ pub(super) fn witness(home: &Home) -> Result<[u8; 32], ApartError> {
 }
 
 /// Renews the certificate in time, for as long as the gateway lives. The old one is shown for as
-/// long as there is no other.
+/// long as there is no other. One that can't be kept is shown all the same: the server has made it
+/// this gateway's, and knows the one before it, which is in the folder, for as long as that lasts.
 pub(super) async fn renew(
     plane: RemotePlane,
     svid: Arc<SvidSource>,
     home: Home,
     point: EnforcementPoint,
 ) {
+    let mut renewal = Renewal {
+        home,
+        svid,
+        unkept: None,
+    };
     loop {
         tokio::time::sleep(LOOK).await;
-        if !is_due(&svid, point.now()) {
-            continue;
+        if is_due(&renewal.svid, point.now()) {
+            match once(&plane).await {
+                Ok((next, file)) => renewal.took(next, file),
+                Err(error) => tracing::error!(%error, "the gateway's certificate is not renewed"),
+            }
         }
-        match once(&plane, &home).await {
-            Ok(next) => svid.rotate(next),
-            Err(error) => tracing::error!(%error, "the gateway's certificate is not renewed"),
+        renewal.keep();
+    }
+}
+
+/// What becomes of a certificate that was renewed.
+struct Renewal {
+    home: Home,
+    svid: Arc<SvidSource>,
+    /// Shown, and not in the folder yet.
+    unkept: Option<Zeroizing<String>>,
+}
+
+impl Renewal {
+    fn took(&mut self, next: Svid, file: Zeroizing<String>) {
+        self.svid.rotate(next);
+        self.unkept = Some(file);
+    }
+
+    fn keep(&mut self) {
+        let Some(file) = self.unkept.take() else {
+            return;
+        };
+        if let Err(error) = self.home.write(SVID, file.as_bytes()) {
+            tracing::error!(%error, "the gateway's new certificate can't be kept; it is tried again");
+            self.unkept = Some(file);
         }
     }
 }
 
-async fn once(plane: &RemotePlane, home: &Home) -> Result<Svid, ApartError> {
+async fn once(plane: &RemotePlane) -> Result<(Svid, Zeroizing<String>), ApartError> {
     let (pem, csr) = request()?;
     let renewed = plane.renew(&csr).await?;
     let next = Svid::from_pem(renewed.chain.as_bytes(), pem.as_bytes())?;
-    home.write(SVID, both(&pem, &renewed.chain).as_bytes())
-        .map_err(ApartError::folder(home.path()))?;
-    Ok(next)
+    Ok((next, both(&pem, &renewed.chain)))
 }
 
 fn is_due(svid: &SvidSource, now: Timestamp) -> bool {
     svid.current().not_after() < now.plus(RENEWAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_testkit::pki::Pki;
+
+    #[test]
+    fn a_certificate_that_can_not_be_kept_is_shown_and_kept_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gw");
+        let home = Home::open(&path).unwrap();
+        let authority = Pki::new("hms.dev.invalid");
+        let svid = SvidSource::new(authority.svid("gateway/gw1"));
+        let next = authority.svid("gateway/gw1");
+        let mut renewal = Renewal {
+            home,
+            svid: svid.clone(),
+            unkept: None,
+        };
+        std::fs::remove_dir(&path).unwrap();
+        let leaf = next.leaf();
+        assert_ne!(svid.current().leaf(), leaf);
+        renewal.took(next, Zeroizing::new("the new one".to_owned()));
+        renewal.keep();
+        assert_eq!(svid.current().leaf(), leaf, "it is shown");
+        assert!(renewal.unkept.is_some());
+
+        std::fs::create_dir(&path).unwrap();
+        renewal.keep();
+        assert!(renewal.unkept.is_none());
+        let kept = std::fs::read_to_string(path.join(SVID)).unwrap();
+        assert_eq!(kept, "the new one");
+    }
 }
