@@ -12,6 +12,7 @@
 mod admitted;
 mod budgets;
 mod clock;
+mod each_second;
 mod excess;
 mod flood;
 mod inner;
@@ -30,6 +31,7 @@ mod view;
 pub use admitted::Admitted;
 pub use clock::Clock;
 pub use clock::SystemClock;
+pub use each_second::EachSecond;
 pub use flood::network;
 pub use observe::Decided;
 pub use observe::Observer;

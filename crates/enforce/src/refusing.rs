@@ -1,5 +1,6 @@
 //! Refusals on their way into the ledger.
 
+use crate::each_second::EachSecond;
 use crate::excess::Over;
 use crate::flood::Both;
 use crate::flood::Counted;
@@ -19,6 +20,8 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
+
+static UNRECORDED: EachSecond = EachSecond::new();
 
 impl EnforcementPoint {
     /// Records a refusal: what proven callers are refused may use the ledger's reserve, what
@@ -99,7 +102,9 @@ impl EnforcementPoint {
         match self.inner.spool.append(record).await {
             Ok(promise) => Ok(Some(promise)),
             Err(error) => {
-                tracing::warn!(%error, "a stranger's refusal was not recorded");
+                if let Some(untold) = UNRECORDED.tell() {
+                    tracing::warn!(%error, untold, "a stranger's refusal was not recorded");
+                }
                 self.inner.flood.count(source, code);
                 Ok(None)
             }

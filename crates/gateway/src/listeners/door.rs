@@ -19,6 +19,7 @@ use countersign_core::snapshot::DoorKind;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
 use countersign_enforce::Ask;
+use countersign_enforce::EachSecond;
 use countersign_net::Acceptor;
 use countersign_net::AcceptorError;
 use countersign_net::Authorities;
@@ -38,6 +39,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+static CLOSED: EachSecond = EachSecond::new();
+static CROWDED: EachSecond = EachSecond::new();
 
 /// What new connections of a listener are held to; those that are there keep what they began with.
 #[derive(Debug)]
@@ -263,7 +267,12 @@ fn enter(
     // Over the limit a connection is closed unheard: whoever comes next finds the door open.
     let (seat, shaking) = match peers.shakes(source, door.limits.connections) {
         Ok(taken) => taken,
-        Err(full) => return tracing::warn!(door = %door.name, %source, %full, "closed"),
+        Err(full) => {
+            if let Some(untold) = CLOSED.tell() {
+                tracing::warn!(door = %door.name, %source, %full, untold, "closed");
+            }
+            return;
+        }
     };
     let (gateway, here) = (around.gateway.clone(), around.here.clone());
     let running = Running::new(here, gateway, door.stage.clone());
@@ -302,7 +311,10 @@ async fn connect(
                 tls: established.tls,
             };
             let Some(part) = peers.enters(&connected, door.limits.connections) else {
-                tracing::warn!(door = %door.name, %source, "too many connections of one peer");
+                if let Some(untold) = CROWDED.tell() {
+                    let door = &door.name;
+                    tracing::warn!(%door, %source, untold, "too many connections of one peer");
+                }
                 return;
             };
             connected.place.counts_for(part);

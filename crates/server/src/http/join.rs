@@ -13,6 +13,7 @@ use crate::join::JoinError;
 use crate::join::Joins;
 use countersign_core::hop::Evidence;
 use countersign_core::record::Context;
+use countersign_enforce::EachSecond;
 use countersign_net::Acceptor;
 use countersign_net::Established;
 use countersign_net::framing::FramingFault;
@@ -31,6 +32,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+static FULL: EachSecond = EachSecond::new();
+static SOURCE_FULL: EachSecond = EachSecond::new();
 
 /// The door.
 pub(crate) struct JoinDoor {
@@ -74,12 +78,16 @@ impl JoinDoor {
                 continue;
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else {
-                tracing::warn!(%address, "too many connections at the join port");
+                if let Some(untold) = FULL.tell() {
+                    tracing::warn!(%address, untold, "too many connections at the join port");
+                }
                 continue;
             };
             let Some(seat) = sources.enter(countersign_enforce::network(address.ip()), PER_SOURCE)
             else {
-                tracing::warn!(%address, "too many connections from one source at the join port");
+                if let Some(untold) = SOURCE_FULL.tell() {
+                    tracing::warn!(%address, untold, "too many connections from one source at the join port");
+                }
                 continue;
             };
             let door = door.clone();

@@ -36,6 +36,7 @@ use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::clip;
 use countersign_enforce::Ask;
+use countersign_enforce::EachSecond;
 use countersign_net::Acceptor;
 use countersign_net::Established;
 use countersign_net::framing::FramingFault;
@@ -64,6 +65,10 @@ use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+static FULL: EachSecond = EachSecond::new();
+static IDENTITY_FULL: EachSecond = EachSecond::new();
+static NETWORK_FULL: EachSecond = EachSecond::new();
 
 /// The door and what is behind it.
 pub(crate) struct Front {
@@ -133,13 +138,17 @@ impl Front {
             };
             // Beyond the cap nobody waits in the kernel's queue for a place: it is closed at once.
             let Ok(slot) = slots.clone().try_acquire_owned() else {
-                tracing::warn!(%address, "too many connections");
+                if let Some(untold) = FULL.tell() {
+                    tracing::warn!(%address, untold, "too many connections");
+                }
                 drop(stream);
                 continue;
             };
             let network = countersign_enforce::network(address.ip());
             let Some(place) = self.networks.enter(network, PER_NETWORK) else {
-                tracing::warn!(%address, "too many connections from one network");
+                if let Some(untold) = NETWORK_FULL.tell() {
+                    tracing::warn!(%address, untold, "too many connections from one network");
+                }
                 drop(stream);
                 continue;
             };
@@ -174,7 +183,9 @@ impl Front {
         let identity = identity(&established.peer);
         let held = identity.map(|identity| self.identities.enter(identity, PER_IDENTITY));
         let Some(_held) = held.map_or(Some(None), |held| held.map(Some)) else {
-            tracing::warn!(%address, "too many connections of one identity");
+            if let Some(untold) = IDENTITY_FULL.tell() {
+                tracing::warn!(%address, untold, "too many connections of one identity");
+            }
             return;
         };
         let http2 = established.alpn.as_deref() == Some(b"h2");
