@@ -47,14 +47,15 @@ const TIME: &str = "2026-01-02T03:04:05.000006Z";
 
 /// One of each kind, by name.
 fn samples() -> Vec<(&'static str, Value)> {
-    [control(), admin(), joining()].concat()
+    [updates(), control(), admin(), joining()].concat()
 }
 
 fn revocation() -> Value {
     json!({ "at": TIME, "epoch": 7, "lifted": false, "what": { "token": "t" } })
 }
 
-fn control() -> Vec<(&'static str, Value)> {
+/// What a gateway is told.
+fn updates() -> Vec<(&'static str, Value)> {
     vec![
         (
             "update",
@@ -78,6 +79,12 @@ fn control() -> Vec<(&'static str, Value)> {
             json!({ "keys": { "keys": [{ "kid": "a", "n": [1.5, null] }] } }),
         ),
         ("update", json!({ "roots": "-----BEGIN CERTIFICATE-----" })),
+    ]
+}
+
+/// What a gateway says and asks.
+fn control() -> Vec<(&'static str, Value)> {
+    vec![
         (
             "known",
             json!({ "epoch": 7, "nonce": DIGEST, "revision": DIGEST, "serial": 6, "witnessed": 4 }),
@@ -183,7 +190,7 @@ fn admin() -> Vec<(&'static str, Value)> {
         ),
         (
             "status",
-            json!({ "activated": TIME, "activated_by": "unix:anna", "admitted": 1, "file": { "drift": "differs", "path": "/etc/c.yaml" }, "dev": true, "epoch": 2, "log_key": "k", "log_size": 3, "open": 4, "refused": 5, "revision": DIGEST, "listeners": [["mesh", "127.0.0.1:1"]], "started": TIME, "trust_domain": "a.b", "version": "0" }),
+            json!({ "activated": TIME, "activated_by": "unix:anna", "admitted": 1, "file": { "drift": "differs", "path": "/etc/c.yaml" }, "dev": true, "gateways": [{ "heard": TIME, "name": "edge", "unshipped": 2 }], "epoch": 2, "log_key": "k", "log_size": 3, "open": 4, "refused": 5, "revision": DIGEST, "listeners": [["mesh", "127.0.0.1:1"]], "started": TIME, "trust_domain": "a.b", "version": "0" }),
         ),
     ]
 }

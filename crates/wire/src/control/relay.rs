@@ -189,15 +189,18 @@ mod tests {
         let long = vec![vec![0; 32_768]; 2];
         assert_eq!(fault(&request(b"", &long)), RelayFault::Chain);
         let body = vec![b'a'; RelayedRequest::BODY + 1];
-        assert_eq!(fault(&request(&body, &[one.clone()])), RelayFault::Body);
-        let mut target = request(b"", &[one.clone()]);
+        assert_eq!(
+            fault(&request(&body, std::slice::from_ref(&one))),
+            RelayFault::Body
+        );
+        let mut target = request(b"", std::slice::from_ref(&one));
         target.path = "/".repeat(4097);
         assert_eq!(fault(&target), RelayFault::Target);
-        target = request(b"", &[one.clone()]);
+        target = request(b"", std::slice::from_ref(&one));
         target.method = "M".repeat(33);
         assert_eq!(fault(&target), RelayFault::Target);
         for wrong in ["*", "AA", "AA=="] {
-            let mut encoded = request(b"", &[one.clone()]);
+            let mut encoded = request(b"", std::slice::from_ref(&one));
             encoded.chain = vec![wrong.to_owned()];
             assert_eq!(encoded.read().is_err(), wrong != "AA==", "{wrong}");
         }
