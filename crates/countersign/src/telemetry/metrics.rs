@@ -121,9 +121,9 @@ impl Metrics {
         };
         let point = measured.point();
         all.open.set(whole(point.open() as u64));
-        let used = point.spool().used_bytes();
-        all.spool.set(whole(used));
-        let free = point.spool().max_bytes().saturating_sub(used);
+        all.spool.set(whole(point.spool().used_bytes()));
+        // Where the disk does not say, there is none to count on.
+        let free = point.spool().room().map_or(0, |room| room.left);
         all.spool_free.set(whole(free));
         all.unshipped.set(whole(measured.unshipped()));
         if let Some(size) = measured.log_size() {

@@ -257,7 +257,6 @@ pub struct Spool {
 struct Inner {
     shared: Arc<Shared>,
     limit: usize,
-    max_bytes: u64,
     head: watch::Receiver<Head>,
     group: Option<Group>,
     /// The options that say how much may be written.
@@ -300,7 +299,7 @@ impl Spool {
             ));
         }
         let node: Arc<str> = node.into();
-        let (commit, max_bytes) = (options.commit, options.max_bytes);
+        let commit = options.commit;
         let batch = options.batch_records.max(1);
         let bounds = Bounds {
             max: options.max_bytes,
@@ -323,7 +322,6 @@ impl Spool {
         let inner = Inner {
             shared,
             limit,
-            max_bytes,
             head,
             group,
             bounds,
@@ -414,12 +412,6 @@ impl Spool {
             reserve: bounds.reserve,
             warn: bounds.warn,
         })
-    }
-
-    /// The most it may take on disk, in bytes.
-    #[must_use]
-    pub fn max_bytes(&self) -> u64 {
-        self.inner.max_bytes
     }
 
     /// The first record that is still in the spool.
