@@ -2,6 +2,7 @@
 
 use crate::support::Backend;
 use crate::support::Cast;
+use crate::support::Handler;
 use crate::support::More;
 use crate::support::PATIENCE;
 use crate::support::TestBody;
@@ -44,7 +45,7 @@ async fn head(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// Waits until a number stands still, and gives it.
-async fn settled(number: &AtomicUsize) -> usize {
+pub(crate) async fn settled(number: &AtomicUsize) -> usize {
     let deadline = Instant::now() + PATIENCE;
     let mut last = number.load(Ordering::SeqCst);
     loop {
@@ -63,12 +64,10 @@ const CHUNK: usize = 64 << 10;
 /// would hold all there is.
 const HELD: usize = 24 << 20;
 
-#[tokio::test]
-async fn a_slow_reader_slows_its_upstream() {
-    let written = Arc::new(AtomicUsize::new(0));
+/// Answers without an end, and counts the bytes that somebody took.
+pub(crate) fn flood(written: &Arc<AtomicUsize>) -> Handler {
     let count = written.clone();
-    let pki = pki();
-    let endless = handler(move |_| {
+    handler(move |_| {
         let count = count.clone();
         async move {
             let all = futures_util::stream::unfold((), move |()| {
@@ -80,8 +79,14 @@ async fn a_slow_reader_slows_its_upstream() {
             });
             Response::new(StreamBody::new(all).boxed_unsync())
         }
-    });
-    let backend = Backend::mutual(&pki, "app", endless).await;
+    })
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_its_upstream() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let pki = pki();
+    let backend = Backend::mutual(&pki, "app", flood(&written)).await;
     let keys = format!(
         "url: \"https://{}\", network: private, identity: app",
         backend.address

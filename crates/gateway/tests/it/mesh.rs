@@ -1,7 +1,11 @@
 //! Workloads at the mesh door.
 
+use crate::exchanges::flood;
+use crate::exchanges::settled;
 use crate::support::Answer;
+use crate::support::Backend;
 use crate::support::Cast;
+use crate::support::More;
 use crate::support::PATIENCE;
 use crate::support::payload;
 use crate::support::request;
@@ -13,11 +17,15 @@ use countersign_core::vocabulary::Timestamp;
 use countersign_net::Connector;
 use countersign_net::KeySet;
 use countersign_net::assertion;
+use countersign_testkit::pki::Pki;
 use http::Request;
 use http_body_util::BodyExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[tokio::test]
@@ -206,7 +214,7 @@ async fn each_refusal_is_seen_recorded_and_not_forwarded() {
 #[tokio::test]
 async fn a_refused_handshake_is_recorded() {
     let cast = Cast::new().await;
-    let other = countersign_testkit::pki::Pki::new("local.dev.invalid");
+    let other = Pki::new("local.dev.invalid");
     let stranger = countersign_net::Source::new(other.svid("front"));
     let gateway = cast.pki.id("countersign/gateway/gw");
     let connector = Connector::mutual(stranger, cast.roots.clone(), gateway).unwrap();
@@ -385,17 +393,23 @@ async fn what_is_revoked_ends() {
 
 #[tokio::test]
 async fn whoever_does_not_read_is_cut_all_the_same() {
-    let cast = Cast::new().await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let backend = Backend::plain(false, flood(&written)).await;
+    let keys = format!("url: \"http://{}\"", backend.address);
+    let pki = Arc::new(Pki::new("local.dev.invalid"));
+    let cast = Cast::with(pki, &More::service("one", &keys)).await;
     let front = cast.workload("front");
-    let token = format!("Bearer {}", cast.token(&front, "hms-api"));
-    let headers = [("host", "hms-api"), ("authorization", token.as_str())];
+    let token = format!("Bearer {}", cast.token(&front, "one"));
+    let headers = [("host", "one"), ("authorization", token.as_str())];
     let mut unread = Vec::new();
     for http2 in [false, true] {
-        let mut client = cast.dial_mesh(&front, "hms-api", http2).await;
-        let flood = request("GET", "/v1/flood", &headers, "");
-        unread.push((client.start(flood).await.unwrap(), client));
+        written.store(0, Ordering::SeqCst);
+        let mut client = cast.dial_mesh(&front, "one", http2).await;
+        let endless = request("GET", "/x", &headers, "");
+        unread.push((client.start(endless).await.unwrap(), client));
+        // All that is between the two is full.
+        settled(&written).await;
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
     let what = Revoked::Token(payload(&token)["jti"].as_str().unwrap().to_owned());
     let line = Revocation {
         at: Timestamp::from_secs(1),
