@@ -150,13 +150,13 @@ mod tests {
             deep.as_str(),
         ] {
             let mut facts = Facts::default();
-            judge(bad.as_bytes(), &[schema.clone()], &mut facts);
+            judge(bad.as_bytes(), std::slice::from_ref(&schema), &mut facts);
             let code = facts.fault.map(|it| it.code);
             assert_eq!(code, Some(Code::BODY_UNREADABLE), "{bad}");
             assert!(facts.schemas.is_empty());
         }
         let mut facts = Facts::default();
-        judge(b"\xff", &[schema.clone()], &mut facts);
+        judge(b"\xff", std::slice::from_ref(&schema), &mut facts);
         assert!(facts.fault.is_some());
         let mut facts = Facts::default();
         judge(br#"{"a":1,"b":2}"#, &[schema], &mut facts);
