@@ -5,6 +5,7 @@ use crate::flood::Flood;
 use crate::observe::Observer;
 use crate::rates::Rates;
 use crate::streams::Streams;
+use crate::tasks::Tasks;
 use crate::view::View;
 use crate::view::Wall;
 use arc_swap::ArcSwap;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) late: watch::Sender<usize>,
     /// When this process began to decide.
     pub(crate) since: Timestamp,
+    pub(crate) tasks: Tasks,
 }
 
 /// Something that is still to be written, until it is or can't be.

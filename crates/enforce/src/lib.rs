@@ -25,6 +25,7 @@ mod reserving;
 mod room;
 mod settling;
 mod streams;
+mod tasks;
 mod telling;
 mod view;
 
@@ -42,4 +43,5 @@ pub use point::EnforcementPoint;
 pub use refusal::Refusal;
 pub use room::damage_record;
 pub use streams::Cut;
+pub use tasks::Tasks;
 pub use telling::Spending;

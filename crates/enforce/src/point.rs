@@ -11,6 +11,7 @@ use crate::reserving::Held;
 use crate::streams::Moment;
 use crate::streams::Streams;
 use crate::streams::Which;
+use crate::tasks::Tasks;
 use crate::view::Heard;
 use crate::view::View;
 use crate::view::Wall;
@@ -110,6 +111,7 @@ impl EnforcementPoint {
             inner: Arc::new(Inner {
                 wall: Wall::new(clock.now()),
                 since: clock.now(),
+                tasks: Tasks::default(),
                 clock,
                 streams: Streams::default(),
                 budgets: Arc::default(),

@@ -132,9 +132,11 @@ impl Gateway {
         };
         let open =
             listeners::keep_open(doors.clone(), sinks.point.clone(), sinks.installed.clone());
-        let open = tokio::spawn(open);
-        let again = tokio::spawn(updates::decide_again(sinks.point.clone()));
-        let updates = tokio::spawn(updates::follow(control, sinks));
+        let tasks = sinks.point.tasks().clone();
+        let open = tokio::spawn(tasks.lasting("listeners", open));
+        let again = updates::decide_again(sinks.point.clone());
+        let again = tokio::spawn(tasks.lasting("streams", again));
+        let updates = tokio::spawn(tasks.lasting("updates", updates::follow(control, sinks)));
         tracing::info!(gateway = %options.name, doors = ?doors.addresses(), "serving");
         Ok(Self {
             again,

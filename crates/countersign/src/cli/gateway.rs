@@ -166,6 +166,7 @@ fn follow(telemetry: &mut Telemetry, gateway: &Apart) {
     let checks = vec![
         Check::ledger(point),
         Check::fresh(point),
+        Check::tasks(point),
         Check::listeners(point, gateway.doors()),
     ];
     gateway.observe(telemetry.observer());

@@ -405,7 +405,11 @@ fn telemetry(
 /// Everything is open: from now on it is measured, and has to be well.
 fn follow(telemetry: &mut Telemetry, server: &Arc<Server>, doors: Option<GatewayDoors>) {
     let point = server.point();
-    let mut checks = vec![Check::ledger(point), Check::fresh(point)];
+    let mut checks = vec![
+        Check::ledger(point),
+        Check::fresh(point),
+        Check::tasks(point),
+    ];
     checks.extend(doors.map(|doors| Check::listeners(point, doors)));
     telemetry.follow(point, Box::new(OfServer(server.clone())), checks);
 }

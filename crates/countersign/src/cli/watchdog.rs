@@ -1,13 +1,15 @@
 //! The service manager's watchdog (`sd_watchdog_enabled(3)`): as long as we are well, we say so
 //! more often than it wants to hear it.
 //!
-//! "Well" is what a restart would help against: tasks are run, and the ledger's writer comes round.
+//! "Well" is what a restart would help against: tasks are run, those that have to last do, and the
+//! ledger's writer comes round.
 //! A full disk is not that, nor a server that is not heard; [`/readyz`](crate::telemetry) tells
 //! those.
 
 use super::notify::Phase;
 use super::notify::notify;
 use countersign_enforce::EnforcementPoint;
+use countersign_enforce::Tasks;
 use countersign_ledger::spool::Spool;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -23,13 +25,17 @@ impl Watchdog {
         let Some(period) = period(variable) else {
             return Self(None);
         };
-        let spool = point.spool().clone();
+        let (spool, tasks) = (point.spool().clone(), point.tasks().clone());
         Self(Some(tokio::spawn(async move {
-            while is_well(&spool).await {
+            while is_well(&spool, &tasks).await {
                 notify(Phase::Well);
                 tokio::time::sleep(period).await;
             }
-            tracing::error!("the ledger has no writer any more: the watchdog is told nothing");
+            let ended = tasks.ended();
+            tracing::error!(
+                ?ended,
+                "the ledger's writer or a task has ended: the watchdog is told nothing"
+            );
         })))
     }
 }
@@ -42,10 +48,10 @@ impl Drop for Watchdog {
     }
 }
 
-/// Whether a task that is begun is run, and the writer comes round. Does not return where one of
-/// them hangs.
-async fn is_well(spool: &Spool) -> bool {
-    tokio::spawn(async {}).await.is_ok() && spool.turn().await.is_ok()
+/// Whether a task that is begun is run, none has ended that has to run, and the writer comes round.
+/// Does not return where something hangs.
+async fn is_well(spool: &Spool, tasks: &Tasks) -> bool {
+    tokio::spawn(async {}).await.is_ok() && tasks.ended().is_empty() && spool.turn().await.is_ok()
 }
 
 /// How often to tell: three times in the time after which it is taken for dead.
@@ -61,6 +67,20 @@ fn period(variable: impl Fn(&str) -> Option<String>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use countersign_ledger::spool::SpoolOptions;
+    use countersign_ledger::storage::FsStorage;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_process_without_one_of_its_tasks_is_not_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Arc::new(FsStorage::new(folder.path()));
+        let (spool, _) = Spool::open(storage, "n1", SpoolOptions::default()).unwrap();
+        let tasks = Tasks::default();
+        assert!(is_well(&spool, &tasks).await);
+        tasks.lasting("heartbeat", async {}).await;
+        assert!(!is_well(&spool, &tasks).await);
+    }
 
     #[test]
     fn only_who_is_asked_tells() {

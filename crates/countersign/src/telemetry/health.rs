@@ -22,7 +22,7 @@ pub(crate) struct Check {
 /// What became of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
-    /// Its name: `started`, `serving`, `ledger`, `fresh`, `listeners`.
+    /// Its name: `started`, `serving`, `ledger`, `fresh`, `tasks`, `listeners`.
     pub(crate) name: &'static str,
     /// Why it failed, if it did; for the operator.
     pub(crate) failed: Option<String>,
@@ -96,6 +96,15 @@ impl Check {
         Self::new("fresh", move || {
             let bound = point.snapshot().config().staleness;
             fresh(point.freshness(), bound).map_err(|(_, why)| why)
+        })
+    }
+
+    /// What runs beside the calls still does.
+    pub(crate) fn tasks(point: &EnforcementPoint) -> Self {
+        let tasks = point.tasks().clone();
+        Self::new("tasks", move || match tasks.ended().as_slice() {
+            [] => Ok(()),
+            ended => Err(format!("ended: {}", ended.join(", "))),
         })
     }
 

@@ -15,7 +15,7 @@ async fn who_is_on_this_machine_may_ask() {
     let live = scene.get("/livez");
     assert_eq!((live.status, live.body.as_str()), (200, "ok\n"));
     let ready = scene.get("/readyz?verbose");
-    let all = "started ok\nserving ok\nledger ok\nfresh ok\nlisteners ok\n";
+    let all = "started ok\nserving ok\nledger ok\nfresh ok\ntasks ok\nlisteners ok\n";
     assert_eq!((ready.status, ready.body.as_str()), (200, all));
     let head = scene.ask("HEAD /readyz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
     assert_eq!((head.status, head.body.as_str()), (200, ""));

@@ -224,9 +224,11 @@ impl Apart {
         let witness_key = memory.witness_key().clone();
         let shipping = Shipping::new(point.clone(), plane.clone(), memory);
         let shipped = shipping.shipped();
+        let watch = point.tasks();
+        let renewal = key::renew(plane, svid.clone(), home, point.clone());
         let tasks = [
-            tokio::spawn(shipping.run()),
-            tokio::spawn(key::renew(plane, svid.clone(), home, point.clone())),
+            tokio::spawn(watch.lasting("shipping", shipping.run())),
+            tokio::spawn(watch.lasting("renewal", renewal)),
         ];
         Ok(Self {
             gateway,

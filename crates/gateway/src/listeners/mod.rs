@@ -235,7 +235,8 @@ impl Open {
         let address = socket.local_addr()?;
         tracing::info!(door = %door.name(), at = %address, "open");
         let (door, doors) = watch::channel(Arc::new(door));
-        tokio::spawn(door::accept(socket, doors, around));
+        let tasks = around.shared.plane.point.tasks().clone();
+        tokio::spawn(tasks.watched("accept", door::accept(socket, doors, around)));
         Ok(Self {
             address,
             door,

@@ -315,7 +315,7 @@ impl Server {
 
     /// Records that the data folder was brought back from a backup, which is a break: gateways that
     /// were known by then are revoked, which begins a new epoch, and have to join anew under other
-    /// names. Before [`Self::start`].
+    /// names; sessions and join tokens are over. Before [`Self::start`].
     ///
     /// # Errors
     /// [`ServerError`]; asked again, it finishes.
@@ -356,9 +356,12 @@ impl Server {
         parts.plane.issuer.reached_at(address.to_string());
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(Front::new(acceptor, parts.plane.clone()).serve(listener, stopping.clone()));
+        let watch = parts.point.tasks();
+        let front = Front::new(acceptor, parts.plane.clone()).serve(listener, stopping.clone());
+        tasks.spawn(watch.watched("control", front));
         if let Some(socket) = socket {
-            tasks.spawn(socket.serve(parts.desk.clone(), stopping.clone()));
+            let admin = socket.serve(parts.desk.clone(), stopping.clone());
+            tasks.spawn(watch.watched("admin", admin));
         }
         tasks::spawn(&mut tasks, parts, &stopping);
         *self.running.lock() = Some(Running { stop, tasks });
@@ -394,7 +397,8 @@ impl Server {
         let running = running.as_mut().ok_or(ServerError::NotStarted)?;
         let door = JoinDoor::new(acceptor, parts.plane.joins.clone());
         let stopping = running.stop.subscribe();
-        running.tasks.spawn(door.serve(listener, stopping));
+        let door = door.serve(listener, stopping);
+        running.tasks.spawn(parts.point.tasks().watched("join", door));
         *parts.plane.joins.opened.write() = Some(address.to_string());
         Ok(address)
     }

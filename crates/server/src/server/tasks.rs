@@ -24,9 +24,11 @@ const SESSIONS: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn spawn(tasks: &mut JoinSet<()>, parts: &Arc<Parts>, stop: &watch::Receiver<bool>) {
     let each = |every: Duration| (parts.clone(), stop.clone(), every);
+    let watch = parts.point.tasks();
     let (audit, mut end) = (parts.audit.clone(), stop.clone());
-    tasks.spawn(async move { audit.run(async move { stopped(&mut end).await }).await });
-    tasks.spawn(repeat(each(HEARTBEAT), async |parts| {
+    let sequencer = async move { audit.run(async move { stopped(&mut end).await }).await };
+    tasks.spawn(watch.watched("sequencer", sequencer));
+    let heartbeat = repeat(each(HEARTBEAT), async |parts| {
         let now = parts.point.now();
         // The server's own point has what the server has.
         let state = parts.point.state();
@@ -34,15 +36,18 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, parts: &Arc<Parts>, stop: &watch::R
         parts.point.heartbeat(epoch, &revision, now);
         parts.updates.beat(now);
         parts.point.look_at_room();
-    }));
-    tasks.spawn(repeat(each(AGAIN), async |parts| {
+    });
+    tasks.spawn(watch.watched("heartbeat", heartbeat));
+    let again = repeat(each(AGAIN), async |parts| {
         parts.point.again();
-    }));
-    tasks.spawn(repeat(each(ROTATION), async |parts| {
+    });
+    tasks.spawn(watch.watched("streams", again));
+    let rotation = repeat(each(ROTATION), async |parts| {
         if let Err(error) = rotate(parts).await {
             tracing::error!(%error, "keys or certificates are not renewed");
         }
-    }));
+    });
+    tasks.spawn(watch.watched("rotation", rotation));
 }
 
 async fn repeat(
