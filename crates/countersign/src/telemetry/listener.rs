@@ -5,6 +5,7 @@ use super::health::Health;
 use super::metrics::Metrics;
 use bytes::Bytes;
 use countersign_net::Sockets;
+use countersign_net::places::Places;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -43,10 +44,12 @@ struct Answers {
 
 /// Connections at once; who comes beyond is not served.
 const CONNECTIONS: usize = 32;
+/// And of one source, so that nobody keeps the probes of others out.
+const PER_SOURCE: usize = 8;
 /// How long the head of a request may take.
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD: Duration = Duration::from_secs(2);
 /// How long a connection may take; it carries one request.
-const WHOLE: Duration = Duration::from_secs(30);
+const WHOLE: Duration = Duration::from_secs(5);
 /// hyper's least read buffer, in bytes.
 const BUFFER: usize = 8 * 1024;
 const FIELDS: usize = 32;
@@ -83,9 +86,10 @@ impl Drop for Listener {
 
 async fn serve(listener: TcpListener, answers: Arc<Answers>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let sources = Places::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection for metrics");
                 // Such as no file handle left: trying again at once would only burn time.
@@ -97,11 +101,24 @@ async fn serve(listener: TcpListener, answers: Arc<Answers>) {
             tracing::debug!("too many connections for metrics");
             continue;
         };
+        let Some(held) = sources.enter(one(source.ip()), PER_SOURCE) else {
+            tracing::debug!(%source, "too many connections for metrics from one source");
+            continue;
+        };
         let answers = answers.clone();
         tokio::spawn(async move {
-            let _place = place;
+            let _places = (place, held);
             let _ = tokio::time::timeout(WHOLE, connection(stream, answers)).await;
         });
+    }
+}
+
+/// What counts as one source: who asks here is near, and its neighbours ask as well. Of IPv6
+/// everybody has a whole network.
+fn one(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        source @ IpAddr::V4(_) => source,
+        source @ IpAddr::V6(_) => countersign_enforce::network(source),
     }
 }
 

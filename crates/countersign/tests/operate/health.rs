@@ -7,7 +7,11 @@ use crate::scene::Scene;
 use crate::scene::site;
 use http_body_util::BodyExt as _;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::time::Instant;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_on_this_machine_may_ask() {
@@ -36,6 +40,26 @@ async fn who_is_on_this_machine_may_ask() {
     }
     let absolute = "GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
     assert_eq!(scene.ask(absolute).status, 421);
+    scene.running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_keeps_the_probes_of_others_out() {
+    let scene = Scene::new(&[]);
+    let address = scene.running.started["metrics"].as_str().unwrap();
+    let silent: Vec<_> = (0..64)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut probe = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    probe.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(PATIENCE, probe.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    drop(silent);
     scene.running.stop();
 }
 
