@@ -82,7 +82,11 @@ mod tests {
             lifted: false,
             what: Revoked::Token(token.to_owned()),
         };
-        serde_json::to_string(&Update::Revocations(vec![revocation])).unwrap() + "\n"
+        written(&Update::Revocations(vec![revocation]))
+    }
+
+    fn written(update: &Update) -> String {
+        serde_json::to_string(update).unwrap() + "\n"
     }
 
     /// Everything that is read of a text that comes in these pieces.
@@ -92,7 +96,7 @@ mod tests {
         for piece in pieces {
             held.extend_from_slice(piece);
             while let Some((update, bytes)) = taken(&mut held, &mut searched)? {
-                updates.push(serde_json::to_string(&update).unwrap() + "\n");
+                updates.push(written(&update));
                 assert_eq!(updates.last().map(String::len), Some(bytes));
             }
         }

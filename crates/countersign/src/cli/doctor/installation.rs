@@ -87,7 +87,7 @@ impl Installation {
         findings.extend(self.config.as_ref().map(upstreams));
         if let Some(folder) = &self.gateway {
             findings.extend(folder_findings("gateway folder", folder));
-            findings.push(keys("gateway keys", &[folder.clone()]));
+            findings.push(keys("gateway keys", std::slice::from_ref(folder)));
         }
         let data = &self.places.data;
         if self.gateway.as_ref() != Some(data) && (self.config.is_some() || data.exists()) {

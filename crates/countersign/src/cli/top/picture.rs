@@ -144,7 +144,13 @@ impl Picture {
             lines.push(format!("budgets  {}", budgets.join(", ")));
         }
         lines.push(String::new());
-        let rows = self.routes.iter().take(height.saturating_sub(ABOVE));
+        lines.extend(self.table(height.saturating_sub(ABOVE)));
+        lines
+    }
+
+    /// The busiest routes, so many of them.
+    fn table(&self, most: usize) -> Vec<String> {
+        let rows = self.routes.iter().take(most);
         let rows: Vec<_> = rows
             .map(|it| {
                 vec![
@@ -155,8 +161,7 @@ impl Picture {
             })
             .collect();
         let rows = table(&["REQUESTS/S", "REFUSED/S", "ROUTE"], &rows);
-        lines.extend(rows.lines().map(str::to_owned));
-        lines
+        rows.lines().map(str::to_owned).collect()
     }
 }
 

@@ -88,7 +88,7 @@ impl Drop for Screen {
 
 /// Ends with the process at the latest: a key is waited for as long as it takes.
 fn read_keys(sender: &mpsc::UnboundedSender<()>) {
-    for key in io::stdin().bytes() {
+    for key in io::stdin().lock().bytes() {
         match key {
             Ok(b'q' | b'Q') => {
                 let _ = sender.send(());
