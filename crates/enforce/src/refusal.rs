@@ -1,5 +1,5 @@
-use countersign_core::vocabulary::Code;
 use countersign_core::record::Charged;
+use countersign_core::vocabulary::Code;
 use countersign_ledger::ReceiptId;
 use std::time::Duration;
 

@@ -81,9 +81,9 @@ pub(crate) async fn answer(
         Err(error) => return Stop::from(error).response(false),
     };
     let told = Told::of(&shared, &ids, &request);
+    let sharing = sharing(&shared, &connected, &request);
     // Its callers read a refusal nowhere else than where gRPC has its status.
     let grpc = request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers());
-    let sharing = sharing(&shared, &connected, &request);
     let outcome = phases(shared, connected.clone(), ids.clone(), request).await;
     let code = outcome.as_ref().err().and_then(Stop::code);
     let ours = outcome.is_err();

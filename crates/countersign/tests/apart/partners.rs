@@ -203,6 +203,17 @@ async fn recorded(pair: &Pair, answer: &Answer) -> Value {
     .await
 }
 
+/// The token in an answer of the issuer, and what it says.
+fn token_of(answer: &Answer) -> (String, Value) {
+    let token = answer.document()["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let says = token.split('.').nth(1).unwrap();
+    let says = URL_SAFE_NO_PAD.decode(says).unwrap();
+    (token, serde_json::from_slice(&says).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partner_gets_its_token_at_a_gateway_apart_and_calls_through_it() {
     if !others() {
@@ -220,18 +231,11 @@ async fn a_partner_gets_its_token_at_a_gateway_apart_and_calls_through_it() {
             .filter(|it| it.status == 200)
     })
     .await;
-    let token = answer.document()["access_token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let says = URL_SAFE_NO_PAD
-        .decode(token.split('.').nth(1).unwrap())
-        .unwrap();
-    let says: Value = serde_json::from_slice(&says).unwrap();
+    let (token, says) = token_of(&answer);
     assert_eq!(says["sub"], format!("spiffe://{DOMAIN}/globex"));
     // The server's own record of it, with who carried it.
     let record = recorded(pair, &answer).await;
-    assert_eq!(record["status"], "allowed", "{record}");
+    assert_eq!(record["status"], "success", "{record}");
     assert_eq!(record["principal"]["id"], says["sub"], "{record}");
     assert_eq!(record["hop"]["facts"]["relayed_by"], "gw1", "{record}");
     assert_eq!(record["hop"]["door"], "b2b", "{record}");
@@ -267,7 +271,26 @@ async fn a_partner_gets_its_token_at_a_gateway_apart_and_calls_through_it() {
     .await;
     refused(pair, &last, "CSD301", "continuous-verification").await;
 
-    // Without the server nobody gets one, and who was revoked gets none with it.
+    drop((server, gateway));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_server_no_partner_gets_a_token_and_who_was_revoked_gets_none_with_it() {
+    if !others() {
+        return;
+    }
+    let partners = Partners::new();
+    let pair = &partners.pair;
+    let server = pair.server();
+    let join = pair.token_for("gw1", "b2b");
+    let gateway = pair.gateway(&["--join-file", join.to_str().unwrap()]);
+    pair.caller();
+    until("globex gets a token", async || {
+        partners
+            .token("globex", "api")
+            .filter(|it| it.status == 200)
+    })
+    .await;
     server.kill();
     let away = partners.token("globex", "api").unwrap();
     assert_eq!(away.status, 503, "{}{}", away.head, away.body);

@@ -236,8 +236,8 @@ impl Cast {
                 .collect(),
             name: name("gw"),
             snapshot_key: None,
-            third_party_roots: Some(pki.root_pem()),
             sockets: countersign_net::Sockets::default(),
+            third_party_roots: Some(pki.root_pem()),
         };
         let (plane, keys) = (control.clone(), Keys::new(set));
         let gateway = Gateway::start(point.clone(), plane, svid, roots.clone(), keys, options)

@@ -398,7 +398,9 @@ impl Server {
         let door = JoinDoor::new(acceptor, parts.plane.joins.clone());
         let stopping = running.stop.subscribe();
         let door = door.serve(listener, stopping);
-        running.tasks.spawn(parts.point.tasks().watched("join", door));
+        running
+            .tasks
+            .spawn(parts.point.tasks().watched("join", door));
         *parts.plane.joins.opened.write() = Some(address.to_string());
         Ok(address)
     }

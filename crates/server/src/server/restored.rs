@@ -61,7 +61,11 @@ pub(super) async fn record(parts: &Parts) -> Result<Restored, ServerError> {
     let _promise = parts.point.record_event(&event).await?;
     let ended = parts.store.end_sessions(parts.point.now()).await?;
     let void = parts.store.void_joins(parts.point.now()).await?;
-    tracing::info!(ended, void, "sessions and join tokens from before the restore are over");
+    tracing::info!(
+        ended,
+        void,
+        "sessions and join tokens from before the restore are over"
+    );
     let domain = parts.point.snapshot().config().trust_domain.clone();
     for name in &gateways {
         let id = SpiffeId::of_process(&domain, "gateway", name);

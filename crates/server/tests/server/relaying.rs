@@ -166,7 +166,7 @@ async fn a_partner_gets_a_token_that_its_own_certificate_alone_opens_anything_wi
     assert_eq!(says["client_id"], globex);
     let receipt = answer.headers()["countersign-receipt"].to_str().unwrap();
     let record = doors.world.record(receipt.to_owned()).await.unwrap();
-    assert_eq!(record["status"], "allowed", "{record}");
+    assert_eq!(record["status"], "success", "{record}");
     assert_eq!(record["principal"]["id"], globex, "{record}");
     assert_eq!(record["source_ip"], "192.0.2.7", "{record}");
     assert_eq!(record["hop"]["facts"]["relayed_by"], "gw7", "{record}");
@@ -241,7 +241,7 @@ async fn certificates_that_the_door_refuses_are_refused_whoever_shows_them() {
     doors.refused(&shown, Code::NO_EDGE).await;
     let form = FORM.replace("globex", "hms-api");
     let shown = with(good, "body", json!(STANDARD.encode(form)));
-    let record = doors.refused(&shown, Code::SUBJECT_MISMATCH).await;
+    let record = doors.refused(&shown, Code::IDENTITY_UNKNOWN).await;
     let globex = format!("spiffe://{DOMAIN}/globex");
     assert_eq!(record["principal"]["id"], globex, "{record}");
 }
@@ -266,7 +266,9 @@ async fn a_gateway_relays_what_partners_ask_at_its_own_doors_and_nothing_else() 
         );
     }
     let workload = doors.world.workload("hms-api").await;
-    doors.not_carried(&workload, &good, Code::NO_EDGE).await;
+    doors
+        .not_carried(&workload, &good, Code::TOKEN_ABSENT)
+        .await;
 
     let of = |count| with(good.clone(), "chain", json!(vec!["MAA="; count]));
     let large = json!(vec![STANDARD.encode(vec![0; 32_768]); 2]);
