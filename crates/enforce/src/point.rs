@@ -280,6 +280,12 @@ impl EnforcementPoint {
         &self.inner.clock
     }
 
+    /// The tasks that this point can't do without.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
+    }
+
     /// This node's spool.
     #[must_use]
     pub fn spool(&self) -> &Spool {

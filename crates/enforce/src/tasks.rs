@@ -1,4 +1,3 @@
-use crate::point::EnforcementPoint;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -63,14 +62,6 @@ impl Drop for Watch {
         if std::thread::panicking() {
             self.tasks.end(self.name);
         }
-    }
-}
-
-impl EnforcementPoint {
-    /// The tasks that this point can't do without.
-    #[must_use]
-    pub fn tasks(&self) -> &Tasks {
-        &self.inner.tasks
     }
 }
 

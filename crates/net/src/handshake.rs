@@ -21,6 +21,7 @@ use countersign_core::hop::Tls;
 use countersign_core::hop::TlsFault;
 use countersign_core::hop::TlsVersion;
 use countersign_core::vocabulary::Digest;
+use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
 use rustls::CipherSuite;
 use rustls::CommonState;
@@ -35,6 +36,7 @@ use rustls_pki_types::UnixTime;
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A handshake that we ended, as evidence for the record.
 #[derive(Debug)]
@@ -92,6 +94,44 @@ pub(crate) fn judge_partner(
     let outcome = partner::check(&whole(leaf, intermediates), authorities, domain, now)
         .map(|facts| Peer::Partner(Arc::new(facts)));
     answered(leaf, outcome)
+}
+
+impl Authorities {
+    /// Checks a chain (DER, leaf first) that another process was shown at the door of these
+    /// authorities, by the rules of that door's own handshake. `ours` are our roots, `issuer` is
+    /// the SHA-256 of the public key that signs for us, `tls` is for the record.
+    ///
+    /// It says whose certificate that is and nothing of who showed it: only the handshake proves
+    /// the key. Whoever acts on it may give away no more than what is worthless without that key.
+    ///
+    /// # Errors
+    /// [`Refused`] as the door would state it, also where one of the authorities has a key of
+    /// ours, for then no such door opens.
+    pub fn check(
+        &self,
+        chain: &[Vec<u8>],
+        (ours, issuer): (&TrustBundle, Digest),
+        now: Timestamp,
+        tls: &Tls,
+    ) -> Result<Peer, Box<Refused>> {
+        let chain: Vec<_> = chain.iter().map(|it| it.as_slice().into()).collect();
+        // No certificate is good before 1970.
+        let time = u64::try_from(now.as_secs()).map_err(|_| SvidError::Time);
+        let checked = time.and_then(|now| {
+            if self.have_key_of(ours, [issuer]) {
+                return Err(SvidError::Untrusted);
+            }
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+            partner::check(&chain, self, ours.domain(), now)
+        });
+        match checked {
+            Ok(facts) => Ok(Peer::Partner(Arc::new(facts))),
+            Err(fault) => {
+                let leaf = chain.first().map(|leaf| sha256(leaf));
+                Err(Box::new(Refused::certificate(&fault, leaf, tls.clone())))
+            }
+        }
+    }
 }
 
 fn whole<'a>(

@@ -6,7 +6,6 @@
 //! is, if anybody, is for the decision to say.
 
 use crate::digest::sha256;
-use crate::handshake::Refused;
 use crate::path;
 use crate::svid::Svid;
 use crate::trust::Anchors;
@@ -16,16 +15,11 @@ use crate::x509;
 use crate::x509::Role;
 use crate::x509::SvidError;
 use countersign_core::hop::PartnerCertificate;
-use countersign_core::hop::Peer;
-use countersign_core::hop::Tls;
 use countersign_core::vocabulary::Digest;
-use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::UnixTime;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -51,42 +45,6 @@ impl Authorities {
         self.0.digests()
     }
 
-    /// Checks a chain (DER, leaf first) that another process was shown at the door of these
-    /// authorities, by the rules of that door's own handshake. `ours` are our roots, `issuer` is
-    /// the SHA-256 of the public key that signs for us, `tls` is for the record.
-    ///
-    /// It says whose certificate that is and nothing of who showed it: only the handshake proves
-    /// the key. Whoever acts on it may give away no more than what is worthless without that key.
-    ///
-    /// # Errors
-    /// [`Refused`] as the door would state it, also where one of the authorities has a key of
-    /// ours, for then no such door opens.
-    pub fn check(
-        &self,
-        chain: &[Vec<u8>],
-        (ours, issuer): (&TrustBundle, Digest),
-        now: Timestamp,
-        tls: &Tls,
-    ) -> Result<Peer, Box<Refused>> {
-        let chain: Vec<_> = chain.iter().map(|it| it.as_slice().into()).collect();
-        // No certificate is good before 1970.
-        let time = u64::try_from(now.as_secs()).map_err(|_| SvidError::Time);
-        let checked = time.and_then(|now| {
-            if self.have_key_of(ours, [issuer]) {
-                return Err(SvidError::Untrusted);
-            }
-            let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
-            check(&chain, self, ours.domain(), now)
-        });
-        match checked {
-            Ok(facts) => Ok(Peer::Partner(Arc::new(facts))),
-            Err(fault) => {
-                let leaf = chain.first().map(|leaf| sha256(leaf));
-                Err(Box::new(Refused::certificate(&fault, leaf, tls.clone())))
-            }
-        }
-    }
-
     /// Whether one of them has a key of ours: of a root, or of an intermediate that signs for us.
     pub(crate) fn are_ours(&self, bundle: &TrustBundle, own: &Svid) -> bool {
         let between = own.credential().chain().iter().skip(1);
@@ -99,7 +57,11 @@ impl Authorities {
 
     /// Anybody can make a certificate for a key without having it, and of an authority only name
     /// and key count; so a file under another name is looked at by its key.
-    fn have_key_of(&self, bundle: &TrustBundle, between: impl IntoIterator<Item = Digest>) -> bool {
+    pub(crate) fn have_key_of(
+        &self,
+        bundle: &TrustBundle,
+        between: impl IntoIterator<Item = Digest>,
+    ) -> bool {
         let mut ours = bundle.anchors().public_keys().chain(between);
         ours.any(|key| self.0.public_keys().any(|theirs| theirs == key))
     }
