@@ -71,7 +71,11 @@ fn the_reference_pages_are_what_the_program_writes() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
     let names = |folder: &Path| {
         let entries = std::fs::read_dir(folder).unwrap();
-        let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name()).collect();
+        // `openapi/` is written by hand and held to the routes by the server's tests.
+        let files = entries
+            .map(Result::unwrap)
+            .filter(|it| it.file_type().unwrap().is_file());
+        let mut names: Vec<_> = files.map(|it| it.file_name()).collect();
         names.sort();
         names
     };
