@@ -186,7 +186,7 @@ class Run:
     def source(self):
         """An address that nothing else comes from."""
         self.sources += 1
-        return f"127.77.{self.sources // 250}.{1 + self.sources % 250}"
+        return f"127.{77 + self.sources // 250}.{self.sources % 250}.1"
 
     def s_client(self, door, file):
         """A handshake by openssl, which does not mind that its own key is weak: status 0, what it
