@@ -7,6 +7,7 @@ mod clock;
 mod http;
 mod not_run;
 pub mod pki;
+pub mod program;
 pub mod tokens;
 
 pub use clock::FakeClock;

@@ -2,6 +2,7 @@
 
 use countersign_client::CallError;
 use countersign_client::Client;
+use countersign_testkit::program::ports;
 use serde_json::Value;
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -387,17 +388,4 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Ports that are free now and that the kernel hands to nobody meanwhile: below its own range.
-pub(crate) fn ports<const N: usize>() -> [u16; N] {
-    let mut held: Vec<TcpListener> = Vec::new();
-    let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let mut seed = u64::from(std::process::id()) ^ u64::from(clock.subsec_nanos());
-    while held.len() < N {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let port = 12_000 + u16::try_from((seed >> 33) % 18_000).unwrap();
-        held.extend(TcpListener::bind(("127.0.0.1", port)));
-    }
-    std::array::from_fn(|index| held[index].local_addr().unwrap().port())
 }

@@ -2,11 +2,12 @@
 
 use crate::pair::DOMAIN;
 use crate::pair::Pair;
-use crate::pair::ports;
+use crate::pair::Running;
 use crate::pair::until;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_testkit::not_run;
+use countersign_testkit::program::ports;
 use serde_json::Value;
 use std::path::Path;
 use std::path::PathBuf;
@@ -203,6 +204,24 @@ async fn recorded(pair: &Pair, answer: &Answer) -> Value {
     .await
 }
 
+/// Server and gateway, and the first answer with a token that globex gets at the gateway's door.
+async fn serving() -> (Partners, (Running, Running), Answer) {
+    let partners = Partners::new();
+    let server = partners.pair.server();
+    let join = partners.pair.token_for("gw1", "b2b");
+    let gateway = partners
+        .pair
+        .gateway(&["--join-file", join.to_str().unwrap()]);
+    partners.pair.caller();
+    let answer = until("globex gets a token", async || {
+        partners
+            .token("globex", "api")
+            .filter(|it| it.status == 200)
+    })
+    .await;
+    (partners, (server, gateway), answer)
+}
+
 /// The token in an answer of the issuer, and what it says.
 fn token_of(answer: &Answer) -> (String, Value) {
     let token = answer.document()["access_token"]
@@ -219,18 +238,8 @@ async fn a_partner_gets_its_token_at_a_gateway_apart_and_calls_through_it() {
     if !others() {
         return;
     }
-    let partners = Partners::new();
+    let (partners, (server, gateway), answer) = serving().await;
     let pair = &partners.pair;
-    let server = pair.server();
-    let join = pair.token_for("gw1", "b2b");
-    let gateway = pair.gateway(&["--join-file", join.to_str().unwrap()]);
-    pair.caller();
-    let answer = until("globex gets a token", async || {
-        partners
-            .token("globex", "api")
-            .filter(|it| it.status == 200)
-    })
-    .await;
     let (token, says) = token_of(&answer);
     assert_eq!(says["sub"], format!("spiffe://{DOMAIN}/globex"));
     // The server's own record of it, with who carried it.
@@ -279,18 +288,8 @@ async fn without_the_server_no_partner_gets_a_token_and_who_was_revoked_gets_non
     if !others() {
         return;
     }
-    let partners = Partners::new();
+    let (partners, (server, gateway), _) = serving().await;
     let pair = &partners.pair;
-    let server = pair.server();
-    let join = pair.token_for("gw1", "b2b");
-    let gateway = pair.gateway(&["--join-file", join.to_str().unwrap()]);
-    pair.caller();
-    until("globex gets a token", async || {
-        partners
-            .token("globex", "api")
-            .filter(|it| it.status == 200)
-    })
-    .await;
     server.kill();
     let away = partners.token("globex", "api").unwrap();
     assert_eq!(away.status, 503, "{}{}", away.head, away.body);

@@ -3,6 +3,7 @@
 
 use crate::site::DOMAIN;
 use bytes::Bytes;
+use countersign_testkit::program::caller;
 use http::Request;
 use http::Response;
 use http_body_util::BodyExt;
@@ -14,11 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::HandshakeKind;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,27 +61,7 @@ impl Door {
     }
 
     fn new(identity: &Path, certified: bool, name: String, port: u16) -> Self {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_file_iter(identity.join("bundle.pem")).unwrap() {
-            roots.add(root.unwrap()).unwrap();
-        }
-        let chain = CertificateDer::pem_file_iter(identity.join("svid.pem")).unwrap();
-        let chain: Vec<_> = chain.map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_file(identity.join("key.pem")).unwrap();
-        let config = |protocol: &[u8]| {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let builder = ClientConfig::builder_with_provider(provider);
-            let builder = builder.with_safe_default_protocol_versions().unwrap();
-            let builder = builder.with_root_certificates(roots.clone());
-            let mut config = if certified {
-                let (chain, key) = (chain.clone(), key.clone_key());
-                builder.with_client_auth_cert(chain, key).unwrap()
-            } else {
-                builder.with_no_client_auth()
-            };
-            config.alpn_protocols = vec![protocol.to_vec()];
-            Arc::new(config)
-        };
+        let config = |protocol: &[u8]| caller(identity, certified, protocol);
         let (http1, http2) = (config(b"http/1.1"), config(b"h2"));
         Self {
             http1,

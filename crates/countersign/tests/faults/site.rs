@@ -1,10 +1,10 @@
 //! An installation in a folder of its own: its ports stay the same however often it is started.
 
 use crate::turn::Turn;
+use countersign_testkit::program::ports;
 use serde_json::Value;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -268,16 +268,4 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Ports that are free now and that the kernel hands to nobody meanwhile: below its own range.
-fn ports<const N: usize>() -> [u16; N] {
-    let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let mut seeded = Seeded(u64::from(std::process::id()) ^ clock.subsec_nanos() as u64);
-    let mut held: Vec<TcpListener> = Vec::new();
-    while held.len() < N {
-        let port = 12_000 + u16::try_from(seeded.below(18_000)).unwrap();
-        held.extend(TcpListener::bind(("127.0.0.1", port)));
-    }
-    std::array::from_fn(|index| held[index].local_addr().unwrap().port())
 }

@@ -2,6 +2,7 @@
 
 use crate::pipe::Pipe;
 use crate::place::DOMAIN;
+use countersign_testkit::program::caller;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
@@ -11,11 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::HandshakeKind;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject as _;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -58,29 +55,7 @@ impl Door {
     }
 
     fn new(identity: &Path, certified: bool, name: String, port: u16) -> Self {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_file_iter(identity.join("bundle.pem")).unwrap() {
-            roots.add(root.unwrap()).unwrap();
-        }
-        let chain = CertificateDer::pem_file_iter(identity.join("svid.pem")).unwrap();
-        let chain: Vec<_> = chain.map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_file(identity.join("key.pem")).unwrap();
-        let config = |protocol: &[u8]| {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let builder = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots.clone());
-            let mut config = if certified {
-                builder
-                    .with_client_auth_cert(chain.clone(), key.clone_key())
-                    .unwrap()
-            } else {
-                builder.with_no_client_auth()
-            };
-            config.alpn_protocols = vec![protocol.to_vec()];
-            Arc::new(config)
-        };
+        let config = |protocol: &[u8]| caller(identity, certified, protocol);
         Self {
             http1: config(b"http/1.1"),
             http2: config(b"h2"),
