@@ -10,7 +10,6 @@ use crate::store::StoreError;
 use aws_lc_rs::rand::SecureRandom as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use countersign_core::config::Login;
 use countersign_core::config::Member;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Digest;
@@ -19,7 +18,6 @@ use countersign_core::vocabulary::Timestamp;
 use countersign_wire::control::SignedIn;
 use secrecy::ExposeSecret as _;
 use secrecy::SecretString;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The sessions of this server.
@@ -126,32 +124,22 @@ impl Person {
     #[must_use]
     pub fn offered(snapshot: &Snapshot, door: &Name, member: &str) -> Option<Self> {
         let listener = snapshot.config().listeners.get(door)?;
-        let login = listener.login.as_ref().filter(|it| **it == Login::Dev)?;
-        let named = members(snapshot)
-            .into_iter()
-            .find(|it| it.to_string() == member)?;
+        let login = listener.login.as_ref()?;
+        let mut offered = snapshot.config().offered(login).into_iter();
+        let named = offered.find(|it| it.to_string() == member)?;
         match named {
-            Member::User { login: by, sub } if by == login.name() => Some(Self {
+            Member::User { login: by, sub } => Some(Self {
                 groups: Vec::new(),
                 sub: format!("{by}:{sub}"),
             }),
             // Somebody of whom no more is known than the group.
-            Member::Group { login: by, name } if by == login.name() => Some(Self {
+            Member::Group { login: by, name } => Some(Self {
                 groups: vec![format!("{by}/{name}")],
                 sub: format!("{by}:member-of-{name}"),
             }),
-            _ => None,
+            Member::Identity(_) => None,
         }
     }
-}
-
-/// Everybody whom a role, a secret or a test names.
-fn members(snapshot: &Snapshot) -> BTreeSet<&Member> {
-    let config = snapshot.config();
-    let roles = config.roles.values().flat_map(|role| &role.members);
-    let readers = config.secrets.values().flat_map(|secret| &secret.readers);
-    let tests = config.tests.iter().map(|test| &test.subject);
-    roles.chain(readers).chain(tests).collect()
 }
 
 fn sid(cookie: &SecretString) -> Digest {

@@ -11,7 +11,6 @@ use crate::refuse::Stop;
 use crate::request::random;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::config::Member;
 use countersign_core::hop::Facts;
 use countersign_core::hop::RequestFault;
 use countersign_core::vocabulary::Code;
@@ -168,23 +167,13 @@ pub(super) fn escape(text: &str) -> String {
         })
 }
 
-/// Whom the configuration knows of this login.
+/// Whom the page offers.
 fn members(visit: &Visit<'_>) -> BTreeSet<String> {
-    let config = visit.snapshot.config();
-    let login = visit
-        .listener()
-        .and_then(|it| it.login.as_ref())
-        .map(|it| it.name().to_owned());
-    let named = config.roles.values().flat_map(|role| &role.members);
-    let readers = config.secrets.values().flat_map(|secret| &secret.readers);
-    named
-        .chain(readers)
-        .filter(|member| match member {
-            Member::Group { login: of, .. } | Member::User { login: of, .. } => {
-                Some(of) == login.as_ref()
-            }
-            Member::Identity(_) => false,
-        })
+    let login = visit.listener().and_then(|it| it.login.as_ref());
+    let offered = login.map(|login| visit.snapshot.config().offered(login));
+    offered
+        .unwrap_or_default()
+        .iter()
         .map(ToString::to_string)
         .collect()
 }

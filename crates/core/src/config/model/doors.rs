@@ -1,6 +1,8 @@
 //! Doors, and how people sign in at them.
 
 use super::Attached;
+use super::Config;
+use super::Member;
 use super::PeerKind;
 use super::Place;
 use super::Rate;
@@ -8,6 +10,7 @@ use crate::vocabulary::Name;
 use crate::vocabulary::OperationPattern;
 use serde::Deserialize;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A door.
@@ -163,6 +166,43 @@ impl Login {
     }
 }
 
+/// Who can sign in where the configuration names nobody.
+const DEVELOPER: &str = "developer";
+
+impl Config {
+    /// Whom the page of `login: dev` offers: whoever a role, a secret or a test names of this
+    /// login, or else one developer, so that a door whose edges suffice can be entered at all. A
+    /// person of whom the configuration knows nothing has no role.
+    ///
+    /// Nobody where people sign in elsewhere.
+    #[must_use]
+    pub fn offered(&self, login: &Login) -> BTreeSet<Member> {
+        if *login != Login::Dev {
+            return BTreeSet::new();
+        }
+        let roles = self.roles.values().flat_map(|role| &role.members);
+        let readers = self.secrets.values().flat_map(|secret| &secret.readers);
+        let tests = self.tests.iter().map(|test| &test.subject);
+        let named = roles.chain(readers).chain(tests);
+        let mut offered: BTreeSet<_> = named
+            .filter(|member| match member {
+                Member::Group { login: by, .. } | Member::User { login: by, .. } => {
+                    by == login.name()
+                }
+                Member::Identity(_) => false,
+            })
+            .cloned()
+            .collect();
+        if offered.is_empty() {
+            offered.insert(Member::User {
+                login: login.name().to_owned(),
+                sub: DEVELOPER.to_owned(),
+            });
+        }
+        offered
+    }
+}
+
 /// A line of `routes`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -203,5 +243,49 @@ impl Default for Limits {
             connections: 10_000,
             streams: 100,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Options;
+    use crate::config::load_text;
+
+    const DOOR: &str = r#"
+listeners: { web: { bind: "127.0.0.1:8443", peer: browser, login: dev } }
+services:  { app: { peer: service, url: "http://127.0.0.1:8000", needs: edge } }
+edges:     { web -> app: [GET /**] }
+"#;
+
+    fn offered(more: &str, login: &Login) -> Vec<String> {
+        let dev = Options {
+            dev: true,
+            strict: false,
+        };
+        let loaded = load_text("countersign.yaml", format!("{DOOR}{more}"), &dev);
+        let config = loaded.config.expect("a configuration");
+        config
+            .offered(login)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_door_is_entered_by_whom_the_file_names_or_else_by_one_developer() {
+        assert_eq!(offered("", &Login::Dev), ["user:dev/developer"]);
+        let workload = "identities: { job: {} }\nroles: { worker: { members: [job] } }\n";
+        assert_eq!(offered(workload, &Login::Dev), ["user:dev/developer"]);
+        let people = "roles: { reader: { members: [group:staff, user:alice] } }\n\
+            tests: { it opens: { as: user:bob, via: web, call: GET app/x, expect: allow } }\n";
+        let expected = ["group:dev/staff", "user:dev/alice", "user:dev/bob"];
+        assert_eq!(offered(people, &Login::Dev), expected);
+    }
+
+    #[test]
+    fn nobody_is_offered_where_people_sign_in_elsewhere() {
+        let corp = Login::Oidc(Name::new("corp").unwrap());
+        assert_eq!(offered("", &corp), Vec::<String>::new());
     }
 }
