@@ -55,8 +55,14 @@ fn attacks() -> Result<bool> {
     shell::succeeds(tests.env("COUNTERSIGN_BIN", shell::target().join(PROGRAM)))
 }
 
-/// The story of the documentation as separate processes.
-const EXAMPLES: [&str; 2] = ["examples/hms/run.sh", "examples/partner/run.sh"];
+/// The stories of the documentation as separate processes.
+const EXAMPLES: [&str; 5] = [
+    "examples/three-line/run.sh",
+    "examples/front/run.sh",
+    "examples/mesh/run.sh",
+    "examples/hms/run.sh",
+    "examples/partner/run.sh",
+];
 /// The program as it is shipped.
 const PROGRAM: &str = "release/countersign";
 
