@@ -68,20 +68,21 @@ async fn mint(args: &GatewayTokenArgs, globals: &Globals, ui: &mut Ui<'_>) -> Re
         .await?;
     let token = minted.token.expose_secret();
     let names: Vec<_> = minted.listeners.iter().map(ToString::to_string).collect();
-    let text = format!(
-        "{token}\n\ngateway {}, once, until {}; listeners: {}\nnext:  countersign gateway \
-         --join-file FILE   (on its machine, with this token in FILE)",
+    // The token alone is the answer, so that `> FILE` makes the file that `--join-file` reads.
+    ui.note(&format!(
+        "gateway {}, once, until {}; listeners: {}\nnext:  countersign gateway --join-file FILE   \
+         (on its machine, with this token in FILE)",
         minted.gateway,
         minted.ends,
         names.join(", ")
-    );
+    ));
     ui.answer(Answer {
         document: json!({
             "ends": minted.ends, "gateway": minted.gateway, "listeners": names, "token": token,
         }),
         schema: "countersign.gateway.token/v1",
         short: token,
-        text: &text,
+        text: token,
     })
 }
 

@@ -274,9 +274,11 @@ edges: {{ caller -> api: [GET /items/**], web -> page: [GET /app/**] }}
     /// A join token in a file, for one listener.
     pub(crate) fn token_for(&self, name: &str, listener: &str) -> PathBuf {
         let args = ["gateway", "token", "--name", name, "--listener", listener];
-        let minted = self.json(&args);
+        let minted = self.run(&args, &self.data());
+        assert!(minted.status.success(), "{minted:?}");
+        // As `> FILE` writes it: the token and nothing else.
         let file = self.path().join(format!("{name}.token"));
-        std::fs::write(&file, minted["token"].as_str().unwrap()).unwrap();
+        std::fs::write(&file, minted.stdout).unwrap();
         file
     }
 
