@@ -175,8 +175,7 @@ pub(crate) enum Command {
     Version,
     /// Print completions for a shell
     Completions(CompletionsArgs),
-    /// Write man pages
-    #[command(hide = true)]
+    /// Write man pages, one for each command
     Man(ManArgs),
     /// Write the reference pages of the documentation
     #[command(hide = true)]

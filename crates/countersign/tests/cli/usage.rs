@@ -123,8 +123,14 @@ fn answers_come_in_four_forms() {
 #[test]
 fn completions_and_man_pages_come_from_the_declaration() {
     let place = Place::new();
-    let bash = place.run(&["completions", "bash"]).ok().out;
-    assert!(bash.contains("countersign") && bash.contains("identity"));
+    for (shell, how) in [
+        ("bash", "complete -F _countersign"),
+        ("fish", "complete -c countersign"),
+        ("zsh", "#compdef countersign"),
+    ] {
+        let script = place.run(&["completions", shell]).ok().out;
+        assert!(script.contains(how) && script.contains("identity"), "{shell}");
+    }
     place.run(&["man", "pages"]).ok();
     let page = std::fs::read_to_string(place.path().join("pages/countersign-check.1")).unwrap();
     assert!(page.contains("strict"));
