@@ -129,7 +129,10 @@ fn completions_and_man_pages_come_from_the_declaration() {
         ("zsh", "#compdef countersign"),
     ] {
         let script = place.run(&["completions", shell]).ok().out;
-        assert!(script.contains(how) && script.contains("identity"), "{shell}");
+        assert!(
+            script.contains(how) && script.contains("identity"),
+            "{shell}"
+        );
     }
     place.run(&["man", "pages"]).ok();
     let page = std::fs::read_to_string(place.path().join("pages/countersign-check.1")).unwrap();
