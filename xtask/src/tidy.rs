@@ -4,6 +4,7 @@
 //! [`Tree`] (every text file, Rust sources also as tokens, so that a comment or a string never
 //! counts as code) and returns what it found; it prints nothing.
 
+mod book;
 mod clippy_settings;
 mod codes;
 mod crate_graph;
@@ -16,6 +17,7 @@ mod raw_refusals;
 mod single_place;
 mod size;
 mod source;
+mod threats;
 mod tree;
 
 use std::fmt;
@@ -61,6 +63,8 @@ const RULES: &[(&str, Rule)] = &[
     ("size", size::check),
     ("codes", codes::check),
     ("documents", documents::check),
+    ("book", book::check),
+    ("threats", threats::check),
     ("fakes", fakes::check),
     ("clippy settings", clippy_settings::check),
     ("lints", lints::check),
