@@ -7,6 +7,7 @@ use crate::boot::Places;
 use crate::operate::Failure;
 use countersign_core::config::PeerKind;
 use countersign_server::Server;
+use countersign_server::ca::ROOT_CERTIFICATE;
 use serde_json::json;
 use std::net::SocketAddr;
 
@@ -40,12 +41,17 @@ pub(crate) fn announce(
         };
         lines.push(text);
     }
+    let root = places.data.join("keys").join(ROOT_CERTIFICATE);
     let (log_key, socket) = (server.log_key().to_string(), places.socket.display());
     lines.push(format!("  control         {control}   issuer, vault"));
     lines.push(format!("  administration  {socket}"));
     lines.extend(
         metrics.map(|it| format!("  metrics         http://{it}/metrics   and /livez, /readyz")),
     );
+    lines.push(format!(
+        "  root            {}   what callers trust",
+        root.display()
+    ));
     lines.push(format!("  log key         {log_key}"));
     if let Some(name) = config.identities.keys().next() {
         lines.push(format!(
@@ -59,7 +65,7 @@ pub(crate) fn announce(
         .collect();
     let document = json!({
         "control": control, "data": places.data, "listeners": listeners,
-        "log_key": log_key, "metrics": metrics, "socket": places.socket,
+        "log_key": log_key, "metrics": metrics, "root": root, "socket": places.socket,
         "trust_domain": config.trust_domain.as_str(),
     });
     ui.answer(Answer {

@@ -102,17 +102,7 @@ impl Admin {
             }
             .into());
         }
-        let said = ["detail", "error", "title"];
-        let said = said.iter().find_map(|name| document.get(name)?.as_str());
-        let said = super::harmless(said.unwrap_or("no reason given"));
-        // What was asked for did not pass a check, or not against what is there by now.
-        if [StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY].contains(&parts.status) {
-            return Err(Failure::Check(said));
-        }
-        Err(Failure::failed(format!(
-            "the server answered {} to `{what}`: {said}",
-            parts.status
-        )))
+        Err(unsuccessful(parts.status, &what, &document))
     }
 
     /// What is asked for here, secrets and keys among it, is for the server and nobody who put a
@@ -149,6 +139,23 @@ impl Admin {
     }
 }
 
+/// What an answer that is neither a success nor a refusal comes to.
+fn unsuccessful(status: StatusCode, what: &str, document: &serde_json::Value) -> Failure {
+    let text = |name: &str| document.get(name)?.as_str().map(super::harmless);
+    let reason = text("detail").or_else(|| text("error"));
+    let theirs = reason.is_some() && status.is_client_error();
+    let said = reason
+        .or_else(|| text("title"))
+        .unwrap_or_else(|| "no reason given".to_owned());
+    match status {
+        // What was asked for did not pass a check, or not against what is there by now.
+        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Failure::Check(said),
+        // The reason alone says it all: where it was asked is of no use to whoever asked.
+        _ if theirs => Failure::failed(said),
+        _ => Failure::failed(format!("the server answered {status} to `{what}`: {said}")),
+    }
+}
+
 const fn is_trusted(owner: u32, us: u32) -> bool {
     owner == us || owner == 0
 }
@@ -161,6 +168,26 @@ fn read<T: DeserializeOwned>(bytes: &[u8], path: &str) -> Result<T, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_said_without_the_address_it_was_asked_at() {
+        let said = |status: u16, document: serde_json::Value| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            unsuccessful(status, "/v1/x", &document).to_string()
+        };
+        let reason = serde_json::json!({ "detail": "there is no record", "title": "Not Found" });
+        assert_eq!(said(404, reason.clone()), "there is no record");
+        assert_eq!(
+            said(500, reason),
+            "the server answered 500 Internal Server Error to `/v1/x`: there is no record"
+        );
+        assert_eq!(
+            said(404, serde_json::Value::Null),
+            "the server answered 404 Not Found to `/v1/x`: no reason given"
+        );
+        let changed = serde_json::json!({ "error": "it has changed meanwhile" });
+        assert_eq!(said(409, changed), "it has changed meanwhile");
+    }
 
     #[test]
     fn the_server_is_ours_or_roots() {

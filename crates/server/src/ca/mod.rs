@@ -45,7 +45,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const ROOT: &str = "ca-root";
-const ROOT_CERTIFICATE: &str = "ca-root.pem";
+/// Name of the file with the root certificate (PEM), in the folder of the keys.
+pub const ROOT_CERTIFICATE: &str = "ca-root.pem";
 const INTERMEDIATE: &str = "ca-intermediate";
 const INTERMEDIATE_CERTIFICATE: &str = "ca-intermediate.pem";
 
