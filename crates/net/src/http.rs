@@ -27,6 +27,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -108,6 +109,10 @@ enum Sender {
     H2(http2::SendRequest<Full<Bytes>>),
 }
 
+/// What a request comes to. Boxed: the code of a future is generated wherever it is polled, and
+/// all of HTTP/1.1 and HTTP/2 need not be in every crate that asks for something.
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, ClientError>> + Send + 'a>>;
+
 /// Small responses have small headers.
 const MAX_HEADERS: u32 = 64 * 1024;
 
@@ -171,16 +176,15 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] says what failed. Whether the peer acted on the request is unknown then.
-    pub async fn request(
-        &self,
-        request: Request<Bytes>,
-        limits: Limits,
-    ) -> Result<Response<Bytes>, ClientError> {
-        let deadline = Instant::now() + limits.time;
-        match tokio::time::timeout_at(deadline, self.call(request, limits.body, deadline)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(ClientError::TimedOut(self.0.authority.clone())),
-        }
+    pub fn request(&self, request: Request<Bytes>, limits: Limits) -> Answer<'_> {
+        Box::pin(async move {
+            let deadline = Instant::now() + limits.time;
+            let call = self.call(request, limits.body, deadline);
+            match tokio::time::timeout_at(deadline, call).await {
+                Ok(result) => result,
+                Err(_elapsed) => Err(ClientError::TimedOut(self.0.authority.clone())),
+            }
+        })
     }
 
     async fn call(
@@ -281,7 +285,7 @@ impl Client {
         match &self.0.route {
             Route::Unix(path) => {
                 let stream = self.0.dialer.connect_unix(path, deadline).await?;
-                let sender = self.start(stream, false).await?;
+                let sender = self.start_http1(stream).await?;
                 Ok(Open {
                     connection: None,
                     sender,
@@ -289,7 +293,7 @@ impl Client {
             }
             Route::Loopback(target) => {
                 let stream = self.0.dialer.connect(target, deadline).await?;
-                let sender = self.start(stream, false).await?;
+                let sender = self.start_http1(stream).await?;
                 Ok(Open {
                     connection: None,
                     sender,
@@ -302,8 +306,11 @@ impl Client {
             } => {
                 let stream = self.0.dialer.connect(target, deadline).await?;
                 let (stream, connection) = connector.connect(stream, name, deadline).await?;
-                let http2 = connection.alpn.as_deref() == Some(b"h2");
-                let sender = self.start(stream, http2).await?;
+                let sender = if connection.alpn.as_deref() == Some(b"h2") {
+                    self.start_http2(stream).await?
+                } else {
+                    self.start_http1(stream).await?
+                };
                 Ok(Open {
                     connection: Some(connection),
                     sender,
@@ -312,29 +319,36 @@ impl Client {
         }
     }
 
-    async fn start<IO>(&self, stream: IO, http2: bool) -> Result<Sender, ClientError>
+    async fn start_http1<IO>(&self, stream: IO) -> Result<Sender, ClientError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let broken = |source| ClientError::Http {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEADERS as usize);
+        let started = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, task) = started.map_err(|source| self.broken(source))?;
+        tokio::spawn(async move { report(task.await) });
+        Ok(Sender::H1(sender))
+    }
+
+    async fn start_http2<IO>(&self, stream: IO) -> Result<Sender, ClientError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADERS);
+        let started = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, task) = started.map_err(|source| self.broken(source))?;
+        tokio::spawn(async move { report(task.await) });
+        Ok(Sender::H2(sender))
+    }
+
+    fn broken(&self, source: hyper::Error) -> ClientError {
+        ClientError::Http {
             peer: self.0.authority.clone(),
             source,
-        };
-        let io = TokioIo::new(stream);
-        if http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder
-                .timer(TokioTimer::new())
-                .max_header_list_size(MAX_HEADERS);
-            let (sender, task) = builder.handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move { report(task.await) });
-            Ok(Sender::H2(sender))
-        } else {
-            let mut builder = http1::Builder::new();
-            builder.max_buf_size(MAX_HEADERS as usize);
-            let (sender, task) = builder.handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move { report(task.await) });
-            Ok(Sender::H1(sender))
         }
     }
 
