@@ -25,6 +25,7 @@ use countersign_net::TokenVerifier;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -69,15 +70,19 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError`] if a listener can't be bound, or a key can't be made and published.
-    pub async fn start(
+    pub fn start(
         point: EnforcementPoint,
         control: Arc<dyn ControlPlane>,
         svid: Arc<SvidSource>,
         roots: Arc<Roots>,
         keys: Arc<Keys>,
         options: GatewayOptions,
-    ) -> Result<Self, GatewayError> {
-        Self::remembering(point, control, svid, roots, keys, options, None).await
+    ) -> BoxFuture<'static, Result<Self, GatewayError>> {
+        // Boxed, as everything here that other crates await: where a future is polled first, its
+        // code is generated, and once is enough.
+        Box::pin(Self::remembering(
+            point, control, svid, roots, keys, options, None,
+        ))
     }
 
     /// The same with a memory of the server, which is in another process.
@@ -167,13 +172,15 @@ impl Gateway {
     }
 
     /// Takes no more connections, lets what is under way finish within `limit`, then cuts it.
-    pub async fn drain(self, limit: Duration) {
-        self.drain.drain(limit).await;
-        // Completions of what has just ended.
-        self.shared.plane.point.settled(SETTLE).await;
-        self.updates.abort();
-        self.open.abort();
-        self.again.abort();
+    pub fn drain(self, limit: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.drain.drain(limit).await;
+            // Completions of what has just ended.
+            self.shared.plane.point.settled(SETTLE).await;
+            self.updates.abort();
+            self.open.abort();
+            self.again.abort();
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use countersign_enforce::damage_record;
 use countersign_ledger::spool;
 use countersign_ledger::spool::SetAside;
 use countersign_ledger::storage::FsStorage;
+use futures_util::future::BoxFuture;
 use std::path::Path;
 
 impl Apart {
@@ -22,10 +23,14 @@ impl Apart {
     ///
     /// # Errors
     /// [`ApartError`].
-    pub async fn set_aside_damaged(
-        folder: &Path,
-        clock: &dyn Clock,
-    ) -> Result<Option<SetAside>, ApartError> {
+    pub fn set_aside_damaged<'a>(
+        folder: &'a Path,
+        clock: &'a dyn Clock,
+    ) -> BoxFuture<'a, Result<Option<SetAside>, ApartError>> {
+        Box::pin(Self::set_aside(folder, clock))
+    }
+
+    async fn set_aside(folder: &Path, clock: &dyn Clock) -> Result<Option<SetAside>, ApartError> {
         let (home, join) = opened(folder)?;
         let _lock = lock(&home)?;
         let Parts { memory, plane, .. } = parts(&home, &join, clock)?;

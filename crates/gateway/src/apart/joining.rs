@@ -25,6 +25,7 @@ use countersign_net::http::Limits;
 use countersign_wire::join::JoinRequest;
 use countersign_wire::join::JoinToken;
 use countersign_wire::join::Joined;
+use futures_util::future::BoxFuture;
 use http::Request;
 use serde_json::Value;
 use std::path::Path;
@@ -45,11 +46,15 @@ const LIMITS: Limits = Limits {
 ///
 /// # Errors
 /// [`ApartError`]; the folder is then as it was before, and the token may be used up.
-pub async fn join(
-    folder: &Path,
-    token: &JoinToken,
-    server: Option<&str>,
-) -> Result<(), ApartError> {
+pub fn join<'a>(
+    folder: &'a Path,
+    token: &'a JoinToken,
+    server: Option<&'a str>,
+) -> BoxFuture<'a, Result<(), ApartError>> {
+    Box::pin(joined(folder, token, server))
+}
+
+async fn joined(folder: &Path, token: &JoinToken, server: Option<&str>) -> Result<(), ApartError> {
     let home = Home::open(folder).map_err(ApartError::folder(folder))?;
     let records = records(&home, &token.gateway)?;
     let domain = TrustDomain::new(&token.trust_domain)

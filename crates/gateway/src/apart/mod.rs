@@ -50,6 +50,7 @@ use countersign_wire::control::Known;
 use countersign_wire::control::SignedSnapshot;
 use countersign_wire::control::Update;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -186,7 +187,14 @@ impl Apart {
     ///
     /// # Errors
     /// [`ApartError`].
-    pub async fn start(options: ApartOptions, clock: Arc<dyn Clock>) -> Result<Self, ApartError> {
+    pub fn start(
+        options: ApartOptions,
+        clock: Arc<dyn Clock>,
+    ) -> BoxFuture<'static, Result<Self, ApartError>> {
+        Box::pin(Self::started(options, clock))
+    }
+
+    async fn started(options: ApartOptions, clock: Arc<dyn Clock>) -> Result<Self, ApartError> {
         let (home, join) = opened(&options.folder)?;
         let lock = lock(&home)?;
         let Parts {
@@ -298,11 +306,13 @@ impl Apart {
 
     /// Takes no more connections, lets what is under way finish within `limit`, then cuts it. What
     /// was not shipped is on disk for the next start.
-    pub async fn drain(self, limit: Duration) {
-        self.gateway.drain(limit).await;
-        for task in &self.tasks {
-            task.abort();
-        }
+    pub fn drain(self, limit: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.gateway.drain(limit).await;
+            for task in &self.tasks {
+                task.abort();
+            }
+        })
     }
 }
 

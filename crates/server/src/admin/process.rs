@@ -10,6 +10,7 @@ use countersign_core::vocabulary::SpiffeId;
 use countersign_wire::admin::GatewayStatus;
 use countersign_wire::admin::Join;
 use countersign_wire::admin::Status;
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -58,16 +59,16 @@ impl Operator {
     ///
     /// # Errors
     /// [`AdminError::Reload`] says what is wrong with it.
-    pub async fn reload(&self, request: Reload) -> Result<Reloaded, AdminError> {
-        self.reload_via(Via::Command, request).await
+    pub fn reload(&self, request: Reload) -> BoxFuture<'_, Result<Reloaded, AdminError>> {
+        Box::pin(self.reload_via(Via::Command, request))
     }
 
     /// The same, because the process was sent a signal.
     ///
     /// # Errors
     /// As [`Self::reload`].
-    pub async fn reload_on_signal(&self, request: Reload) -> Result<Reloaded, AdminError> {
-        self.reload_via(Via::Sighup, request).await
+    pub fn reload_on_signal(&self, request: Reload) -> BoxFuture<'_, Result<Reloaded, AdminError>> {
+        Box::pin(self.reload_via(Via::Sighup, request))
     }
 
     async fn reload_via(&self, via: Via, request: Reload) -> Result<Reloaded, AdminError> {

@@ -1,4 +1,7 @@
 //! The server, put together.
+//!
+//! What others await of it is boxed: the code of a future is otherwise generated again in every
+//! crate and every test that polls it, and this one's has all of the server in it.
 
 mod certificates;
 mod damage;
@@ -63,6 +66,7 @@ use countersign_wire::admin::Endpoints;
 use countersign_wire::admin::FileStatus;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use std::io;
@@ -75,6 +79,9 @@ use tokio::task::JoinSet;
 
 /// How long the last completions may take to be in the spool.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// The control plane as a gateway of this process asks it, and who that gateway is.
+type OfGateway = (Arc<dyn ControlPlane>, Arc<SvidSource>);
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -278,25 +285,30 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`] names what is missing, foreign or wrong.
-    pub async fn open(options: ServerOptions, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
-        Self::open_with(options, Start::Active, clock).await
+    pub fn open(
+        options: ServerOptions,
+        clock: Arc<dyn Clock>,
+    ) -> BoxFuture<'static, Result<Self, ServerError>> {
+        Self::open_with(options, Start::Active, clock)
     }
 
     /// Opens what lasts, and puts in force what `start` says.
     ///
     /// # Errors
     /// [`ServerError`] names what is missing, foreign or wrong.
-    pub async fn open_with(
+    pub fn open_with(
         options: ServerOptions,
         start: Start,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, ServerError> {
-        let parts = Arc::new(open::open(options, start, clock).await?);
-        let renewal = certificates::Renewal::new(&parts);
-        parts.desk.reloader.prepare_with(Arc::new(renewal));
-        Ok(Self {
-            parts,
-            running: Mutex::default(),
+    ) -> BoxFuture<'static, Result<Self, ServerError>> {
+        Box::pin(async move {
+            let parts = Arc::new(open::open(options, start, clock).await?);
+            let renewal = certificates::Renewal::new(&parts);
+            parts.desk.reloader.prepare_with(Arc::new(renewal));
+            Ok(Self {
+                parts,
+                running: Mutex::default(),
+            })
         })
     }
 
@@ -306,11 +318,11 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn set_aside_damaged(
-        options: &ServerOptions,
-        clock: &dyn Clock,
-    ) -> Result<Option<SetAside>, ServerError> {
-        damage::set_aside(options, clock).await
+    pub fn set_aside_damaged<'a>(
+        options: &'a ServerOptions,
+        clock: &'a dyn Clock,
+    ) -> BoxFuture<'a, Result<Option<SetAside>, ServerError>> {
+        Box::pin(damage::set_aside(options, clock))
     }
 
     /// Records that the data folder was brought back from a backup, which is a break: gateways that
@@ -319,8 +331,8 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`]; asked again, it finishes.
-    pub async fn record_restore(&self) -> Result<Restored, ServerError> {
-        restored::record(&self.parts).await
+    pub fn record_restore(&self) -> BoxFuture<'_, Result<Restored, ServerError>> {
+        Box::pin(restored::record(&self.parts))
     }
 
     /// Opens the doors and starts what runs beside them. Returns the address of the mTLS port.
@@ -329,6 +341,11 @@ impl Server {
     /// [`ServerError::Bind`], [`ServerError::Socket`], [`ServerError::Tls`],
     /// [`ServerError::Started`].
     pub async fn start(&self) -> Result<SocketAddr, ServerError> {
+        self.open_doors()
+    }
+
+    /// What [`Self::start`] does, within its runtime.
+    fn open_doors(&self) -> Result<SocketAddr, ServerError> {
         let parts = &self.parts;
         if self.running.lock().is_some() {
             return Err(ServerError::Started);
@@ -375,6 +392,11 @@ impl Server {
     /// [`ServerError::Bind`], [`ServerError::Tls`]; [`ServerError::NotStarted`] before
     /// [`Self::start`]; [`ServerError::NotLoopback`] in development.
     pub async fn open_join(&self, wanted: SocketAddr) -> Result<SocketAddr, ServerError> {
+        self.open_join_door(wanted)
+    }
+
+    /// What [`Self::open_join`] does, within its runtime.
+    fn open_join_door(&self, wanted: SocketAddr) -> Result<SocketAddr, ServerError> {
         let parts = &self.parts;
         if parts.point.snapshot().is_development() && !wanted.ip().is_loopback() {
             return Err(ServerError::NotLoopback(wanted));
@@ -406,18 +428,20 @@ impl Server {
     }
 
     /// Lets what is under way end, then takes the last records into the log and signs it.
-    pub async fn stop(&self) {
-        let running = self.running.lock().take();
-        if let Some(mut running) = running {
-            running.stop.send_replace(true);
-            while running.tasks.join_next().await.is_some() {}
-        }
-        self.parts.point.settled(SETTLE).await;
-        // Completions of the last requests may have come after the sequencer's last round.
-        if let Err(error) = self.parts.audit.advance().await {
-            tracing::error!(%error, "the log misses the last records; they are in the spool");
-        }
-        self.parts.store.close().await;
+    pub fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let running = self.running.lock().take();
+            if let Some(mut running) = running {
+                running.stop.send_replace(true);
+                while running.tasks.join_next().await.is_some() {}
+            }
+            self.parts.point.settled(SETTLE).await;
+            // Completions of the last requests may have come after the sequencer's last round.
+            if let Err(error) = self.parts.audit.advance().await {
+                tracing::error!(%error, "the log misses the last records; they are in the spool");
+            }
+            self.parts.store.close().await;
+        })
     }
 
     /// The enforcement point, shared with gateways in this process.
@@ -431,20 +455,22 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn control_plane(
-        &self,
-        gateway: &Name,
-    ) -> Result<(Arc<dyn ControlPlane>, Arc<SvidSource>), ServerError> {
-        let parts = &self.parts;
-        let svid = SvidSource::new(parts.issue_own("gateway", gateway).await?);
-        parts.gateways.lock().push((gateway.clone(), svid.clone()));
-        let plane = LocalPlane::new(
-            parts.plane.clone(),
-            svid.clone(),
-            parts.svid.clone(),
-            parts.roots.clone(),
-        )?;
-        Ok((Arc::new(plane), svid))
+    pub fn control_plane<'a>(
+        &'a self,
+        gateway: &'a Name,
+    ) -> BoxFuture<'a, Result<OfGateway, ServerError>> {
+        Box::pin(async move {
+            let parts = &self.parts;
+            let svid = SvidSource::new(parts.issue_own("gateway", gateway).await?);
+            parts.gateways.lock().push((gateway.clone(), svid.clone()));
+            let plane = LocalPlane::new(
+                parts.plane.clone(),
+                svid.clone(),
+                parts.svid.clone(),
+                parts.roots.clone(),
+            )?;
+            Ok((Arc::new(plane) as Arc<dyn ControlPlane>, svid))
+        })
     }
 
     /// The roots of the trust domain.
@@ -524,19 +550,23 @@ impl Server {
     }
 
     /// The file that a reload would read against what is in force; none if there is no file.
-    pub async fn file_status(&self) -> Option<FileStatus> {
-        let snapshot = self.parts.point.snapshot();
-        self.parts.desk.file.compared_with(&snapshot).await
+    pub fn file_status(&self) -> BoxFuture<'_, Option<FileStatus>> {
+        Box::pin(async move {
+            let snapshot = self.parts.point.snapshot();
+            self.parts.desk.file.compared_with(&snapshot).await
+        })
     }
 
     /// Publishes the next access-token key, which signs as soon as everybody has it.
     ///
     /// # Errors
     /// [`ServerError::Key`].
-    pub async fn rotate_token_keys(&self) -> Result<String, ServerError> {
-        let kid = self.parts.token_keys.rotate(self.parts.point.now()).await?;
-        self.parts.updates.keys(self.parts.token_keys.jwks());
-        Ok(kid)
+    pub fn rotate_token_keys(&self) -> BoxFuture<'_, Result<String, ServerError>> {
+        Box::pin(async move {
+            let kid = self.parts.token_keys.rotate(self.parts.point.now()).await?;
+            self.parts.updates.keys(self.parts.token_keys.jwks());
+            Ok(kid)
+        })
     }
 }
 
