@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use serde_json::json;
@@ -52,7 +52,8 @@ impl FakeModel {
                     let model = model.clone();
                     async move { Ok::<_, std::convert::Infallible>(model.answer(request).await) }
                 });
-                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                // HTTP/1.1, as its TLS offers nothing else.
+                let http = http1::Builder::new();
                 if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
                     tracing::debug!(%error, "the fake model closed a connection");
                 }
