@@ -21,6 +21,8 @@ pub(crate) struct Connected {
     pub(crate) place: Arc<Place>,
     /// The address at the other end.
     pub(crate) source: SocketAddr,
+    /// The caller's address as text, without a port.
+    pub(crate) source_text: String,
     /// The server name of the handshake.
     pub(crate) sni: Option<String>,
     /// Who is at the other end.

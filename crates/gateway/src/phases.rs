@@ -26,6 +26,7 @@ use crate::refuse::Stop;
 use crate::request;
 use crate::request::Ids;
 use crate::request::Wanted;
+use crate::request::X_REQUEST_ID;
 use crate::request::query;
 use crate::request::socket;
 use crate::shared::Shared;
@@ -56,13 +57,16 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use std::future::Future;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// A request under way.
 struct Exchange {
     connected: Arc<Connected>,
-    ids: Ids,
+    ids: Arc<Ids>,
     parts: Parts,
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
@@ -77,7 +81,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let observer = shared.observer.get().cloned();
     let ids = match Ids::of(&connected, request.headers(), observer) {
-        Ok(ids) => ids,
+        Ok(ids) => Arc::new(ids),
         Err(error) => return Stop::from(error).response(false),
     };
     let told = Told::of(&shared, &ids, &request);
@@ -93,7 +97,7 @@ pub(crate) async fn answer(
     }
     if let Ok(id) = HeaderValue::from_str(&ids.request) {
         // A third party's own id tells its support more than ours.
-        response.headers_mut().entry("x-request-id").or_insert(id);
+        response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
     }
     if let Some(sharing) = sharing {
         let headers = response.headers_mut();
@@ -165,7 +169,7 @@ impl Told {
 async fn phases(
     shared: Arc<Shared>,
     connected: Arc<Connected>,
-    ids: Ids,
+    ids: Arc<Ids>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
     let snapshot = shared.plane.point.snapshot();
@@ -184,22 +188,33 @@ async fn phases(
         wanted,
     };
     let body = exchange.ours(body).await?;
-    // On a task of its own: when a caller goes away, its connection and all that was under way on
-    // it is dropped, and what it had asked for would be neither decided nor recorded.
     let deciding = exchange.connected.place.decides().await;
-    let decided = tokio::spawn(async move {
+    let decided = to_the_end(async move {
         let _deciding = deciding;
         exchange.admit(body).await
     });
-    let decided = decided.await;
-    let (exchange, admitted, body, token) = decided.map_err(|error| {
+    let (exchange, admitted, body, token) = decided.await??;
+    exchange.forward(admitted, body, token).await
+}
+
+/// Decides even if the caller goes away meanwhile: its connection and all that is under way on it is
+/// dropped then, and what it had asked for would be neither decided nor recorded. Mostly nothing has
+/// to be waited for; else the rest is done on a task of its own.
+async fn to_the_end<T: Send + 'static>(
+    deciding: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Stop> {
+    let mut deciding = Box::pin(deciding);
+    let first = poll_fn(|cx| Poll::Ready(deciding.as_mut().poll(cx)));
+    if let Poll::Ready(decided) = first.await {
+        return Ok(decided);
+    }
+    tokio::spawn(deciding).await.map_err(|error| {
         tracing::error!(%error, "deciding did not come to its end");
         Stop::Failed {
             failure: Failure::Interrupted,
             receipt: None,
         }
-    })??;
-    exchange.forward(admitted, body, token).await
+    })
 }
 
 /// A request that was admitted.
@@ -220,20 +235,14 @@ impl Exchange {
             return Ok(body);
         }
         match self.connected.kind {
-            DoorKind::Browser => browser::ours(&self.visit(), body).await,
+            DoorKind::Browser => Box::pin(browser::ours(&self.visit(), body)).await,
             DoorKind::Mesh | DoorKind::Partner if self.wanted.service == request::ISSUER => {
                 let asked = (
                     self.parts.method.as_str(),
                     self.wanted.operation.object.as_str(),
                 );
-                mesh::issuer(
-                    &self.shared.plane,
-                    &self.connected,
-                    asked,
-                    self.context(),
-                    body,
-                )
-                .await
+                let (plane, connected) = (&self.shared.plane, &self.connected);
+                Box::pin(mesh::issuer(plane, connected, asked, self.context(), body)).await
             }
             DoorKind::Mesh | DoorKind::Partner | DoorKind::Local => Ok(body),
         }
@@ -243,7 +252,7 @@ impl Exchange {
     async fn evidence(&self) -> Result<(Evidence, Option<SecretString>), Stop> {
         let mut evidence = self.connected.evidence();
         if self.connected.kind == DoorKind::Browser {
-            let Some(drawn) = browser::session(&self.visit()).await? else {
+            let Some(drawn) = Box::pin(browser::session(&self.visit())).await? else {
                 return Ok((evidence, None));
             };
             evidence.token = self.shared.plane.tokens.verify_token(
@@ -313,7 +322,11 @@ impl Exchange {
         }
         let begun = std::time::Instant::now();
         let (headers, room) = (&self.parts.headers, &self.shared.room);
-        let held = Held::look(body, headers, rules, room, &mut facts).await;
+        let held = if rules.read() {
+            Box::pin(Held::look(body, headers, rules, room, &mut facts)).await
+        } else {
+            Ok(Held::unread(body, &rules, &mut facts))
+        };
         self.ids.journey.waited(begun);
         Ok((held?, facts))
     }

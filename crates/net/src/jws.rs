@@ -12,14 +12,12 @@ use aws_lc_rs::signature::EcdsaKeyPair;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use aws_lc_rs::signature::KeyPair;
 use aws_lc_rs::signature::ParsedPublicKey;
+use aws_lc_rs::signature::Signature;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use countersign_core::hop::TokenFault;
 use countersign_core::vocabulary::SpiffeId;
 use hashbrown::HashMap;
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::EncodingKey;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -54,8 +52,14 @@ pub struct SigningKey {
     algorithm: KeyAlgorithm,
     kid: String,
     pkcs8: Zeroizing<Vec<u8>>,
-    private: EncodingKey,
+    private: Pair,
     public: Vec<u8>,
+}
+
+/// A key pair as it signs: read once, since for Ed25519 reading costs as much as signing.
+enum Pair {
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
 }
 
 /// The public keys that one kind of token is verified with, at one generation.
@@ -73,7 +77,7 @@ pub struct Keys(ArcSwap<KeySet>);
 #[derive(Clone)]
 struct PublicKey {
     algorithm: KeyAlgorithm,
-    decoding: DecodingKey,
+    key: ParsedPublicKey,
     owner: Option<SpiffeId>,
     point: Vec<u8>,
 }
@@ -138,20 +142,20 @@ pub(crate) fn sign<T: Serialize>(
         kid: key.kid.clone(),
         typ: kind.typ.to_owned(),
     };
-    let encode = |bytes: Result<Vec<u8>, serde_json::Error>| {
-        bytes
-            .map(|bytes| BASE64.encode(bytes))
-            .map_err(|_| JwsError::Sign)
-    };
-    let mut token = encode(serde_json::to_vec(&header))?;
+    let mut token = String::with_capacity(1024);
+    encode(&serde_json::to_vec(&header), &mut token)?;
     token.push('.');
-    token.push_str(&encode(serde_json::to_vec(payload))?);
-    let algorithm = key.algorithm.jose();
-    let signature = jsonwebtoken::crypto::sign(token.as_bytes(), &key.private, algorithm)
-        .map_err(|_| JwsError::Sign)?;
+    encode(&serde_json::to_vec(payload), &mut token)?;
+    let signature = key.private.sign(token.as_bytes())?;
     token.push('.');
-    token.push_str(&signature);
+    BASE64.encode_string(signature, &mut token);
     Ok(token)
+}
+
+fn encode(json: &Result<Vec<u8>, serde_json::Error>, token: &mut String) -> Result<(), JwsError> {
+    let json = json.as_ref().map_err(|_| JwsError::Sign)?;
+    BASE64.encode_string(json, token);
+    Ok(())
 }
 
 /// Verifies a token of this kind: form, header, key, signature, in this order; then reads its
@@ -169,7 +173,7 @@ pub(crate) fn open(kind: &Kind, keys: &KeySet, token: &str) -> Result<Opened, To
     let (header, payload) = message.split_once('.').ok_or(malformed)?;
     let decode = |part: &str| BASE64.decode(part).map_err(|_| malformed);
     let (header, payload_bytes) = (decode(header)?, decode(payload)?);
-    decode(signature)?;
+    let signature = decode(signature)?;
     let header = json::strict(&header).map_err(|_| malformed)?;
     let header: Header = serde_json::from_value(header).map_err(|_| malformed)?;
     if header.alg != kind.algorithm.name() {
@@ -180,7 +184,7 @@ pub(crate) fn open(kind: &Kind, keys: &KeySet, token: &str) -> Result<Opened, To
         return Err(TokenFault::Foreign);
     }
     let key = keys.keys.get(&header.kid).ok_or(TokenFault::Signature)?;
-    if key.algorithm != kind.algorithm || !key.signed(message, signature) {
+    if key.algorithm != kind.algorithm || !key.signed(message, &signature) {
         return Err(TokenFault::Signature);
     }
     let payload = json::strict(&payload_bytes).map_err(|_| malformed)?;
@@ -200,12 +204,34 @@ impl KeyAlgorithm {
             Self::EdDsa => "EdDSA",
         }
     }
+}
 
-    const fn jose(self) -> Algorithm {
-        match self {
-            Self::Es256 => Algorithm::ES256,
-            Self::EdDsa => Algorithm::EdDSA,
+impl Pair {
+    /// Takes a private key in PKCS#8 (DER).
+    fn read(algorithm: KeyAlgorithm, der: &[u8]) -> Option<Self> {
+        match algorithm {
+            KeyAlgorithm::Es256 => {
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
+                pair.ok().map(Self::Es256)
+            }
+            KeyAlgorithm::EdDsa => Ed25519KeyPair::from_pkcs8(der).ok().map(Self::EdDsa),
         }
+    }
+
+    fn public(&self) -> &[u8] {
+        match self {
+            Self::Es256(pair) => pair.public_key().as_ref(),
+            Self::EdDsa(pair) => pair.public_key().as_ref(),
+        }
+    }
+
+    /// Signs as JWS wants it: for ES256 both numbers one after the other (RFC 7518 section 3.4).
+    fn sign(&self, message: &[u8]) -> Result<Signature, JwsError> {
+        let signature = match self {
+            Self::Es256(pair) => pair.sign(&SystemRandom::new(), message),
+            Self::EdDsa(pair) => pair.try_sign(message),
+        };
+        signature.map_err(|_| JwsError::Sign)
     }
 }
 
@@ -230,23 +256,8 @@ impl SigningKey {
     /// # Errors
     /// [`JwsError::Key`] if it is not one of this algorithm.
     pub fn from_pkcs8(algorithm: KeyAlgorithm, der: &[u8]) -> Result<Self, JwsError> {
-        let key = |_| JwsError::Key;
-        let (private, public) = match algorithm {
-            KeyAlgorithm::Es256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
-                (
-                    EncodingKey::from_ec_der(der),
-                    pair.map_err(key)?.public_key().as_ref().to_vec(),
-                )
-            }
-            KeyAlgorithm::EdDsa => {
-                let pair = Ed25519KeyPair::from_pkcs8(der).map_err(key)?;
-                (
-                    EncodingKey::from_ed_der(der),
-                    pair.public_key().as_ref().to_vec(),
-                )
-            }
-        };
+        let private = Pair::read(algorithm, der).ok_or(JwsError::Key)?;
+        let public = private.public().to_vec();
         let kid = thumbprint(algorithm, &public).ok_or(JwsError::Key)?;
         Ok(Self {
             algorithm,
@@ -405,27 +416,21 @@ fn read_public(jwk: &Value, algorithm: KeyAlgorithm) -> Option<PublicKey> {
 impl PublicKey {
     /// Takes an uncompressed P-256 point, which must be on the curve, or an Ed25519 key.
     fn new(algorithm: KeyAlgorithm, point: Vec<u8>, owner: Option<SpiffeId>) -> Option<Self> {
-        let decoding = match algorithm {
-            KeyAlgorithm::Es256 => {
-                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).ok()?;
-                DecodingKey::from_ec_der(&point)
-            }
-            KeyAlgorithm::EdDsa => {
-                ParsedPublicKey::new(&ED25519, &point).ok()?;
-                DecodingKey::from_ed_der(&point)
-            }
+        let key = match algorithm {
+            KeyAlgorithm::Es256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point),
+            KeyAlgorithm::EdDsa => ParsedPublicKey::new(&ED25519, &point),
         };
+        let key = key.ok()?;
         Some(Self {
             algorithm,
-            decoding,
+            key,
             owner,
             point,
         })
     }
 
-    fn signed(&self, message: &str, signature: &str) -> bool {
-        let (message, algorithm) = (message.as_bytes(), self.algorithm.jose());
-        jsonwebtoken::crypto::verify(signature, message, &self.decoding, algorithm).unwrap_or(false)
+    fn signed(&self, message: &str, signature: &[u8]) -> bool {
+        self.key.verify_sig(message.as_bytes(), signature).is_ok()
     }
 
     fn to_jwk(&self, kid: &str) -> Value {

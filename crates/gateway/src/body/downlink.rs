@@ -34,19 +34,30 @@ use tokio::time::Sleep;
 /// recorded when this is dropped.
 pub(crate) struct Downlink {
     admitted: Admitted,
-    deadline: Pin<Box<Sleep>>,
-    /// Dropped with this; see [`guard`].
-    _here: oneshot::Sender<()>,
+    deadline: Instant,
+    /// What ends it if nobody asks for it. Most bodies are there whole when they are first asked
+    /// for, and need none.
+    guard: Option<Guard>,
     inner: Incoming,
     messages: Option<Messages>,
+    place: Arc<Place>,
     state: Progress,
     watch: Watch,
+}
+
+/// What ends a body in time.
+struct Guard {
+    elapsed: Pin<Box<Sleep>>,
+    /// Dropped with this; see [`guard`].
+    _here: oneshot::Sender<()>,
 }
 
 /// What is looked for in a response body.
 pub(crate) struct Watch {
     /// Whether it comes by HTTP/2.
     pub(crate) http2: bool,
+    /// Whether it goes by HTTP/2.
+    pub(crate) to_http2: bool,
     /// The credential that must not come back, and whom to tell if it does.
     pub(crate) leak: Option<(Needle, Box<dyn Fn() + Send>)>,
     /// What reads the usage of a model's answer.
@@ -86,12 +97,10 @@ impl Downlink {
         watch: Watch,
         place: Arc<Place>,
     ) -> Self {
-        let here = guard(admitted.cut().clone(), deadline, place);
         let scan = watch
             .leak
             .as_ref()
             .map(|(needle, _)| Scan::new(needle.clone()));
-        let deadline = Box::pin(tokio::time::sleep_until(deadline));
         let state = Progress::Flowing(scan);
         let messages = match watch.shape {
             Shape::Plain => None,
@@ -104,9 +113,10 @@ impl Downlink {
         let mut downlink = Self {
             admitted,
             deadline,
-            _here: here,
+            guard: None,
             inner,
             messages,
+            place,
             state,
             watch,
         };
@@ -114,8 +124,48 @@ impl Downlink {
         if downlink.inner.is_end_stream() {
             downlink.state = Progress::Over;
             downlink.settle();
+        } else if downlink.watch.to_http2 {
+            // It is asked for once its reader gives room for it, and so maybe never. With HTTP/1.1
+            // it is asked for at once.
+            downlink.guard();
         }
         downlink
+    }
+
+    fn guard(&mut self) -> &mut Guard {
+        self.guard.get_or_insert_with(|| Guard {
+            elapsed: Box::pin(tokio::time::sleep_until(self.deadline)),
+            _here: guard(
+                self.admitted.cut().clone(),
+                self.deadline,
+                self.place.clone(),
+            ),
+        })
+    }
+
+    /// Ends it if it is time to.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        if let Some(code) = self.admitted.cut().code() {
+            return Poll::Ready(self.cut(code));
+        }
+        if self.deadline <= Instant::now() {
+            return Poll::Ready(self.end(Ending::Cut, BodyError::Elapsed));
+        }
+        if self.guard.is_none() {
+            return Poll::Pending;
+        }
+        self.poll_guard(cx)
+    }
+
+    /// Has this polled again when it is time to end.
+    fn poll_guard(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        if let Poll::Ready(code) = self.admitted.cut().poll(cx) {
+            return Poll::Ready(self.cut(code));
+        }
+        if self.guard().elapsed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.end(Ending::Cut, BodyError::Elapsed));
+        }
+        Poll::Pending
     }
 
     fn end(&mut self, ending: Ending, error: BodyError) -> Polled {
@@ -275,15 +325,17 @@ impl Body for Downlink {
             Progress::Trailers(trailers) => return Poll::Ready(Some(Ok(trailers))),
             flowing @ Progress::Flowing(_) => this.state = flowing,
         }
-        if let Poll::Ready(code) = this.admitted.cut().poll(cx) {
-            return this.cut(code);
-        }
-        if this.deadline.as_mut().poll(cx).is_ready() {
-            return this.end(Ending::Cut, BodyError::Elapsed);
+        if let Poll::Ready(ended) = this.poll_end(cx) {
+            return ended;
         }
         loop {
             let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    return match this.poll_guard(cx) {
+                        Poll::Ready(ended) => ended,
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
                 // A stream that was reset without an error ends the body for hyper; only its own end
                 // says that it is whole (RFC 9113 section 8.1).
                 Poll::Ready(None) if this.watch.http2 && !this.inner.is_end_stream() => {
@@ -305,6 +357,9 @@ impl Body for Downlink {
                 }
             };
             if let Some(polled) = polled {
+                if !this.is_end_stream() {
+                    this.guard();
+                }
                 return polled;
             }
         }

@@ -113,7 +113,13 @@ pub(crate) struct Rules {
 }
 
 impl Held {
-    /// Looks at a body as far as the rules need it, and notes what they need in `facts`: also that
+    /// A body that no rule reads; notes in `facts` if it announces that it is too large.
+    pub(crate) fn unread(body: Incoming, rules: &Rules, facts: &mut Facts) -> Self {
+        announced_too_large(&body, rules, facts);
+        Self::Streaming(body)
+    }
+
+    /// Looks at a body that some rule reads, and notes what they need in `facts`: also that
     /// its caller broke off, which is then decided and recorded like all that can't be read.
     ///
     /// # Errors
@@ -125,15 +131,7 @@ impl Held {
         room: &Room,
         facts: &mut Facts,
     ) -> Result<Self, HeldError> {
-        if body.size_hint().lower() > rules.limit {
-            fault(
-                facts,
-                Code::BODY_TOO_LARGE,
-                format!("the body is over {} bytes", rules.limit),
-            );
-            return Ok(Self::Streaming(body));
-        }
-        if !rules.read() {
+        if !rules.read() || announced_too_large(&body, &rules, facts) {
             return Ok(Self::Streaming(body));
         }
         // A coding that is not undone would hide from the rule what it shows to the upstream. Where
@@ -262,6 +260,16 @@ fn is_model(name: &str) -> bool {
 
 pub(super) fn fault(facts: &mut Facts, code: Code, detail: String) {
     facts.fault.get_or_insert(RequestFault { code, detail });
+}
+
+/// Whether it says itself that it has more bytes than it may.
+fn announced_too_large(body: &Incoming, rules: &Rules, facts: &mut Facts) -> bool {
+    let too_large = body.size_hint().lower() > rules.limit;
+    if too_large {
+        let detail = format!("the body is over {} bytes", rules.limit);
+        fault(facts, Code::BODY_TOO_LARGE, detail);
+    }
+    too_large
 }
 
 #[cfg(test)]

@@ -179,9 +179,10 @@ pub(super) async fn serve<IO>(
         // Behind a request that could not be read nothing is read, whatever is there.
         let sends = !request.body().is_end_stream() || guard.fault(&request).is_some();
         let mut under_way = UnderWay::begin(&activity, sends);
-        let answered = answer(shared.clone(), connected.clone(), guard.clone(), request);
-        async move {
-            let answer = answered.await;
+        let (shared, connected, guard) = (shared.clone(), connected.clone(), guard.clone());
+        // A box: while nothing is asked, a connection does not hold the room for it.
+        Box::pin(async move {
+            let answer = answer(shared, connected, guard, request).await;
             let ours = answer.extensions().get::<Relayed>().is_none();
             if ours && !answer.body().is_end_stream() {
                 under_way.is_own();
@@ -190,12 +191,12 @@ pub(super) async fn serve<IO>(
                 body,
                 _under_way: under_way,
             }))
-        }
+        })
     });
     let io = TokioIo::new(io);
     let outcome = if http2 {
-        let connection = h2(limits).serve_connection(io, service);
-        let mut connection = pin!(connection);
+        // A box, so that one of HTTP/1.1 has no room for it.
+        let mut connection = Box::pin(h2(limits).serve_connection(io, service));
         // GOAWAY names the last stream that is answered, so nothing is lost by saying it early.
         drive!(
             connection,
@@ -222,7 +223,7 @@ pub(super) async fn serve<IO>(
         let flood = floods.flood().map(|flood| flood.to_string());
         let flood = flood.or_else(|| is_flood(&error).then(|| TOO_MUCH.to_owned()));
         if let Some(flood) = flood {
-            flooded(shared, &connected, flood).await;
+            Box::pin(flooded(shared, &connected, flood)).await;
         }
     }
 }

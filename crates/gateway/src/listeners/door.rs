@@ -291,7 +291,9 @@ async fn connect(
     (shaking, peers): (Held<IpAddr>, Peers),
 ) {
     let _ = stream.set_nodelay(true);
-    let handshake = door.acceptor.accept(stream, Instant::now() + HANDSHAKE);
+    // Boxes: what a connection keeps while nothing is asked is the room for serving it, and not
+    // that for its handshake or its refusal.
+    let handshake = Box::pin(door.acceptor.accept(stream, Instant::now() + HANDSHAKE));
     let accepted = tokio::select! {
         biased;
         () = place.cut() => return,
@@ -306,6 +308,7 @@ async fn connect(
                 kind: door.kind,
                 place,
                 source,
+                source_text: source.ip().to_canonical().to_string(),
                 sni: established.sni,
                 peer: established.peer,
                 tls: established.tls,
@@ -321,7 +324,7 @@ async fn connect(
             let http2 = established.alpn.as_deref() == Some(b"h2");
             connection::serve(stream, http2, connected, shared, door.limits).await;
         }
-        Err(refused) => record(door, shared, source, *refused).await,
+        Err(refused) => Box::pin(record(door, shared, source, *refused)).await,
     }
 }
 

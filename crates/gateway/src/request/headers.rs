@@ -9,20 +9,25 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::header;
+use smallvec::SmallVec;
 
 /// Between two neighbours only (RFC 9110 section 7.6.1), beside what `Connection` names.
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-authentication-info",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ]
+    .contains(name)
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-authentication-info" | "proxy-connection"
+        )
+}
 
 /// Ours to say, or a second spelling of method and path.
 const CLAIMS: [&str; 9] = [
@@ -54,12 +59,12 @@ const CLAIM_PREFIXES: [&str; 10] = [
 /// Strips what a caller may not tell an upstream.
 pub(crate) fn from_caller(headers: &mut HeaderMap) {
     let trailers = headers.get(header::TE).is_some_and(|te| te == "trailers");
-    hop_by_hop(headers);
-    retain(headers, |name| !is_claim(name));
-    for name in [header::CONTENT_LENGTH, header::EXPECT, header::HOST] {
-        headers.remove(name);
-    }
-    headers.remove("x-request-id");
+    named(headers);
+    retain(headers, |name| {
+        let own = [header::CONTENT_LENGTH, header::EXPECT, header::HOST].contains(name);
+        let text = name.as_str();
+        !own && text != "x-request-id" && !is_hop_by_hop(name) && !is_claim(text)
+    });
     if trailers {
         // gRPC wants it end to end.
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -68,10 +73,11 @@ pub(crate) fn from_caller(headers: &mut HeaderMap) {
 
 /// Strips what an upstream may not tell a caller.
 pub(crate) fn from_upstream(headers: &mut HeaderMap) {
-    hop_by_hop(headers);
+    named(headers);
     // Alt-Svc would lead the caller around this door (RFC 7838).
     retain(headers, |name| {
-        !name.starts_with("countersign-") && name != "alt-svc"
+        let ours = name.as_str().starts_with("countersign-");
+        !ours && name != header::ALT_SVC && !is_hop_by_hop(name)
     });
 }
 
@@ -131,11 +137,12 @@ const NOT_BEHIND_PREFIXES: [&str; 6] = [
 
 /// Strips trailers that would repair the head.
 pub(crate) fn trailers(fields: &mut HeaderMap) {
-    hop_by_hop(fields);
+    named(fields);
     retain(fields, |name| {
+        let text = name.as_str();
         let behind =
-            NOT_BEHIND.contains(&name) || NOT_BEHIND_PREFIXES.iter().any(|it| name.starts_with(it));
-        !behind && !is_claim(name)
+            NOT_BEHIND.contains(&text) || NOT_BEHIND_PREFIXES.iter().any(|it| text.starts_with(it));
+        !behind && !is_hop_by_hop(name) && !is_claim(text)
     });
 }
 
@@ -149,6 +156,7 @@ pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
 
 /// The names of the trailers that are announced and may pass: over HTTP/1.1 no others do.
 pub(crate) fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::TRAILER)?;
     let values = headers.get_all(header::TRAILER).iter();
     let names = values
         .filter_map(|value| value.to_str().ok())
@@ -169,8 +177,9 @@ fn is_claim(name: &str) -> bool {
         || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+/// Strips what `Connection` names.
+fn named(headers: &mut HeaderMap) {
+    let named: SmallVec<[HeaderName; 4]> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -180,17 +189,11 @@ fn hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
 }
 
-fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
-    let doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| !keep(name.as_str()))
-        .cloned()
-        .collect();
+fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    let doomed: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| !keep(name)).cloned().collect();
     for name in doomed {
         headers.remove(name);
     }
@@ -336,7 +339,7 @@ mod tests {
             from_caller(&mut headers);
             for name in headers.keys().map(HeaderName::as_str) {
                 prop_assert!(!is_claim(name), "{name}");
-                prop_assert!(!HOP_BY_HOP.contains(&name), "{name}");
+                prop_assert!(!HeaderName::from_bytes(name.as_bytes()).is_ok_and(|it| is_hop_by_hop(&it)), "{name}");
                 prop_assert!(!gone.iter().any(|it| it == name), "{name}");
             }
         }

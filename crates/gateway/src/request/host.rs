@@ -12,6 +12,8 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// As it was written, with its port; for comparing origins.
     pub(crate) authority: String,
+    /// The port that was written.
+    pub(crate) port: Option<u16>,
 }
 
 /// Why there is no such host.
@@ -96,6 +98,7 @@ impl Host {
         Ok(Self {
             name: name.to_ascii_lowercase(),
             authority: text.to_ascii_lowercase(),
+            port: authority.port_u16(),
         })
     }
 

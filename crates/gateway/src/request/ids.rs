@@ -5,7 +5,11 @@ use crate::observe::Trace;
 use aws_lc_rs::rand;
 use countersign_core::snapshot::DoorKind;
 use http::HeaderMap;
+use http::HeaderName;
 use std::sync::Arc;
+
+/// W3C Trace Context section 3.2.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The system has no random bytes to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +17,7 @@ use std::sync::Arc;
 pub(crate) struct NoRandomness;
 
 /// Names of one request, for records, upstreams and the caller.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Ids {
     /// A random UUID (RFC 9562 version 4), never the caller's.
     pub(crate) request: String,
@@ -22,15 +26,17 @@ pub(crate) struct Ids {
     /// What the next hop gets as `traceparent`.
     pub(crate) traceparent: String,
     /// Where its time goes.
-    pub(crate) journey: Arc<Journey>,
+    pub(crate) journey: Journey,
     /// Its place in its trace, if it is traced.
     spans: Option<Spans>,
     /// Whether the caller's trace goes on, and so its `tracestate`.
     pub(crate) continued: bool,
+    /// The id of our assertion for the next hop.
+    pub(crate) assertion: [u8; 16],
 }
 
 /// Spans of a traced request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Spans {
     /// The request here.
     ours: String,
@@ -64,9 +70,11 @@ impl Ids {
             DoorKind::Browser | DoorKind::Local | DoorKind::Partner => None,
         };
         let continued = parent.is_some();
+        // In one go: asking for randomness costs more than the bytes do.
+        let drawn = Drawn::new()?;
         let (trace, flags) = match &parent {
             Some(parent) => (parent.trace.clone(), parent.flags.as_str()),
-            None => (hex::encode(random::<16>()?), "00"),
+            None => (hex::encode(drawn.trace), "00"),
         };
         let journey = Journey::new(observer);
         let sampled = parent.as_ref().map(Parent::is_sampled);
@@ -76,11 +84,11 @@ impl Ids {
             Some(true) => "01",
             Some(false) => "00",
         };
-        let call = hex::encode(random::<8>()?);
-        let traceparent = format!("00-{trace}-{call}-{flags}");
+        let call = hex::encode(drawn.call);
+        let traceparent = ["00", &trace, &call, flags].join("-");
         let spans = if sampled == Some(true) {
             Some(Spans {
-                ours: hex::encode(random::<8>()?),
+                ours: hex::encode(drawn.ours),
                 call,
                 parent: parent.map(|it| it.span),
             })
@@ -88,12 +96,13 @@ impl Ids {
             None
         };
         Ok(Self {
-            request: uuid(random()?),
+            request: uuid(drawn.request),
             traceparent,
-            journey: Arc::new(journey),
+            journey,
             spans,
             trace,
             continued,
+            assertion: drawn.assertion,
         })
     }
 
@@ -113,6 +122,35 @@ impl Parent {
     fn is_sampled(&self) -> bool {
         u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1)
     }
+}
+
+/// Random bytes of one request.
+struct Drawn {
+    assertion: [u8; 16],
+    call: [u8; 8],
+    ours: [u8; 8],
+    request: [u8; 16],
+    trace: [u8; 16],
+}
+
+impl Drawn {
+    fn new() -> Result<Self, NoRandomness> {
+        let bytes = random::<64>()?;
+        let mut rest = bytes.as_slice();
+        Ok(Self {
+            assertion: next(&mut rest)?,
+            call: next(&mut rest)?,
+            ours: next(&mut rest)?,
+            request: next(&mut rest)?,
+            trace: next(&mut rest)?,
+        })
+    }
+}
+
+fn next<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], NoRandomness> {
+    let (first, behind) = rest.split_first_chunk().ok_or(NoRandomness)?;
+    *rest = behind;
+    Ok(*first)
 }
 
 /// Random bytes: what they are for can be guessed without, so there is no going on without.
@@ -143,7 +181,7 @@ fn uuid(mut bytes: [u8; 16]) -> String {
 
 /// What a valid `traceparent` says (W3C Trace Context section 3.2).
 fn parent(headers: &HeaderMap) -> Option<Parent> {
-    let mut values = headers.get_all("traceparent").iter();
+    let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values
         .next()
         .filter(|_| values.next().is_none())?

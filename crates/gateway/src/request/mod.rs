@@ -14,6 +14,7 @@ mod route;
 pub(crate) use host::Host;
 pub(crate) use ids::Ids;
 pub(crate) use ids::NoRandomness;
+pub(crate) use ids::TRACEPARENT;
 pub(crate) use ids::random;
 pub(crate) use route::ISSUER;
 
@@ -27,6 +28,7 @@ use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::clip;
 use countersign_net::framing::FramingFault;
+use http::HeaderName;
 use http::Method;
 use http::request::Parts;
 use hyper::ext::Protocol;
@@ -46,6 +48,8 @@ pub(crate) struct Wanted {
     pub(crate) service: String,
 }
 
+/// Names a request in records, upstreams and answers.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The verb of a tunnel.
 pub(crate) const TUNNEL: &str = "connect";
 /// Attacker-chosen text in a record has at most this many bytes.

@@ -98,6 +98,7 @@ pub(super) fn pass_on(
     }
     let watch = Watch {
         http2: answer.version() == Version::HTTP_2,
+        to_http2: caller.version == Version::HTTP_2,
         leak: leak.and_then(|Injected { needle, alarm }| {
             let alarm: Box<dyn Fn() + Send> = Box::new(move || alarm.raise());
             Some((needle?, alarm))
@@ -108,7 +109,7 @@ pub(super) fn pass_on(
     receipt(admitted, answer.headers_mut());
     answer.extensions_mut().insert(Relayed);
     let (parts, body) = answer.into_parts();
-    let body = Downlink::new(body, admitted.clone(), deadline, watch, place).boxed_unsync();
+    let body = Downlink::new(body, admitted.clone(), deadline, watch, place);
     let body = Leased {
         body,
         _lease: lease,

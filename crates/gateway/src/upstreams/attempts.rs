@@ -95,7 +95,7 @@ impl Upstream {
             let (pool, path) = (lease.pool(), outgoing.path.as_str());
             sending.admitted.attempted(pool.to_string());
             let sent = if sending.switch {
-                pool.upgrade(path, request, how).await
+                Box::pin(pool.upgrade(path, request, how)).await
             } else {
                 pool.send(path, request, how).await
             };

@@ -3,8 +3,8 @@
 use super::circuit::Circuit;
 use super::circuit::Leave;
 use super::pool::Pool;
-use crate::body::Body;
 use crate::body::BodyError;
+use crate::body::Downlink;
 use bytes::Bytes;
 use countersign_core::config::Balance;
 use http_body::Frame;
@@ -181,7 +181,7 @@ impl Drop for Lease {
 
 /// A body that keeps its address busy until it has ended.
 pub(super) struct Leased {
-    pub(super) body: Body,
+    pub(super) body: Downlink,
     pub(super) _lease: Lease,
 }
 

@@ -90,7 +90,7 @@ pub(crate) struct Call<'a> {
     pub(crate) host: Option<Host>,
     /// How long the caller may be silent.
     pub(crate) idle: Duration,
-    pub(crate) ids: Ids,
+    pub(crate) ids: Arc<Ids>,
     pub(crate) parts: Parts,
     pub(crate) query: Option<String>,
     pub(crate) plane: &'a Plane,
@@ -281,7 +281,7 @@ pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
         longest: started + service.max_stream.min(waits),
     };
     if admitted.admission().hop().operation.verb == TUNNEL {
-        tunnel::open(call, lease, within).await
+        Box::pin(tunnel::open(call, lease, within)).await
     } else {
         exchange(&upstream, call, lease, within).await
     }
@@ -304,7 +304,7 @@ async fn exchange(
 ) -> Result<Response<Body>, Stop> {
     let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
     let (place, service) = (call.connected.place.clone(), &upstream.service);
-    let journey = call.ids.journey.clone();
+    let ids = call.ids.clone();
     let ready = tokio::time::timeout_at(deadline, ready::dress(service, call)).await;
     let Ready {
         caller,
@@ -337,7 +337,7 @@ async fn exchange(
     };
     let status = answer.as_ref().ok().and_then(|sent| sent.as_ref().ok());
     let status = status.map(|(answer, _)| answer.status().as_u16());
-    journey.called(begun, &admitted, status);
+    ids.journey.called(begun, &admitted, status);
     match answer {
         Ok(Ok((answer, lease))) => {
             let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;

@@ -195,7 +195,7 @@ impl Pool {
                 sent => return sent,
             }
         }
-        match self.open(how).await {
+        match Box::pin(self.open(how)).await {
             Ok(open) => self.exchange(open, path, request, (how, false)).await,
             Err(error) => Err(Unanswered::unsent(error, request)),
         }

@@ -65,8 +65,8 @@ pub(super) async fn dress(service: &Service, mut call: Call<'_>) -> Result<Ready
     let websocket = websocket(service, &mut call.parts);
     let announced = headers::announced_trailers(&call.parts.headers);
     let mut dressed = match service.peer {
-        PeerKind::Service => service::dress(&call)?,
-        PeerKind::ThirdParty => third_party::dress(service, &call).await?,
+        PeerKind::Service => service::dress(&mut call)?,
+        PeerKind::ThirdParty => Box::pin(third_party::dress(service, &call)).await?,
         _ => return Err(Failure::Upstream),
     };
     if websocket.is_some() {

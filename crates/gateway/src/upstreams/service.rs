@@ -9,8 +9,9 @@ use super::Call;
 use super::Dressed;
 use crate::browser::cookies;
 use crate::refuse::Failure;
+use crate::request::TRACEPARENT;
+use crate::request::X_REQUEST_ID;
 use crate::request::headers;
-use crate::request::random;
 use countersign_core::snapshot::DoorKind;
 use countersign_net::assertion;
 use countersign_net::assertion::Assertion;
@@ -18,14 +19,18 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::header;
-use http::uri::Authority;
 use secrecy::ExposeSecret;
 
 const ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The headers of the request as this upstream gets it.
-pub(super) fn dress(call: &Call<'_>) -> Result<Dressed, Failure> {
-    let mut fields = call.parts.headers.clone();
+pub(super) fn dress(call: &mut Call<'_>) -> Result<Dressed, Failure> {
+    let mut fields = std::mem::take(&mut call.parts.headers);
     headers::from_caller(&mut fields);
     fields.remove(header::AUTHORIZATION);
     if call.connected.kind == DoorKind::Browser {
@@ -35,39 +40,24 @@ pub(super) fn dress(call: &Call<'_>) -> Result<Dressed, Failure> {
         fields.insert(header::AUTHORIZATION, token);
     }
     let assertion = sign(call).ok_or(Failure::Upstream)?;
-    let host = call
-        .host
-        .as_ref()
-        .map_or("", |host| host.authority.as_str())
-        .to_owned();
-    let port = host.parse::<Authority>().ok();
-    let port = port.and_then(|it| it.port_u16()).unwrap_or(443).to_string();
+    let (host, port) = match &call.host {
+        Some(host) => (host.authority.as_str(), host.port.unwrap_or(443)),
+        None => ("", 443),
+    };
     for (name, value) in [
-        (ASSERTION, assertion),
-        (
-            HeaderName::from_static("x-request-id"),
-            call.ids.request.clone(),
-        ),
-        (
-            HeaderName::from_static("traceparent"),
-            call.ids.traceparent.clone(),
-        ),
-        (
-            HeaderName::from_static("x-forwarded-for"),
-            call.connected.source_ip().to_string(),
-        ),
-        (
-            HeaderName::from_static("x-forwarded-proto"),
-            "https".to_owned(),
-        ),
-        (HeaderName::from_static("x-forwarded-port"), port),
-        (HeaderName::from_static("x-forwarded-host"), host),
+        (ASSERTION, assertion.as_str()),
+        (X_REQUEST_ID, &call.ids.request),
+        (TRACEPARENT, &call.ids.traceparent),
+        (FORWARDED_FOR, &call.connected.source_text),
+        (FORWARDED_HOST, host),
     ] {
-        let value = HeaderValue::from_str(&value).map_err(|_| Failure::Upstream)?;
+        let value = HeaderValue::from_str(value).map_err(|_| Failure::Upstream)?;
         fields.insert(name, value);
     }
+    fields.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+    fields.insert(FORWARDED_PORT, HeaderValue::from(port));
     if !call.ids.continued {
-        fields.remove("tracestate");
+        fields.remove(TRACESTATE);
     }
     Ok(Dressed { fields, leak: None })
 }
@@ -107,7 +97,7 @@ fn sign(call: &Call<'_>) -> Option<String> {
         exp: now + assertion::MAX_LIFETIME,
         iat: now,
         iss: call.plane.svid.current().spiffe_id().clone(),
-        jti: hex::encode(random::<16>().ok()?),
+        jti: hex::encode(call.ids.assertion),
         method: hop.operation.verb.clone(),
         path: hop.operation.object.clone(),
         receipt: admission.receipt().to_string(),

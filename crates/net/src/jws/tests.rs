@@ -111,7 +111,7 @@ fn signature_holds(keys: &KeySet, token: &str) -> bool {
     let Some((header, payload)) = message.split_once('.') else {
         return false;
     };
-    let (Ok(header), Ok(_), Ok(_)) = (
+    let (Ok(header), Ok(_), Ok(signature)) = (
         BASE64.decode(header),
         BASE64.decode(payload),
         BASE64.decode(signature),
@@ -124,7 +124,7 @@ fn signature_holds(keys: &KeySet, token: &str) -> bool {
     keys.keys.iter().any(|(kid, key)| {
         header["alg"] == key.algorithm.name()
             && header.get("kid").is_none_or(|named| named == kid.as_str())
-            && key.signed(message, signature)
+            && key.signed(message, &signature)
     })
 }
 
