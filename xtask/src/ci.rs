@@ -51,7 +51,8 @@ pub(crate) fn run() -> Result<bool> {
 
 /// The end-to-end runs again, against the program as it is shipped.
 fn attacks() -> Result<bool> {
-    let mut tests = shell::cargo(&["test", "--locked", "-p", "countersign", "--test", "e2e"]);
+    // Of the whole workspace, with whose features everything is built already.
+    let mut tests = shell::cargo(&["test", "--locked", "--workspace", "--test", "e2e"]);
     shell::succeeds(tests.env("COUNTERSIGN_BIN", shell::target().join(PROGRAM)))
 }
 
