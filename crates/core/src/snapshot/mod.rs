@@ -9,6 +9,7 @@ mod bundle;
 mod compile;
 mod grants;
 mod index;
+mod layers;
 mod project;
 mod reach;
 mod revocations;

@@ -1,9 +1,10 @@
+use super::layers::Layers;
 use crate::vocabulary::Digest;
 use crate::vocabulary::SpiffeId;
 use crate::vocabulary::Timestamp;
-use hashbrown::HashMap;
 use serde::Deserialize;
 use serde::Serialize;
+use std::hash::Hash;
 
 /// One line of the ordered revocation log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,16 +38,16 @@ pub enum Revoked {
     Token(String),
 }
 
-/// The revocation log up to an epoch, ready for look-ups.
+/// The revocation log up to an epoch, ready for look-ups. A copy shares what both have.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     epoch: u64,
-    certificates: HashMap<Digest, Timestamp>,
-    identities: HashMap<SpiffeId, Timestamp>,
-    issuers: HashMap<Digest, Timestamp>,
-    sessions: HashMap<Digest, Timestamp>,
-    subjects: HashMap<String, Timestamp>,
-    tokens: HashMap<String, Timestamp>,
+    certificates: Layers<Digest, Timestamp>,
+    identities: Layers<SpiffeId, Timestamp>,
+    issuers: Layers<Digest, Timestamp>,
+    sessions: Layers<Digest, Timestamp>,
+    subjects: Layers<String, Timestamp>,
+    tokens: Layers<String, Timestamp>,
 }
 
 /// Lines are missing before one that was offered: the log has to be sent again from there.
@@ -109,20 +110,20 @@ impl Revocations {
     /// When this leaf certificate was revoked.
     #[must_use]
     pub fn certificate(&self, leaf: &Digest) -> Option<Timestamp> {
-        self.certificates.get(leaf).copied()
+        self.certificates.get(leaf)
     }
 
     /// When this workload was revoked, by its SPIFFE ID or as a subject.
     #[must_use]
     pub fn workload(&self, id: &SpiffeId) -> Option<Timestamp> {
-        let identity = self.identities.get(id).copied();
+        let identity = self.identities.get(id);
         identity.or_else(|| self.subject(id.as_str()))
     }
 
     /// When this issuing key was revoked.
     #[must_use]
     pub fn issuer(&self, key: &Digest) -> Option<Timestamp> {
-        self.issuers.get(key).copied()
+        self.issuers.get(key)
     }
 
     /// When the first was revoked of the keys that a certificate's path leads over: the issuer's
@@ -139,28 +140,28 @@ impl Revocations {
     /// When this session was revoked.
     #[must_use]
     pub fn session(&self, sid: &Digest) -> Option<Timestamp> {
-        self.sessions.get(sid).copied()
+        self.sessions.get(sid)
     }
 
     /// When this subject was revoked, as tokens name it.
     #[must_use]
     pub fn subject(&self, sub: &str) -> Option<Timestamp> {
-        self.subjects.get(sub).copied()
+        self.subjects.get(sub)
     }
 
     /// When this token was revoked.
     #[must_use]
     pub fn token(&self, jti: &str) -> Option<Timestamp> {
-        self.tokens.get(jti).copied()
+        self.tokens.get(jti)
     }
 }
 
-fn note<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Timestamp>, key: K, line: &Revocation) {
+fn note<K: Clone + Eq + Hash>(map: &mut Layers<K, Timestamp>, key: K, line: &Revocation) {
     if line.lifted {
-        map.remove(&key);
-    } else {
+        map.remove(key);
+    } else if map.get(&key).is_none() {
         // The first word counts: revoking again must not make it look recent.
-        map.entry(key).or_insert(line.at);
+        map.insert(key, line.at);
     }
 }
 
@@ -227,6 +228,32 @@ mod tests {
             assert!(revocations.token(jti).is_some(), "{epoch}");
         }
         assert_eq!(Revocations::up_to([&log[0], &log[2]], 3).epoch(), 1);
+    }
+
+    #[test]
+    fn a_copy_with_one_more_leaves_the_one_before_as_it_was() {
+        let mut versions = vec![Revocations::default()];
+        for epoch in 1..=200 {
+            let token = format!("t{}", epoch % 50);
+            let mut next = versions.last().unwrap().clone();
+            let lifted = epoch % 3 == 0;
+            next.apply(&line(epoch, lifted, Revoked::Token(token)))
+                .unwrap();
+            versions.push(next);
+        }
+        let log: Vec<_> = (1..=200)
+            .map(|epoch| {
+                let token = format!("t{}", epoch % 50);
+                line(epoch, epoch % 3 == 0, Revoked::Token(token))
+            })
+            .collect();
+        for (epoch, version) in (0..).zip(&versions) {
+            let replayed = Revocations::up_to(&log, epoch);
+            for token in 0..50 {
+                let token = format!("t{token}");
+                assert_eq!(version.token(&token), replayed.token(&token), "{epoch}");
+            }
+        }
     }
 
     #[test]
