@@ -3,6 +3,7 @@
 
 use crate::digest::sha256;
 use crate::path;
+use crate::proved::Chain;
 use crate::trust::TrustBundle;
 use crate::x509;
 use crate::x509::Role;
@@ -12,6 +13,7 @@ use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::UnixTime;
+use std::sync::Arc;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -23,7 +25,8 @@ pub(crate) struct Leaf {
     pub(crate) spiffe_id: SpiffeId,
 }
 
-/// Checks a chain as presented, leaf first, and states its facts.
+/// Checks a chain as presented, leaf first, and states its facts; of one that was found good before
+/// and still is, what was stated then.
 ///
 /// # Errors
 /// [`SvidError`] for the first check that fails.
@@ -32,14 +35,18 @@ pub(crate) fn check(
     bundle: &TrustBundle,
     now: UnixTime,
     role: Role,
-) -> Result<Certificate, SvidError> {
+) -> Result<Arc<Certificate>, SvidError> {
+    let name = Chain::of(chain, role);
+    if let Some(known) = bundle.proved().find(&name, now) {
+        return Ok(known);
+    }
     let leaf_der = chain.first().ok_or(SvidError::Unreadable)?;
     let leaf = Leaf::parse(leaf_der)?;
     if leaf.spiffe_id.trust_domain() != bundle.domain().as_str() {
         return Err(SvidError::TrustDomain);
     }
     let path = path::verify(chain, bundle.anchors(), now, role)?;
-    Ok(Certificate {
+    let facts = Arc::new(Certificate {
         issuer: path.issuer,
         issuers_above: path.issuers_above,
         leaf: sha256(leaf_der),
@@ -48,7 +55,9 @@ pub(crate) fn check(
         root: path.root.certificate,
         serial: leaf.serial,
         spiffe_id: leaf.spiffe_id,
-    })
+    });
+    bundle.proved().keep(name, facts.clone(), path.valid);
+    Ok(facts)
 }
 
 impl Leaf {

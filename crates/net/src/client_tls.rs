@@ -293,7 +293,7 @@ impl Mutual {
         let now = self.time.current_time().unwrap_or_else(UnixTime::now);
         let leaf = chain.first().map(|leaf| sha256(leaf));
         certificate::check(chain, bundle, now, Role::Server)
-            .and_then(|facts| is_expected(&facts, &self.expected).map(|()| Arc::new(facts)))
+            .and_then(|facts| is_expected(&facts, &self.expected).map(|()| facts))
             .map_err(|fault| Box::new(Refused::certificate(&fault, leaf, tls.clone())))
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn judge(
     more: impl FnOnce(&Certificate) -> Result<(), SvidError>,
 ) -> Result<(), rustls::Error> {
     let outcome = certificate::check(&whole(leaf, intermediates), bundle, now, role)
-        .and_then(|facts| more(&facts).map(|()| Peer::Certificate(Arc::new(facts))));
+        .and_then(|facts| more(&facts).map(|()| Peer::Certificate(facts)));
     answered(leaf, outcome)
 }
 

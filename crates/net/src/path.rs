@@ -2,6 +2,7 @@
 //! checked on the way. Nothing here knows of names; which name a peer must have is for the caller
 //! to say, once it knows that the path holds.
 
+use crate::proved::Validity;
 use crate::provider;
 use crate::trust::Anchors;
 use crate::trust::RootFacts;
@@ -23,6 +24,8 @@ pub(crate) struct Path {
     pub(crate) issuers_above: Box<[Digest]>,
     /// The root it leads to.
     pub(crate) root: RootFacts,
+    /// While all of it is in force, the root included.
+    pub(crate) valid: Validity,
 }
 
 /// Finds a path from the first certificate of `chain` over any of the others to a root of
@@ -40,7 +43,8 @@ pub(crate) fn verify(
     role: Role,
 ) -> Result<Path, SvidError> {
     let (leaf, intermediates) = chain.split_first().ok_or(SvidError::Unreadable)?;
-    x509::check_end(&x509::read(leaf)?, role)?;
+    let read = x509::read(leaf)?;
+    x509::check_end(&read, role)?;
     let end = EndEntityCert::try_from(leaf).map_err(|error| refusal(&error))?;
     let usage = match role {
         Role::Client => KeyUsage::client_auth(),
@@ -59,8 +63,12 @@ pub(crate) fn verify(
         )
         .map_err(|error| refusal(&error))?;
     let mut keys = Vec::new();
+    let mut valid = Validity::new(x509::validity(&read));
     for intermediate in path.intermediate_certificates() {
-        keys.push(x509::check_authority(&intermediate.der())?);
+        let der = intermediate.der();
+        let read = x509::read(&der)?;
+        keys.push(x509::check_authority(&read)?);
+        valid = valid.and(Validity::new(x509::validity(&read)));
     }
     let root = trusted
         .facts(path.anchor(), now)
@@ -75,6 +83,7 @@ pub(crate) fn verify(
         issuer: *issuer,
         issuers_above: above.into(),
         root,
+        valid: valid.and(root.validity),
     })
 }
 

@@ -7,6 +7,7 @@ use crate::partner;
 use crate::partner::Authorities;
 use crate::provider;
 use crate::server_hello::Transcribed;
+use crate::sessions::Sessions;
 use crate::svid::Svid;
 use crate::svid::SvidSource;
 use crate::trust::Roots;
@@ -25,7 +26,6 @@ use rustls::SignatureScheme;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::ResolvesServerCert;
-use rustls::server::ServerSessionMemoryCache;
 use rustls::server::danger::ClientCertVerified;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::DefaultTimeProvider;
@@ -289,8 +289,7 @@ impl Trust {
         Ok(match self {
             Self::Nobody => Peer::Anonymous,
             Self::Ours(bundle) => {
-                let facts = certificate::check(chain, bundle, now, Role::Client)?;
-                Peer::Certificate(Arc::new(facts))
+                Peer::Certificate(certificate::check(chain, bundle, now, Role::Client)?)
             }
             Self::Theirs(authorities, bundle, _) => {
                 let facts = partner::check(chain, authorities, bundle.domain(), now)?;
@@ -350,7 +349,7 @@ impl Built {
         // No 0-RTT: early data can be replayed (RFC 8446 section 8), and a decision can't.
         config.max_early_data_size = 0;
         if resumption {
-            config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+            config.session_storage = Arc::new(Sessions::new(SESSIONS));
             config.send_tls13_tickets = 1;
         } else {
             config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -1,9 +1,10 @@
 use crate::digest;
+use crate::proved::Proved;
+use crate::proved::Validity;
 use crate::x509;
 use crate::x509::SvidError;
 use arc_swap::ArcSwap;
 use countersign_core::vocabulary::Digest;
-use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::TrustDomain;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::TrustAnchor;
@@ -19,6 +20,7 @@ pub struct TrustBundle {
     anchors: Anchors,
     domain: TrustDomain,
     generation: u64,
+    proved: Proved,
 }
 
 /// Certificates that paths may lead to, whoever they are of.
@@ -34,7 +36,7 @@ pub(crate) struct RootFacts {
     pub(crate) certificate: Digest,
     /// SHA-256 of its public key.
     pub(crate) public_key: Digest,
-    validity: (Timestamp, Timestamp),
+    pub(crate) validity: Validity,
 }
 
 /// The trust bundle in force, replaceable while listeners run.
@@ -62,10 +64,7 @@ impl RootFacts {
     /// Whether the root itself is in force. RFC 5280 section 6.1 leaves that open; a root that
     /// has ended speaks for nobody here, because its key may long be somebody else's.
     pub(crate) fn is_valid_at(&self, now: UnixTime) -> bool {
-        let (from, to) = self.validity;
-        i64::try_from(now.as_secs())
-            .map(Timestamp::from_secs)
-            .is_ok_and(|now| from <= now && now <= to)
+        self.validity.holds_at(now)
     }
 }
 
@@ -83,6 +82,7 @@ impl TrustBundle {
             anchors: Anchors::new(roots)?,
             domain,
             generation,
+            proved: Proved::nothing(),
         })
     }
 
@@ -95,6 +95,7 @@ impl TrustBundle {
             anchors: Anchors::from_pem(pem)?,
             domain,
             generation,
+            proved: Proved::nothing(),
         })
     }
 
@@ -118,6 +119,11 @@ impl TrustBundle {
     pub(crate) const fn anchors(&self) -> &Anchors {
         &self.anchors
     }
+
+    /// Chains that were found good under this very bundle.
+    pub(crate) const fn proved(&self) -> &Proved {
+        &self.proved
+    }
 }
 
 impl Anchors {
@@ -132,7 +138,7 @@ impl Anchors {
             facts.push(RootFacts {
                 certificate: digest::sha256(root),
                 public_key: digest::sha256(read.public_key().raw),
-                validity: x509::validity(&read),
+                validity: Validity::new(x509::validity(&read)),
             });
         }
         if anchors.is_empty() {

@@ -150,9 +150,8 @@ pub(crate) fn check_end(certificate: &X509Certificate<'_>, role: Role) -> Result
 
 /// An intermediate on a path: profile, key, and that it may sign certificates, which webpki does
 /// not look at. Returns the digest of its public key.
-pub(crate) fn check_authority(der: &[u8]) -> Result<Digest, SvidError> {
-    let certificate = read(der)?;
-    check_issuer(&certificate)?;
+pub(crate) fn check_authority(certificate: &X509Certificate<'_>) -> Result<Digest, SvidError> {
+    check_issuer(certificate)?;
     let usage = certificate.key_usage().map_err(unreadable)?;
     if !usage.is_some_and(|usage| usage.value.key_cert_sign()) {
         return Err(SvidError::Untrusted);

@@ -51,7 +51,7 @@ fn takes(reader: &str, path: &str) -> Option<()> {
         }
         // The intermediate after the leaf.
         "intermediate" => {
-            x509::check_authority(certificates(path)?.get(1)?).ok()?;
+            x509::check_authority(&x509::read(certificates(path)?.get(1)?).ok()?).ok()?;
         }
         // Roots, all of the file.
         "bundle" => {

@@ -8,17 +8,15 @@ use bytes::BytesMut;
 use http::HeaderName;
 use http::Request;
 use parking_lot::Mutex;
-use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 use std::task::ready;
 use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
@@ -168,6 +166,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 buffer.put_slice(this.held.get(..take).unwrap_or_default());
                 this.held.advance(take);
                 this.passed -= take;
+                if this.held.is_empty() {
+                    // A connection that is merely kept holds no room for what may come.
+                    this.held = BytesMut::new();
+                }
                 return Poll::Ready(Ok(()));
             }
             if this.cut {
@@ -189,11 +191,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 // Enough for a peer that does not wait; `Guard::open` wakes us.
                 return Poll::Pending;
             }
-            this.held.reserve(BLOCK);
-            let mut read = pin!(this.io.read_buf(&mut this.held));
-            if ready!(read.as_mut().poll(cx))? == 0 {
+            let mut block = [MaybeUninit::uninit(); BLOCK];
+            let mut block = ReadBuf::uninit(&mut block);
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut block))?;
+            if block.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            this.held.extend_from_slice(block.filled());
         }
     }
 }

@@ -104,6 +104,40 @@ async fn an_ended_leaf_resumes_nothing() {
 }
 
 #[tokio::test]
+async fn a_chain_that_is_known_counts_until_it_ends() {
+    let pki = Pki::new("acme.internal");
+    let (roots, clock, acceptor) = setup(&pki, false);
+    let mut server = Server::start(acceptor).await;
+    let client = Arc::new(careless(Some(pki.issue("frontend"))));
+    let mut facts = Vec::new();
+    for _ in 0..2 {
+        echo(server.address, client.clone()).await.unwrap();
+        let Peer::Certificate(stated) = server.outcome().await.unwrap().peer else {
+            panic!()
+        };
+        facts.push(stated);
+    }
+    assert!(Arc::ptr_eq(&facts[0], &facts[1]), "verified once");
+
+    roots.replace(pki.bundle(2));
+    echo(server.address, client.clone()).await.unwrap();
+    let Peer::Certificate(anew) = server.outcome().await.unwrap().peer else {
+        panic!()
+    };
+    assert!(!Arc::ptr_eq(&facts[0], &anew), "another bundle knows none");
+    assert_eq!(facts[0], anew);
+
+    clock.advance(Duration::from_secs(3601));
+    assert!(echo(server.address, client).await.is_err());
+    let refused = server.outcome().await.unwrap_err();
+    let expect = Peer::Refused {
+        fault: CertificateFault::Time,
+        leaf: Some(anew.leaf),
+    };
+    assert_eq!(refused.peer, expect);
+}
+
+#[tokio::test]
 async fn a_control_listener_resumes_nothing() {
     let pki = Pki::new("acme.internal");
     let (_, _, acceptor) = setup(&pki, false);
