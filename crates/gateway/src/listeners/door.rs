@@ -23,6 +23,7 @@ use countersign_enforce::EachSecond;
 use countersign_net::Acceptor;
 use countersign_net::AcceptorError;
 use countersign_net::Authorities;
+use countersign_net::Established;
 use countersign_net::Listener;
 use countersign_net::Refused;
 use countersign_net::Roots;
@@ -34,6 +35,8 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -293,11 +296,8 @@ async fn connect(
     let _ = stream.set_nodelay(true);
     // Boxes: what a connection keeps while nothing is asked is the room for serving it, and not
     // that for its handshake or its refusal.
-    let handshake = Box::pin(door.acceptor.accept(stream, Instant::now() + HANDSHAKE));
-    let accepted = tokio::select! {
-        biased;
-        () = place.cut() => return,
-        accepted = handshake => accepted,
+    let Some(accepted) = Box::pin(shaken(door, stream, &place)).await else {
+        return;
     };
     drop(shaking);
     match accepted {
@@ -327,6 +327,27 @@ async fn connect(
         Err(refused) => Box::pin(record(door, shared, source, *refused)).await,
     }
 }
+
+/// A connection after its handshake; none where it was cut before. In a box, because it is handed
+/// on from layer to layer.
+async fn shaken(
+    door: &Door,
+    stream: TcpStream,
+    place: &Place,
+) -> Option<Result<(Box<impl Stream + use<>>, Established), Box<Refused>>> {
+    let handshake = door.acceptor.accept(stream, Instant::now() + HANDSHAKE);
+    let accepted = tokio::select! {
+        biased;
+        () = place.cut() => return None,
+        accepted = handshake => accepted,
+    };
+    Some(accepted.map(|(stream, established)| (Box::new(stream), established)))
+}
+
+/// What a connection is read from and written to.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for IO {}
 
 /// A refused handshake is decided and recorded like any other refusal.
 async fn record(door: &Door, shared: &Shared, source: SocketAddr, refused: Refused) {
