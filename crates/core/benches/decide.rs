@@ -1,10 +1,12 @@
-//! What a decision costs as the configuration grows: compiling it, and deciding one delegated call.
+//! What a decision costs as the configuration grows: compiling it, deciding one delegated call, and
+//! the bytes of its record.
 //!
 //! `cargo bench -p countersign-core --bench decide`. At full size there are 1,000 services, 5,000
 //! edges and 10,000 roles.
 
 use countersign_core::config;
 use countersign_core::config::Options;
+use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
 use countersign_core::hop::Binding;
 use countersign_core::hop::Certificate;
@@ -17,6 +19,7 @@ use countersign_core::hop::Tls;
 use countersign_core::hop::TlsVersion;
 use countersign_core::hop::Token;
 use countersign_core::hop::VerifiedToken;
+use countersign_core::record::Context;
 use countersign_core::snapshot::Bundle;
 use countersign_core::snapshot::Revocations;
 use countersign_core::snapshot::Snapshot;
@@ -27,9 +30,13 @@ use countersign_core::vocabulary::Operation;
 use countersign_core::vocabulary::Permission;
 use countersign_core::vocabulary::SpiffeId;
 use countersign_core::vocabulary::Timestamp;
+use countersign_ledger::canonical::is_canonical;
+use countersign_ledger::canonical::parse_unique;
+use countersign_ledger::canonical::to_canonical;
 use criterion::BatchSize;
 use criterion::BenchmarkId;
 use criterion::Criterion;
+use criterion::Throughput;
 use criterion::criterion_group;
 use criterion::criterion_main;
 use std::collections::BTreeMap;
@@ -176,10 +183,7 @@ fn measure(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
             snapshot: Arc::new(Snapshot::new(bundle, checked)),
         };
         let hop = hop(&state.snapshot, services)?;
-        let allowed = matches!(
-            decide(hop.clone(), &state),
-            countersign_core::decide::Verdict::Allow(_)
-        );
+        let allowed = matches!(decide(hop.clone(), &state), Verdict::Allow(_));
         if !allowed {
             return Err("the call is refused".into());
         }
@@ -202,5 +206,57 @@ fn policy(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, policy);
+/// `write`: the canonical bytes (RFC 8785) of the record of a decision, straight from it. `bring
+/// into form`: the same of a JSON value whose members may be in any order. `check`: whether given
+/// bytes are in that form.
+fn canonical(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
+    let bundle = bundle(1)?;
+    let options = Options {
+        dev: true,
+        strict: false,
+    };
+    let loaded = config::load(&bundle, &bundle.entry, &options);
+    let checked = loaded.config.ok_or("the configuration has errors")?;
+    let state = State {
+        revocations: Arc::new(Revocations::default()),
+        snapshot: Arc::new(Snapshot::new(bundle, checked)),
+    };
+    let mut hop = hop(&state.snapshot, 1)?;
+    // A refusal holds the same hop and more text beside it.
+    hop.operation = Operation::named("DELETE", "/v1/i/42");
+    let Verdict::Deny(denial) = decide(hop, &state) else {
+        return Err("the call is allowed".into());
+    };
+    let context = Context {
+        request_id: "0123456789abcdef0123456789abcdef",
+        ..Context::default()
+    };
+    let bytes = denial.record(&context).to_bytes();
+    let value = parse_unique(&bytes)?;
+    if !is_canonical(&bytes) || to_canonical(&value)? != bytes {
+        return Err("a record is not canonical".into());
+    }
+    let mut group = criterion.benchmark_group("record");
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(2))
+        .throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("write", |bench| {
+        bench.iter(|| denial.record(&context).to_bytes());
+    });
+    group.bench_function("bring into form", |bench| {
+        bench.iter(|| to_canonical(&value));
+    });
+    group.bench_function("check", |bench| bench.iter(|| is_canonical(&bytes)));
+    group.finish();
+    Ok(())
+}
+
+fn records(criterion: &mut Criterion) {
+    if let Err(error) = canonical(criterion) {
+        criterion.bench_function(&format!("failed: {error}"), |bench| bench.iter(|| ()));
+    }
+}
+
+criterion_group!(benches, policy, records);
 criterion_main!(benches);
