@@ -4,8 +4,7 @@
 //! the record is, because the member names are already in order and a node name needs no escape.
 
 use crate::Hash;
-use crate::tree::leaf_hash;
-use serde::de::IgnoredAny;
+use crate::object::is_object;
 
 /// The `prev` of a node's first record.
 pub(crate) const NO_PREVIOUS: Hash = [0; 32];
@@ -14,11 +13,6 @@ pub(crate) const NO_PREVIOUS: Hash = [0; 32];
 pub(crate) fn is_node_name(node: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=128).contains(&node.len()) && !node.starts_with('.') && node.bytes().all(allowed)
-}
-
-/// Whether the bytes are one JSON object; nothing is kept.
-pub(crate) fn is_object(record: &[u8]) -> bool {
-    record.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(record).is_ok()
 }
 
 /// Everything of a leaf but the record, with the longest possible `seq`.
@@ -89,13 +83,6 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The hash of the leaf that these parts make.
-pub(crate) fn hash_of(node: &str, prev: &Hash, record: &[u8], seq: u64) -> Hash {
-    let mut leaf = Vec::with_capacity(overhead(node) + record.len());
-    write(&mut leaf, node, prev, record, seq);
-    leaf_hash(&leaf)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,10 +110,6 @@ mod tests {
             };
             assert_eq!(envelope, expected);
             assert!(leaf.len() <= overhead(node) + record.len());
-            assert_eq!(
-                hash_of(node, &[0xab; 32], record.as_bytes(), seq),
-                leaf_hash(&leaf)
-            );
         }
         let mut longest = Vec::new();
         write(&mut longest, "n", &[0; 32], b"{}", u64::MAX);

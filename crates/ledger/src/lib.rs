@@ -19,6 +19,7 @@ pub mod cosignature;
 mod envelope;
 pub mod log;
 pub mod note;
+mod object;
 pub mod receipt;
 mod receipt_id;
 pub mod spool;
@@ -27,6 +28,8 @@ pub mod tiles;
 pub mod tree;
 pub mod witness;
 
+pub use object::JsonObject;
+pub use object::NotAnObject;
 pub use receipt_id::ReceiptId;
 pub use receipt_id::ReceiptIdError;
 pub use receipt_id::ReceiptPrefix;

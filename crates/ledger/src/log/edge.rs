@@ -36,7 +36,9 @@ impl Edge {
         self.size += 1;
         let n = (self.size - 1) / WIDTH;
         if self.size.is_multiple_of(WIDTH) {
-            let bundle = std::mem::take(&mut self.bundle);
+            // The next one will be about as large.
+            let room = Vec::with_capacity(self.bundle.len());
+            let bundle = std::mem::replace(&mut self.bundle, room);
             full.push((TilePath::new(Kind::Entries, n, WIDTH)?, bundle));
         }
         let (mut hash, mut n) = (leaf, n);

@@ -15,7 +15,7 @@ use crate::storage::Storage;
 use crate::storage::StorageError;
 use crate::storage::read_full;
 use crate::tiles::WIDTH;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Leaves of a sealed chunk.
 const CHUNK: u64 = 65_536;
@@ -32,8 +32,8 @@ const FOLDER: &str = "log-index";
 #[derive(Debug, Default)]
 pub(super) struct Index {
     sealed: u64,
-    /// The leaves behind the sealed chunks, by the first eight bytes of their hash.
-    recent: BTreeMap<u64, Vec<u64>>,
+    /// The leaves behind the sealed chunks, each with the first eight bytes of its hash before it.
+    recent: BTreeSet<(u64, u64)>,
     size: u64,
 }
 
@@ -49,11 +49,11 @@ impl Index {
         }
         let mut index = Self {
             sealed: chunks,
-            recent: BTreeMap::new(),
+            recent: BTreeSet::new(),
             size: chunks * CHUNK,
         };
         for (leaf, hash) in leaves(source, index.size, source.size)? {
-            index.recent.entry(key(&hash)).or_default().push(leaf);
+            index.recent.insert((key(&hash), leaf));
         }
         index.size = source.size;
         Ok(index)
@@ -66,22 +66,14 @@ impl Index {
         hashes: &[Hash],
     ) -> Result<(), StorageError> {
         for hash in hashes {
-            self.recent.entry(key(hash)).or_default().push(self.size);
+            self.recent.insert((key(hash), self.size));
             self.size += 1;
         }
         while self.size / CHUNK > self.sealed {
             let end = (self.sealed + 1) * CHUNK;
-            let rows = self.recent.iter().flat_map(|(key, leaves)| {
-                leaves
-                    .iter()
-                    .filter(|leaf| **leaf < end)
-                    .map(|leaf| (*key, *leaf))
-            });
-            write_rows(storage, self.sealed, rows.collect())?;
-            self.recent.retain(|_, leaves| {
-                leaves.retain(|leaf| *leaf >= end);
-                !leaves.is_empty()
-            });
+            let rows = self.recent.iter().filter(|(_, leaf)| *leaf < end);
+            write_rows(storage, self.sealed, rows.copied().collect())?;
+            self.recent.retain(|(_, leaf)| *leaf >= end);
             self.sealed += 1;
         }
         Ok(())
@@ -96,8 +88,8 @@ impl Index {
     ) -> Result<Vec<u64>, StorageError> {
         let mut found: Vec<u64> = self
             .recent
-            .range(low..=high)
-            .flat_map(|(_, l)| l.clone())
+            .range((low, 0)..=(high, u64::MAX))
+            .map(|(_, leaf)| *leaf)
             .collect();
         for chunk in (0..self.sealed).rev() {
             search(storage, chunk, low, high, &mut found)?;

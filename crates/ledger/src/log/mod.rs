@@ -19,6 +19,7 @@ mod edge;
 mod index;
 mod load;
 mod state;
+mod taking;
 
 pub use self::audit::Finding;
 pub use self::audit::Report;
@@ -36,7 +37,6 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::SignedCheckpoint;
 use crate::envelope::Envelope;
-use crate::envelope::NO_PREVIOUS;
 use crate::note::SigningKey;
 use crate::note::VerifierKey;
 use crate::receipt::Receipt;
@@ -277,48 +277,9 @@ impl Log {
         first_seq: u64,
         leaves: &[L],
     ) -> Result<Range<u64>, LogError> {
-        let mut inner = self.certain()?;
-        let known = inner.loaded.state.nodes.get(node).copied();
-        let mut position = known.unwrap_or(Position {
-            next: 0,
-            hash: NO_PREVIOUS,
-        });
-        if first_seq > position.next {
-            let (node, expected) = (node.to_owned(), position.next);
-            return Err(LogError::Gap {
-                node,
-                expected,
-                first: first_seq,
-            });
-        }
-        let mut fresh = Vec::with_capacity(leaves.len());
-        for (seq, leaf) in (first_seq..).zip(leaves.iter().map(AsRef::as_ref)) {
-            let about = || (node.to_owned(), seq);
-            let envelope = Envelope::parse(leaf).filter(|e| e.node == node && e.seq == seq);
-            let envelope = envelope.ok_or_else(|| {
-                let (node, seq) = about();
-                LogError::NotALeaf { node, seq }
-            })?;
-            let hash = leaf_hash(leaf);
-            if seq < position.next {
-                // The leaf names node and sequence, so the same hash is the same record.
-                if self.locate(&inner, &hash)?.is_none() {
-                    let (node, seq) = about();
-                    return Err(LogError::Forked { node, seq });
-                }
-                continue;
-            }
-            if envelope.prev != position.hash {
-                let (node, seq) = about();
-                return Err(LogError::BrokenChain { node, seq });
-            }
-            position = Position {
-                next: seq + 1,
-                hash,
-            };
-            fresh.push((leaf, hash));
-        }
-        self.commit(&mut inner, &fresh, Some((node, position)))
+        let leaves = leaves.iter().map(AsRef::as_ref);
+        let envelope = |leaf| Some((Envelope::parse(leaf)?, leaf_hash(leaf)));
+        self.take(node, first_seq, leaves.map(|leaf| (leaf, envelope(leaf))))
     }
 
     /// Adds entries that come from no spool, as they are. Sending them twice adds them twice.

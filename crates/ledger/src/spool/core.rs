@@ -10,6 +10,7 @@ use super::frame;
 use super::frame::Link;
 use super::frame::Reader;
 use super::frame::Stop;
+use super::lane::Pending;
 use crate::envelope::NO_PREVIOUS;
 use crate::storage::File;
 use crate::storage::Lock;
@@ -21,13 +22,6 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// A record waiting to be written.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) record: Vec<u8>,
-    pub(super) reserved: bool,
-}
 
 /// The name of a segment: where it starts, and which attempt to start there it is. A higher
 /// attempt supersedes a lower one whose sync failed.
@@ -105,6 +99,8 @@ pub(super) struct Core {
     link: Link,
     used: u64,
     repair: Repair,
+    /// Empty between writes; here so that its room is kept.
+    pub(super) batch: Vec<Pending>,
     buffer: Vec<u8>,
     promises: Vec<(usize, Promise)>,
     _lock: Box<dyn Lock>,
@@ -149,6 +145,7 @@ impl Core {
             length: newest.length,
             link: newest.link,
             repair: Repair::Nothing,
+            batch: Vec::new(),
             buffer: Vec::new(),
             promises: Vec::new(),
             _lock: lock,
@@ -171,19 +168,21 @@ impl Core {
     /// Writes a batch in one go and answers each record, in order of their durability.
     pub(super) fn append(
         &mut self,
-        batch: &[Pending],
-        mut answer: impl FnMut(usize, Result<Promise, SpoolError>),
+        batch: &mut [Pending],
+        mut answer: impl FnMut(&mut Pending, Result<Promise, SpoolError>),
     ) {
         self.buffer.clear();
         self.promises.clear();
         if let Err(error) = self.prepare() {
-            return (0..batch.len()).for_each(|index| answer(index, Err(error.clone())));
+            return batch
+                .iter_mut()
+                .for_each(|pending| answer(pending, Err(error.clone())));
         }
         let mut link = self.link;
-        for (index, pending) in batch.iter().enumerate() {
+        for (index, pending) in batch.iter_mut().enumerate() {
             match self.frame(&mut link, pending) {
                 Ok(promise) => self.promises.push((index, promise)),
-                Err(error) => answer(index, Err(error)),
+                Err(error) => answer(pending, Err(error)),
             }
         }
         if self.promises.is_empty() {
@@ -206,7 +205,9 @@ impl Core {
             });
         }
         for (index, promise) in self.promises.drain(..) {
-            answer(index, committed.clone().map(|()| promise));
+            if let Some(pending) = batch.get_mut(index) {
+                answer(pending, committed.clone().map(|()| promise));
+            }
         }
     }
 
@@ -249,11 +250,8 @@ impl Core {
     /// Puts the frame of one record into the buffer, unless it would take too much of the disk.
     fn frame(&mut self, link: &mut Link, pending: &Pending) -> Result<Promise, SpoolError> {
         let before = self.buffer.len();
-        // Fsync: what was durable before this batch. Os: every record counts once written.
-        let mark = match self.options.commit {
-            Commit::Fsync => self.link.next,
-            Commit::Os => link.next,
-        };
+        // What was promised before this batch.
+        let mark = self.link.next;
         let (leaf_hash, leaf_len) =
             frame::write_frame(&mut self.buffer, &self.node, *link, &pending.record, mark);
         let reserve = if pending.reserved {
@@ -268,8 +266,8 @@ impl Core {
         }
         let promise = Promise {
             node: Arc::clone(&self.node),
+            record: pending.record.clone(),
             seq: link.next,
-            prev: link.hash,
             leaf_hash,
             leaf_len,
         };

@@ -18,11 +18,14 @@
 //!   one shows that it had been promised is [`SpoolError::Corrupt`], never dropped.
 //!
 //! A record without a promise may still be found after a crash, never the other way round.
+//!
+//! A record that nobody waits for ([`Spool::append_late`]) goes to the disk with the next one, or a
+//! few milliseconds later. `kill -9` in that time loses it; the clean end of a process does not.
 
 mod core;
 mod damage;
 mod frame;
-mod group;
+mod lane;
 mod read;
 
 pub use self::damage::AsideFile;
@@ -30,15 +33,17 @@ pub use self::damage::SetAside;
 pub use self::damage::set_aside;
 
 use self::core::Core;
-use self::core::Pending;
 use self::core::View;
-use self::group::Group;
+use self::lane::Lane;
 use crate::Hash;
 use crate::ReceiptId;
 use crate::envelope;
+use crate::object::JsonObject;
+use crate::object::NotAnObject;
 use crate::storage::Storage;
 use crate::storage::StorageError;
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -50,7 +55,7 @@ pub enum Commit {
     #[default]
     Fsync,
     /// When the operating system has it: survives `kill -9`, not a power cut. Written by the
-    /// calling task itself.
+    /// calling task itself, or by another one that appends at the same moment.
     Os,
 }
 
@@ -79,7 +84,7 @@ impl Default for SpoolOptions {
             segment_bytes: 64 << 20,
             max_bytes: 4 << 30,
             reserve_bytes: 64 << 20,
-            batch_records: 256,
+            batch_records: 1024,
             warn_bytes: 256 << 20,
         }
     }
@@ -129,6 +134,18 @@ pub enum SpoolError {
     /// The storage failed.
     #[error(transparent)]
     Storage(StorageError),
+}
+
+impl From<NotAnObject> for SpoolError {
+    fn from(_: NotAnObject) -> Self {
+        Self::NotAnObject
+    }
+}
+
+impl From<Infallible> for SpoolError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 impl From<StorageError> for SpoolError {
@@ -187,13 +204,14 @@ pub struct Head {
 
 /// A record that is as durable as the spool's [`Commit`] says.
 ///
-/// Only the spool makes one, after the write (and the sync) returned.
+/// Only the spool makes one, after the write (and the sync) returned, and only of the bytes that it
+/// wrote: the promise holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a promise is what allows the call that was recorded"]
 pub struct Promise {
     node: Arc<str>,
+    record: JsonObject,
     seq: u64,
-    prev: Hash,
     leaf_hash: Hash,
     leaf_len: usize,
 }
@@ -229,15 +247,17 @@ impl Promise {
         ReceiptId::from(&self.leaf_hash)
     }
 
-    /// Whether this promise is for exactly this record: builds the leaf again and compares.
+    /// Whether this promise is for exactly these bytes.
     #[must_use]
     pub fn covers(&self, record: &[u8]) -> bool {
-        envelope::hash_of(&self.node, &self.prev, record, self.seq) == self.leaf_hash
+        *self.record == *record
     }
 }
 
-/// A leaf on its way to the log.
+/// A leaf on its way to the log. Only a spool makes one, of a frame whose check agreed: it is known
+/// to be this record's envelope, and the hash to be its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpooledLeaf {
     /// Its sequence on this node.
     pub seq: u64,
@@ -258,7 +278,7 @@ struct Inner {
     shared: Arc<Shared>,
     limit: usize,
     head: watch::Receiver<Head>,
-    group: Option<Group>,
+    lane: Lane,
     /// The options that say how much may be written.
     bounds: Bounds,
     cursor: Mutex<Option<read::Cursor>>,
@@ -315,15 +335,12 @@ impl Spool {
             core: Mutex::new(core),
             view,
         });
-        let group = match commit {
-            Commit::Fsync => Some(Group::start(Arc::clone(&shared), batch)?),
-            Commit::Os => None,
-        };
+        let lane = Lane::start(Arc::clone(&shared), commit, batch)?;
         let inner = Inner {
             shared,
             limit,
             head,
-            group,
+            lane,
             bounds,
             cursor: Mutex::new(None),
         };
@@ -347,14 +364,19 @@ impl Spool {
         self.inner.limit
     }
 
-    /// Appends one canonical JSON object and returns when it is durable.
+    /// Appends one canonical JSON object and returns when it is durable. Bytes are parsed before
+    /// they are taken, a [`JsonObject`] is taken as it is.
     ///
     /// If the caller goes away meanwhile, the record is written all the same.
     ///
     /// # Errors
     /// [`SpoolError`]; the record is then not promised, and the spool usable as before.
-    pub async fn append(&self, record: Vec<u8>) -> Result<Promise, SpoolError> {
-        self.submit(record, false).await
+    pub async fn append<R>(&self, record: R) -> Result<Promise, SpoolError>
+    where
+        R: TryInto<JsonObject, Error: Into<SpoolError>>,
+    {
+        let record = self.checked(record)?;
+        self.inner.lane.append(record, false).await
     }
 
     /// As [`Spool::append`], with the right to use the reserve: for calls already admitted,
@@ -362,28 +384,56 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::append`].
-    pub async fn append_reserved(&self, record: Vec<u8>) -> Result<Promise, SpoolError> {
-        self.submit(record, true).await
+    pub async fn append_reserved<R>(&self, record: R) -> Result<Promise, SpoolError>
+    where
+        R: TryInto<JsonObject, Error: Into<SpoolError>>,
+    {
+        let record = self.checked(record)?;
+        self.inner.lane.append(record, true).await
     }
 
     /// As [`Spool::append`], for callers outside an asynchronous runtime.
     ///
     /// # Errors
     /// As [`Spool::append`].
-    pub fn append_blocking(&self, record: Vec<u8>) -> Result<Promise, SpoolError> {
-        self.check(&record)?;
-        match &self.inner.group {
-            None => self.write_through(record, false),
-            Some(group) => {
-                let done = group.enqueue(record, false)?;
-                done.blocking_recv().map_err(|_| SpoolError::Closed)?
-            }
-        }
+    pub fn append_blocking<R>(&self, record: R) -> Result<Promise, SpoolError>
+    where
+        R: TryInto<JsonObject, Error: Into<SpoolError>>,
+    {
+        let record = self.checked(record)?;
+        self.inner.lane.append_blocking(record, false)
+    }
+
+    /// Takes a record that nobody waits for, with the right to use the reserve: it is written with
+    /// the next one, within a few milliseconds, before [`Spool::flush`] returns, and before the last
+    /// clone of this spool is gone. Under [`Commit::Os`] it is written before anything is read, too.
+    /// If it can't be written, `failed` is told.
+    ///
+    /// # Errors
+    /// [`SpoolError::NotAnObject`], [`SpoolError::TooLarge`]; nothing is taken then.
+    pub fn append_late<R>(&self, record: R, failed: fn(&SpoolError)) -> Result<(), SpoolError>
+    where
+        R: TryInto<JsonObject, Error: Into<SpoolError>>,
+    {
+        let record = self.checked(record)?;
+        self.inner.lane.append_late(record, failed);
+        Ok(())
+    }
+
+    /// Waits until everything that was appended before is written, or can't be. Never returns if the
+    /// disk hangs.
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`] if there is no writer any more.
+    pub async fn flush(&self) -> Result<(), SpoolError> {
+        let flushed = self.inner.lane.flushed();
+        flushed.await.map_err(|_| SpoolError::Closed)
     }
 
     /// Where the chain stands: only durable records count.
     #[must_use]
     pub fn head(&self) -> Head {
+        self.inner.lane.before_reading();
         *self.inner.head.borrow()
     }
 
@@ -426,14 +476,8 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Closed`] if there is no writer any more.
     pub async fn turn(&self) -> Result<(), SpoolError> {
-        match &self.inner.group {
-            Some(group) => group.turn().await.map_err(|_| SpoolError::Closed),
-            // The appending tasks write by themselves.
-            None => {
-                drop(self.inner.shared.core.lock());
-                Ok(())
-            }
-        }
+        let turned = self.inner.lane.turn();
+        turned.await.map_err(|_| SpoolError::Closed)
     }
 
     /// Removes the segments that hold only records before `seq`; the newest one stays.
@@ -444,38 +488,16 @@ impl Spool {
         self.inner.shared.core.lock().forget_before(seq)
     }
 
-    async fn submit(&self, record: Vec<u8>, reserved: bool) -> Result<Promise, SpoolError> {
-        self.check(&record)?;
-        match &self.inner.group {
-            None => self.write_through(record, reserved),
-            Some(group) => {
-                let done = group.enqueue(record, reserved)?;
-                done.await.map_err(|_| SpoolError::Closed)?
-            }
-        }
-    }
-
-    fn write_through(&self, record: Vec<u8>, reserved: bool) -> Result<Promise, SpoolError> {
-        let mut promise = Err(SpoolError::Closed);
-        let pending = [Pending { record, reserved }];
-        self.inner
-            .shared
-            .core
-            .lock()
-            .append(&pending, |_, result| promise = result);
-        promise
-    }
-
-    fn check(&self, record: &[u8]) -> Result<(), SpoolError> {
+    /// A record the log can't read would hold up all those behind it for ever, so none gets in.
+    fn checked<R>(&self, record: R) -> Result<JsonObject, SpoolError>
+    where
+        R: TryInto<JsonObject, Error: Into<SpoolError>>,
+    {
+        let record = record.try_into().map_err(Into::into)?;
         if record.len() > self.inner.limit {
             let (length, limit) = (record.len(), self.inner.limit);
             return Err(SpoolError::TooLarge { length, limit });
         }
-        // A record the log can't read would hold up all those behind it for ever.
-        if envelope::is_object(record) {
-            Ok(())
-        } else {
-            Err(SpoolError::NotAnObject)
-        }
+        Ok(record)
     }
 }

@@ -146,6 +146,7 @@ impl Spool {
     }
 
     fn view(&self) -> View {
+        self.inner.lane.before_reading();
         self.inner.shared.view.lock().clone()
     }
 

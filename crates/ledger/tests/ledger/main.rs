@@ -12,6 +12,7 @@ mod damage;
 mod disk;
 mod faults;
 mod json_traps;
+mod late;
 mod log;
 mod parsers;
 mod power_cut;

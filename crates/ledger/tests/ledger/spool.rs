@@ -105,7 +105,7 @@ fn what_is_no_record_is_refused() {
         "null",
         "\u{feff}{}",
     ] {
-        let error = spool.append_blocking(bad.into()).unwrap_err();
+        let error = spool.append_blocking(bad.as_bytes().to_vec()).unwrap_err();
         assert!(matches!(error, SpoolError::NotAnObject), "{bad}");
     }
     let largest = |length: usize| format!("{{\"x\":\"{}\"}}", "y".repeat(length - 8)).into_bytes();

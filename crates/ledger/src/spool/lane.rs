@@ -1,0 +1,358 @@
+//! What waits to be written, and who writes it.
+//!
+//! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
+//! one flush share the next. Under [`Commit::Os`] whoever appends writes, together with those who
+//! want the file at the same moment: one of them holds it and the others find theirs written.
+//!
+//! Records that nobody waits for don't cost a write of their own: they go with the next append. The
+//! thread, which both have, sees to it that they never wait for longer than [`LATE`].
+
+use super::Commit;
+use super::Promise;
+use super::Shared;
+use super::SpoolError;
+use super::core::Core;
+use crate::object::JsonObject;
+use crate::storage::StorageError;
+use parking_lot::Condvar;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// The longest that a record waits for company when nobody waits for it.
+const LATE: Duration = Duration::from_millis(5);
+
+/// So many of them are written at once by whoever brings one more, under [`Commit::Os`].
+const MANY: usize = 256;
+
+/// How long a reader waits for what is being written; a disk that hangs does not hang readers.
+const READER: Duration = Duration::from_millis(50);
+
+/// What became of a record.
+type Written = Result<Promise, SpoolError>;
+
+/// Told of a record that nobody waited for and that could not be written.
+pub(super) type Failed = fn(&SpoolError);
+
+/// A record waiting to be written.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) record: JsonObject,
+    pub(super) reserved: bool,
+    waits: Waits,
+}
+
+/// Who wants to know what became of a record.
+#[derive(Debug)]
+enum Waits {
+    /// Whoever writes it.
+    Writer,
+    /// Somebody else.
+    For(oneshot::Sender<Written>),
+    /// Nobody, unless it fails.
+    Nobody(Failed),
+}
+
+/// The queue before the file, and the thread that looks after it. Dropping it writes what is queued
+/// and ends the thread.
+#[derive(Debug)]
+pub(super) struct Lane {
+    commit: Commit,
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+    /// Records that nobody waits for and that are not written yet.
+    late: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Vec<Pending>,
+    /// How many of them somebody waits for.
+    awaited: usize,
+    /// How many ever came, and how many of those were answered.
+    came: u64,
+    answered: u64,
+    /// Who wants to know when so many were answered.
+    asked: Vec<(u64, oneshot::Sender<()>)>,
+    closed: bool,
+    /// Whether the thread waits for anything at all to come.
+    idle: bool,
+}
+
+impl Lane {
+    /// Starts the thread; a flush covers at most `batch` records.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        commit: Commit,
+        batch: usize,
+    ) -> Result<Self, SpoolError> {
+        let queue = Arc::new(Queue::default());
+        let (theirs, file) = (Arc::clone(&queue), Arc::clone(&shared));
+        let thread = thread::Builder::new()
+            .name("spool-writer".to_owned())
+            .spawn(move || theirs.tend(&file, commit, batch))
+            .map_err(|error| StorageError::from_io("start the writer of", "spool", error))?;
+        Ok(Self {
+            commit,
+            queue,
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Writes a record, or has it written.
+    pub(super) async fn append(&self, record: JsonObject, reserved: bool) -> Written {
+        match self.commit {
+            Commit::Os => self.write_through(record, reserved),
+            Commit::Fsync => {
+                let written = self.queue.push(record, reserved);
+                self.queue.filled.notify_one();
+                written.await.map_err(|_| SpoolError::Closed)?
+            }
+        }
+    }
+
+    /// The same for callers outside an asynchronous runtime.
+    pub(super) fn append_blocking(&self, record: JsonObject, reserved: bool) -> Written {
+        match self.commit {
+            Commit::Os => self.write_through(record, reserved),
+            Commit::Fsync => {
+                let written = self.queue.push(record, reserved);
+                self.queue.filled.notify_one();
+                written.blocking_recv().map_err(|_| SpoolError::Closed)?
+            }
+        }
+    }
+
+    /// Takes a record that nobody waits for, with the right to use the reserve.
+    pub(super) fn append_late(&self, record: JsonObject, failed: Failed) {
+        let late = self.queue.push_late(record, failed);
+        if self.commit == Commit::Os && late >= MANY {
+            self.queue.write(&mut self.shared.core.lock(), usize::MAX);
+        }
+    }
+
+    /// Writes what nobody waits for before somebody reads, unless the disk takes too long. Under
+    /// [`Commit::Fsync`] only what is durable counts, and readers wait for nothing.
+    pub(super) fn before_reading(&self) {
+        if self.commit == Commit::Fsync || self.queue.late.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        if let Some(mut core) = self.shared.core.try_lock_for(READER) {
+            self.queue.write(&mut core, usize::MAX);
+        }
+    }
+
+    /// Answered by the thread once it has come round, whatever it wrote. Nothing is ever answered by
+    /// one that is gone or hangs.
+    pub(super) fn turn(&self) -> oneshot::Receiver<()> {
+        self.queue.ask(|_| 0)
+    }
+
+    /// Answered once what has come so far is written, or can't be.
+    pub(super) fn flushed(&self) -> oneshot::Receiver<()> {
+        self.queue.ask(|state| state.came)
+    }
+
+    /// Whoever holds the file writes for all who wait for it: when their turn comes, those find the
+    /// answer there.
+    fn write_through(&self, record: JsonObject, reserved: bool) -> Written {
+        if let Some(mut core) = self.shared.core.try_lock() {
+            return self.queue.write_with(&mut core, record, reserved);
+        }
+        let mut written = self.queue.push(record, reserved);
+        let mut core = self.shared.core.lock();
+        if let Ok(written) = written.try_recv() {
+            return written;
+        }
+        self.queue.write(&mut core, usize::MAX);
+        written.try_recv().unwrap_or(Err(SpoolError::Closed))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.queue.state.lock().closed = true;
+        self.queue.filled.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // The lock on the folder goes with the thread; a panic in it was reported by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Queue {
+    fn push(&self, record: JsonObject, reserved: bool) -> oneshot::Receiver<Written> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.awaited += 1;
+        state.push(record, reserved, Waits::For(sender));
+        receiver
+    }
+
+    /// The thread is woken only if it waits for nothing yet: a wake for each would cost more than
+    /// the write that is saved. Gives how many are waiting like this.
+    fn push_late(&self, record: JsonObject, failed: Failed) -> usize {
+        let mut state = self.state.lock();
+        state.push(record, true, Waits::Nobody(failed));
+        let late = self.late.fetch_add(1, Ordering::Release) + 1;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        if idle {
+            self.filled.notify_one();
+        }
+        late
+    }
+
+    fn ask(&self, until: impl FnOnce(&State) -> u64) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        let until = until(&state);
+        state.asked.push((until, sender));
+        drop(state);
+        self.filled.notify_one();
+        receiver
+    }
+
+    /// Writes up to `most` of what is queued, in one go.
+    fn write(&self, core: &mut Core, most: usize) {
+        let mut batch = std::mem::take(&mut core.batch);
+        self.take(&mut batch, most);
+        if !batch.is_empty() {
+            core.append(&mut batch, |pending, written| self.answer(pending, written));
+            self.state.lock().answered += batch.len() as u64;
+        }
+        batch.clear();
+        core.batch = batch;
+    }
+
+    /// Writes what is queued and behind it a record of the caller's.
+    fn write_with(&self, core: &mut Core, record: JsonObject, reserved: bool) -> Written {
+        let mut batch = std::mem::take(&mut core.batch);
+        let queued = self.take(&mut batch, usize::MAX);
+        batch.push(Pending {
+            record,
+            reserved,
+            waits: Waits::Writer,
+        });
+        let mut own = Err(SpoolError::Closed);
+        core.append(&mut batch, |pending, written| match pending.waits {
+            Waits::Writer => own = written,
+            _ => self.answer(pending, written),
+        });
+        if queued > 0 {
+            self.state.lock().answered += queued as u64;
+        }
+        batch.clear();
+        core.batch = batch;
+        own
+    }
+
+    /// Moves up to `most` of what is queued into an empty batch, and says how many these are.
+    fn take(&self, batch: &mut Vec<Pending>, most: usize) -> usize {
+        let mut state = self.state.lock();
+        if state.records.len() <= most {
+            // Both keep their room for the next time.
+            std::mem::swap(batch, &mut state.records);
+        } else {
+            batch.extend(state.records.drain(..most));
+        }
+        let awaited = batch.iter().filter(|it| it.is_awaited()).count();
+        state.awaited -= awaited;
+        batch.len()
+    }
+
+    fn answer(&self, pending: &mut Pending, written: Written) {
+        match std::mem::replace(&mut pending.waits, Waits::Writer) {
+            Waits::Writer => {}
+            // Whoever went away does not need the answer; the record is written.
+            Waits::For(waiting) => drop(waiting.send(written)),
+            Waits::Nobody(failed) => {
+                self.late.fetch_sub(1, Ordering::Release);
+                if let Err(error) = written {
+                    failed(&error);
+                }
+            }
+        }
+    }
+
+    /// What the thread does until the lane is closed and nothing is queued any more.
+    fn tend(&self, shared: &Shared, commit: Commit, batch: usize) {
+        let most = match commit {
+            Commit::Fsync => batch,
+            Commit::Os => usize::MAX,
+        };
+        while self.wait(commit) {
+            self.write(&mut shared.core.lock(), most);
+            let mut state = self.state.lock();
+            let answered = state.answered;
+            let due = |(until, _): &mut (u64, _)| *until <= answered;
+            let due: Vec<_> = state.asked.extract_if(.., due).collect();
+            drop(state);
+            for (_, asked) in due {
+                // Nor does whoever does not want to know any more.
+                let _ = asked.send(());
+            }
+        }
+    }
+
+    /// Waits until there is something to write. What somebody waits for is never kept waiting to
+    /// fill a batch: what a batch holds is what came during the flush before. Gives whether to go on.
+    fn wait(&self, commit: Commit) -> bool {
+        let mut state = self.state.lock();
+        let mut since = None;
+        loop {
+            // Under `Os` those who wait write themselves.
+            let awaited = commit == Commit::Fsync && state.awaited > 0;
+            if awaited || !state.asked.is_empty() {
+                return true;
+            }
+            if state.closed {
+                return !state.records.is_empty();
+            }
+            if state.records.is_empty() {
+                since = None;
+                state.idle = true;
+                self.filled.wait(&mut state);
+                state.idle = false;
+                continue;
+            }
+            let until = *since.get_or_insert_with(Instant::now) + LATE;
+            if self.filled.wait_until(&mut state, until).timed_out() {
+                return true;
+            }
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, record: JsonObject, reserved: bool, waits: Waits) {
+        self.came += 1;
+        self.records.push(Pending {
+            record,
+            reserved,
+            waits,
+        });
+    }
+}
+
+impl Pending {
+    const fn is_awaited(&self) -> bool {
+        matches!(self.waits, Waits::For(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;
