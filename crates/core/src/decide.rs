@@ -23,6 +23,7 @@ use crate::pillars::least_privilege::Pending;
 use crate::pillars::micro_segmentation;
 use crate::snapshot::State;
 use crate::vocabulary::Pillar;
+use std::sync::Arc;
 
 /// What comes out: five pillars hold and the sixth is under way, or one of them failed.
 #[derive(Debug)]
@@ -37,13 +38,13 @@ pub enum Verdict {
 /// Decides a hop.
 ///
 /// Pure: the same hop and state give the same verdict, whenever and wherever it is asked.
-pub fn decide(hop: Hop, state: &State) -> Verdict {
+pub fn decide(hop: impl Into<Arc<Hop>>, state: &State) -> Verdict {
     decide_watched(hop, state, |_| ())
 }
 
 /// The same, and says of each pillar when it holds, for whoever has a clock: here there is none.
-pub fn decide_watched(hop: Hop, state: &State, held: impl Fn(Pillar)) -> Verdict {
-    let proved = encryption::prove(Box::new(hop), state)
+pub fn decide_watched(hop: impl Into<Arc<Hop>>, state: &State, held: impl Fn(Pillar)) -> Verdict {
+    let proved = encryption::prove(hop.into(), state)
         .inspect(|_| held(Pillar::Encryption))
         .and_then(identity::prove)
         .inspect(|_| held(Pillar::Identity))

@@ -9,6 +9,7 @@ use countersign_core::record::Ending;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
+use countersign_ledger::spool::SpoolError;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -60,7 +61,7 @@ impl Admitted {
         let snapshot = admission.snapshot().clone();
         let (stream, open) = point
             .streams
-            .enter(admission.hop().clone(), snapshot, started);
+            .enter(admission.shared_hop(), snapshot, started);
         Self {
             under_way: Arc::new(UnderWay {
                 admission,
@@ -195,15 +196,14 @@ impl Admitted {
     }
 }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        // Whoever sees that it has left, and then waits for what is late, has its completion, too.
-        let _late = self.point.late();
-        self.point.streams.leave(self.stream);
+impl UnderWay {
+    fn completion(&mut self) -> Completion {
         let end = std::mem::take(self.end.get_mut());
         let code = self.open.cut().code();
         let messages = *self.messages.get_mut();
-        let completion = Completion {
+        let took = self.point.clock.boot().saturating_sub(self.started);
+        let ended = end.ending.unwrap_or(Ending::Aborted);
+        Completion {
             attempts: end.attempts,
             body: end.body,
             bytes_in: *self.bytes_in.get_mut(),
@@ -211,26 +211,31 @@ impl Drop for UnderWay {
             code,
             cost: end.cost,
             decision: self.admission.receipt().to_string(),
-            duration_us: u64::try_from(
-                self.point
-                    .clock
-                    .boot()
-                    .saturating_sub(self.started)
-                    .as_micros(),
-            )
-            .unwrap_or(u64::MAX),
-            ending: code
-                .map(|_| Ending::Cut)
-                .or(end.ending)
-                .unwrap_or(Ending::Aborted),
+            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            ending: code.map_or(ended, |_| Ending::Cut),
             messages_in: messages.then_some(*self.messages_in.get_mut()),
             messages_out: messages.then_some(*self.messages_out.get_mut()),
             status: *self.status.get_mut(),
             upstream: end.upstream,
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let completion = self.completion();
+        let now = self.point.clock.now();
+        let record = self.admission.completion(completion, now);
+        // Called once for each hop that was admitted, so these never pile up beyond those. Nobody
+        // is left to tell of a failure.
+        let failed = |error: &SpoolError| {
+            tracing::error!(%error, "the ledger can't take a completion");
         };
-        let record = self
-            .admission
-            .completion(&completion, self.point.clock.now());
-        self.point.append_later(record);
+        if let Err(error) = self.point.spool.append_late(record, failed) {
+            failed(&error);
+        }
+        // Last, so that whoever sees that it has left, and then has the spool flushed, has its
+        // completion, too.
+        self.point.streams.leave(self.stream);
     }
 }

@@ -68,17 +68,6 @@ impl Inner {
         Late(self.late.clone())
     }
 
-    /// Appends without making anybody wait; a failure is logged, since nobody is left to tell.
-    /// Called once for each hop that was admitted, so it never piles up more than those.
-    pub(crate) fn append_later(&self, record: Vec<u8>) {
-        let spool = self.spool.clone();
-        self.later(async move {
-            if let Err(error) = spool.append_reserved(record).await {
-                tracing::error!(%error, "the ledger can't take a completion");
-            }
-        });
-    }
-
     /// The ledger takes records, or does so again.
     pub(crate) fn took_a_record(&self) {
         // Read first: a store for each hop would be contended by all of them.

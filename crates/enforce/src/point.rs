@@ -154,7 +154,7 @@ impl EnforcementPoint {
             return Err(self.refuse(&denial, &context).await);
         }
         let begun = Instant::now();
-        let appended = self.inner.spool.append_reserved(sealed.record().to_vec());
+        let appended = self.inner.spool.append_reserved(sealed.record());
         let promise = match appended.await {
             Ok(promise) => promise,
             Err(error @ SpoolError::TooLarge { .. }) => {
@@ -243,7 +243,7 @@ impl EnforcementPoint {
         if same {
             return None;
         }
-        match decide(admitted.admission().hop().clone(), &state) {
+        match decide(admitted.admission().shared_hop(), &state) {
             Verdict::Allow(_) => None,
             Verdict::Deny(denial) => Some(denial),
         }
@@ -397,7 +397,7 @@ impl EnforcementPoint {
     /// # Errors
     /// The ledger's, if it took no record.
     pub async fn record_event(&self, record: &Record<'_>) -> Result<Promise, SpoolError> {
-        self.inner.spool.append_reserved(record.to_bytes()).await
+        self.inner.spool.append_reserved(record.to_object()).await
     }
 
     /// Takes in what was spent before, from a decision's record and, if there is one, its

@@ -67,10 +67,10 @@ impl EnforcementPoint {
     }
 
     async fn append(&self, denial: &Denial, context: &Context<'_>) -> Result<Promise, SpoolError> {
-        let record = denial.record(context).to_bytes();
+        let record = denial.record(context).to_object();
         match self.inner.spool.append_reserved(record).await {
             Err(SpoolError::TooLarge { .. }) => {
-                let record = denial.reduced_record(context).to_bytes();
+                let record = denial.reduced_record(context).to_object();
                 self.inner.spool.append_reserved(record).await
             }
             appended => appended,
@@ -133,9 +133,9 @@ impl EnforcementPoint {
             self.inner.excess.count(caller, code);
             return Ok(None);
         }
-        let appended = match self.inner.spool.append(record.to_bytes()).await {
+        let appended = match self.inner.spool.append(record.to_object()).await {
             Err(SpoolError::TooLarge { .. }) => {
-                let reduced = denial.reduced_record(context).to_bytes();
+                let reduced = denial.reduced_record(context).to_object();
                 self.inner.spool.append(reduced).await
             }
             appended => appended,

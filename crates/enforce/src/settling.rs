@@ -11,8 +11,12 @@ impl EnforcementPoint {
     /// Waits for `limit` at most, and tells whether all of it was written or can't be.
     pub async fn settled(&self, limit: Duration) -> bool {
         let mut late = self.inner.late.subscribe();
-        let none = late.wait_for(|late| *late == 0);
-        let settled = tokio::time::timeout(limit, none).await.is_ok();
+        let settled = async {
+            // What is late may still bring something, and completions wait in the spool.
+            let none = late.wait_for(|late| *late == 0).await.is_ok();
+            none && self.inner.spool.flush().await.is_ok()
+        };
+        let settled = tokio::time::timeout(limit, settled).await == Ok(true);
         if !settled {
             tracing::error!("the ledger did not take the last records in time");
         }

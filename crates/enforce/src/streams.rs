@@ -30,7 +30,7 @@ pub(crate) struct Streams {
 /// An admitted hop that has not ended.
 #[derive(Debug)]
 pub(crate) struct Open {
-    hop: Hop,
+    hop: Arc<Hop>,
     /// The policy it was admitted by.
     snapshot: Arc<Snapshot>,
     /// When it was admitted, by the boot-time clock.
@@ -77,7 +77,7 @@ const STREAM_AGE: Duration = Duration::from_secs(30);
 impl Streams {
     pub(crate) fn enter(
         &self,
-        hop: Hop,
+        hop: Arc<Hop>,
         snapshot: Arc<Snapshot>,
         since: Duration,
     ) -> (u64, Arc<Open>) {
@@ -166,7 +166,7 @@ impl Open {
     /// As of now with its opening evidence, but for the token's expiry: an open stream outlives
     /// its token, and nothing else.
     fn as_stream(&self, moment: &Moment) -> Verdict {
-        let mut hop = self.hop.clone();
+        let mut hop = Hop::clone(&self.hop);
         if let Token::Verified(token) = &mut hop.evidence.token {
             Arc::make_mut(token).claims.exp = i64::MAX / 2_000_000;
         }

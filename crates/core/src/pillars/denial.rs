@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A refusal: what was asked, which pillar failed and why.
 #[derive(Debug)]
 pub struct Denial {
-    hop: Box<Hop>,
+    hop: Arc<Hop>,
     state: State,
     code: Code,
     reason: String,
@@ -22,13 +22,13 @@ pub struct Denial {
 
 impl Denial {
     pub(crate) fn new(
-        mut hop: Box<Hop>,
+        mut hop: Arc<Hop>,
         state: State,
         code: Code,
         reason: impl Into<String>,
     ) -> Box<Self> {
         if is_stranger(&hop, &state.snapshot, code) {
-            clip(&mut hop, &state.snapshot);
+            clip(Arc::make_mut(&mut hop), &state.snapshot);
         }
         Box::new(Self {
             hop,
@@ -92,7 +92,7 @@ impl Denial {
 
     /// What was asked.
     #[must_use]
-    pub const fn hop(&self) -> &Hop {
+    pub fn hop(&self) -> &Hop {
         &self.hop
     }
 

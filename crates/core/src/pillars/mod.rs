@@ -31,13 +31,14 @@ use crate::hop::Hop;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
 use crate::vocabulary::Pillar;
+use std::sync::Arc;
 
 /// What is passed from pillar to pillar: the hop and what it is decided on.
 ///
 /// It has no public constructor, and no pillar lets go of it but to the next one.
 #[derive(Debug)]
 pub(crate) struct Case {
-    pub(crate) hop: Box<Hop>,
+    pub(crate) hop: Arc<Hop>,
     pub(crate) state: State,
 }
 

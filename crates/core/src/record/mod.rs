@@ -27,6 +27,8 @@ use crate::vocabulary::Code;
 use crate::vocabulary::Digest;
 use crate::vocabulary::Pillar;
 use crate::vocabulary::Timestamp;
+use countersign_ledger::JsonObject;
+use countersign_ledger::NotAnObject;
 use serde::Deserialize;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -224,6 +226,15 @@ impl<'a> Record<'a> {
         record
     }
 
+    /// Canonical JSON, as a spool takes it without reading it.
+    ///
+    /// # Errors
+    /// [`NotAnObject`] if it can't be written. Strings, integers and maps with string keys always
+    /// can.
+    pub fn to_object(&self) -> Result<JsonObject, NotAnObject> {
+        JsonObject::write(self)
+    }
+
     /// Canonical JSON.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -305,13 +316,12 @@ fn none_reserved(outcomes: &Cow<'_, [Outcome]>) -> bool {
 
 /// `hms-api/v1/reports/42`, `vault/mailer`, `reports-db`.
 fn resource_id(service: &str, object: &str) -> String {
-    if object.is_empty() {
-        service.to_owned()
-    } else if object.starts_with('/') {
-        format!("{service}{object}")
+    let between = if object.is_empty() || object.starts_with('/') {
+        ""
     } else {
-        format!("{service}/{object}")
-    }
+        "/"
+    };
+    [service, between, object].concat()
 }
 
 fn event_type(hop: &Hop) -> &'static str {

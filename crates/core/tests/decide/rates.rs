@@ -198,7 +198,7 @@ fn records_of_what_was_counted_are_canonical_and_replay() {
     for (charged, code) in [(granted, None), (exceeded, Some(Code::RATE_EXCEEDED))] {
         let reservation = Reservation::default().counted(charged.clone());
         let bytes = match pending(summary(), &state).complete(reservation) {
-            Ok(proof) => proof.seal(&context).record().to_vec(),
+            Ok(proof) => proof.seal(&context).record().unwrap().to_vec(),
             Err(denial) => denial.record(&context).to_bytes(),
         };
         assert!(canonical::is_canonical(&bytes));
@@ -212,7 +212,7 @@ fn records_of_what_was_counted_are_canonical_and_replay() {
     }
     // And where more is limited than was counted then, nobody is refused for it.
     let proof = pending(summary(), &crate::fixture::state()).complete(Reservation::default());
-    let bytes = proof.unwrap().seal(&context).record().to_vec();
+    let bytes = proof.unwrap().seal(&context).record().unwrap().to_vec();
     let record = Record::from_bytes(&bytes).unwrap();
     assert_eq!(replay(&record, &state, false).unwrap().replayed, None);
 }

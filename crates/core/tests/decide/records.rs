@@ -52,7 +52,7 @@ pub(crate) fn record_of(hop: Hop, state: &State) -> Vec<u8> {
                 })
                 .collect();
             let proof = pending.complete(Reservation::new(outcomes)).unwrap();
-            proof.seal(&context()).record().to_vec()
+            proof.seal(&context()).record().unwrap().to_vec()
         }
     }
 }
@@ -248,11 +248,20 @@ fn a_promise_for_another_record_admits_nothing() {
             .seal(&context()),
         Verdict::Deny(denial) => panic!("{}", denial.reason()),
     };
+    let mine_again = || sealed(summary());
     let (mine, other) = (sealed(summary()), sealed(vault_read()));
-    let promise = spool.append_blocking(other.record().to_vec()).unwrap();
+    let promise = spool
+        .append_blocking(other.record().unwrap().to_vec())
+        .unwrap();
     assert!(mine.admit(promise).is_err());
-    let promise = spool.append_blocking(other.record().to_vec()).unwrap();
+    let promise = spool.append_blocking(other.record()).unwrap();
     let admission = other.admit(promise).unwrap();
     assert_eq!(admission.hop().service, "vault");
     assert_eq!(admission.receipt(), admission.promise().receipt());
+    // Not even one that differs in a single byte.
+    let mine_text = String::from_utf8(mine_again().record().unwrap().to_vec()).unwrap();
+    let changed = mine_text.replacen("summary", "summarY", 1);
+    assert_ne!(changed, mine_text);
+    let promise = spool.append_blocking(changed.into_bytes()).unwrap();
+    assert!(mine_again().admit(promise).is_err());
 }

@@ -2,6 +2,7 @@
 
 use crate::fixture::Setup;
 use countersign_core::hop::TlsFault;
+use countersign_core::record::Record;
 use countersign_core::snapshot::Revoked;
 use countersign_core::vocabulary::Code;
 use countersign_core::vocabulary::Pillar;
@@ -105,7 +106,11 @@ async fn a_full_ledger_is_unsound_until_it_takes_a_record() {
     }
     assert_eq!(refused.unwrap().code, Code::LEDGER_REFUSED);
     assert!(setup.point.unsound().is_some());
-    // There is no room for that either.
+    // Completions are smaller than decisions, and so is what is asked with: until there is no room
+    // for that either.
+    let (now, resource) = (setup.point.now(), setup.resource());
+    let filling = Record::event("x", now, "x", resource);
+    while setup.point.record_event(&filling).await.is_ok() {}
     setup.point.try_ledger().await;
     assert!(setup.point.unsound().is_some());
     setup.point.distrust_ledger(Some("not ours".to_owned()));

@@ -22,6 +22,8 @@ use crate::record::Context;
 use crate::snapshot::Snapshot;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
+use countersign_ledger::JsonObject;
+use countersign_ledger::NotAnObject;
 use countersign_ledger::ReceiptId;
 use countersign_ledger::spool::Promise;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use std::sync::Arc;
 #[must_use]
 pub struct Sealed {
     proof: PrivilegeProof,
-    record: Vec<u8>,
+    record: Result<JsonObject, NotAnObject>,
 }
 
 /// All six pillars hold: this may be forwarded, once.
@@ -50,14 +52,14 @@ pub struct PromiseMismatch;
 impl PrivilegeProof {
     /// Writes the record of these proofs.
     pub fn seal(self, context: &Context<'_>) -> Sealed {
-        let record = recording::allowed(&self, context).to_bytes();
+        let record = recording::allowed(&self, context).to_object();
         Sealed {
             proof: self,
             record,
         }
     }
 
-    pub(crate) fn hop(&self) -> &Hop {
+    pub(crate) fn hop(&self) -> &Arc<Hop> {
         &self.pending.case.hop
     }
 
@@ -87,10 +89,12 @@ impl PrivilegeProof {
 }
 
 impl Sealed {
-    /// The bytes to append: canonical JSON.
-    #[must_use]
-    pub fn record(&self) -> &[u8] {
-        &self.record
+    /// What to append: canonical JSON, without another copy of it.
+    ///
+    /// # Errors
+    /// [`NotAnObject`] if it could not be written, so that no spool takes it.
+    pub fn record(&self) -> Result<JsonObject, NotAnObject> {
+        self.record.clone()
     }
 
     /// The refusal that follows if the ledger takes no such record.
@@ -105,13 +109,12 @@ impl Sealed {
     /// # Errors
     /// [`PromiseMismatch`] if it is for other bytes.
     pub fn admit(self, promise: Promise) -> Result<Admission, PromiseMismatch> {
-        if promise.covers(&self.record) {
-            Ok(Admission {
+        match &self.record {
+            Ok(record) if promise.covers(record) => Ok(Admission {
                 proof: self.proof,
                 promise,
-            })
-        } else {
-            Err(PromiseMismatch)
+            }),
+            _ => Err(PromiseMismatch),
         }
     }
 }
@@ -132,6 +135,12 @@ impl Admission {
     #[must_use]
     pub fn hop(&self) -> &Hop {
         self.proof.hop()
+    }
+
+    /// The same, for whoever decides it again later.
+    #[must_use]
+    pub fn shared_hop(&self) -> Arc<Hop> {
+        Arc::clone(self.proof.hop())
     }
 
     /// Whose edge it was.

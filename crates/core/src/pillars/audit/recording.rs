@@ -12,6 +12,8 @@ use crate::record::Context;
 use crate::record::Record;
 use crate::record::Status;
 use crate::vocabulary::Timestamp;
+use countersign_ledger::JsonObject;
+use countersign_ledger::NotAnObject;
 use std::borrow::Cow;
 
 pub(super) fn allowed<'a>(proof: &'a PrivilegeProof, context: &Context<'a>) -> Record<'a> {
@@ -80,9 +82,15 @@ fn shorten(record: &mut Record<'_>) {
 }
 
 impl Admission {
-    /// The canonical bytes of the record of how this ended.
-    #[must_use]
-    pub fn completion(&self, completion: &Completion, at: Timestamp) -> Vec<u8> {
+    /// The record of how this ended, in canonical JSON.
+    ///
+    /// # Errors
+    /// [`NotAnObject`] if it could not be written, so that no spool takes it.
+    pub fn completion(
+        &self,
+        completion: Completion,
+        at: Timestamp,
+    ) -> Result<JsonObject, NotAnObject> {
         let mut record = Record::ending(self.hop(), at);
         if let (Caller::Partner { .. }, Some(id)) = (
             self.caller(),
@@ -92,8 +100,8 @@ impl Admission {
         }
         record.principal.on_behalf_of = on_behalf(self.caller(), self.subject());
         record.status = completion.status();
-        record.completion = Some(completion.clone());
-        record.to_bytes()
+        record.completion = Some(completion);
+        record.to_object()
     }
 }
 

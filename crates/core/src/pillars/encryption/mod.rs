@@ -14,6 +14,7 @@ use crate::snapshot::DoorKind;
 use crate::snapshot::State;
 use crate::vocabulary::Code;
 use crate::vocabulary::Pillar;
+use std::sync::Arc;
 
 /// The connection is encrypted well enough.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct EncryptionProof {
 }
 
 /// The first check of every decision.
-pub(crate) fn prove(hop: Box<Hop>, state: &State) -> Result<EncryptionProof, Box<Denial>> {
+pub(crate) fn prove(hop: Arc<Hop>, state: &State) -> Result<EncryptionProof, Box<Denial>> {
     let case = Case {
         hop,
         state: state.clone(),

@@ -136,7 +136,7 @@ impl Pending {
 
     /// What was asked.
     #[must_use]
-    pub const fn hop(&self) -> &Hop {
+    pub fn hop(&self) -> &Hop {
         &self.case.hop
     }
 
