@@ -52,7 +52,7 @@ enum ShipError {
 }
 
 /// Leaves at once.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// Bytes at once, beyond the first leaf.
 const BYTES: usize = 4 << 20;
 /// New records wait so long for others to go with them.
@@ -169,9 +169,7 @@ impl Shipping {
                 bytes += leaf.leaf.len();
                 fits
             });
-            let batch = batch
-                .map(|leaf| String::from_utf8_lossy(&leaf.leaf).into_owned())
-                .collect();
+            let batch = batch.map(|leaf| text(leaf.leaf)).collect();
             next = match self.deliver(next, batch).await {
                 Ok(next) => next,
                 Err(error) => {
@@ -222,4 +220,10 @@ impl Shipping {
         };
         self.plane.deliver(delivery).await
     }
+}
+
+/// A leaf is JSON, and that is UTF-8; of anything else the server says that it is no leaf.
+fn text(leaf: Vec<u8>) -> String {
+    String::from_utf8(leaf)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

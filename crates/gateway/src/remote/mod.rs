@@ -230,11 +230,12 @@ impl RemotePlane {
     async fn call<T: DeserializeOwned>(
         &self,
         what: &'static str,
-        body: &Value,
+        body: &(impl Serialize + Sync),
     ) -> Result<T, ControlError> {
+        let body = serde_json::to_vec(body).map_err(unavailable)?;
         let request = Request::post(format!("/v1/control/{what}"))
             .header("content-type", "application/json")
-            .body(Bytes::from(body.to_string()))
+            .body(Bytes::from(body))
             .map_err(unavailable)?;
         let response = self
             .0
@@ -300,7 +301,7 @@ impl ControlPlane for RemotePlane {
     }
 
     fn sign_in(&self, request: SignIn) -> BoxFuture<'_, Result<SignedIn, ControlError>> {
-        Box::pin(async move { self.call("sign-in", &document(&request)?).await })
+        Box::pin(async move { self.call("sign-in", &request).await })
     }
 
     fn sign_out(&self, cookie: SecretString) -> BoxFuture<'_, Result<(), ControlError>> {
@@ -312,7 +313,7 @@ impl ControlPlane for RemotePlane {
         &self,
         request: SessionTokenRequest,
     ) -> BoxFuture<'_, Result<SessionToken, ControlError>> {
-        Box::pin(async move { self.call("session-token", &document(&request)?).await })
+        Box::pin(async move { self.call("session-token", &request).await })
     }
 
     fn credential(&self, secret: Name) -> BoxFuture<'_, Result<InjectedSecret, ControlError>> {
@@ -339,7 +340,7 @@ impl ControlPlane for RemotePlane {
             next: u64,
         }
         Box::pin(async move {
-            let delivered: Delivered = self.call("records", &document(&records)?).await?;
+            let delivered: Delivered = self.call("records", &records).await?;
             Ok(delivered.next)
         })
     }
@@ -358,7 +359,7 @@ impl ControlPlane for RemotePlane {
             request.context.source_ip,
         );
         Some(Box::pin(async move {
-            let answer: RelayedAnswer = self.call("relay", &document(&relayed)?).await?;
+            let answer: RelayedAnswer = self.call("relay", &relayed).await?;
             Ok(answer.into())
         }))
     }
@@ -483,10 +484,6 @@ pub(crate) fn target(server: &str) -> Result<Target, JoinError> {
         network: Network::Private,
         port,
     })
-}
-
-fn document(value: &impl Serialize) -> Result<Value, ControlError> {
-    serde_json::to_value(value).map_err(unavailable)
 }
 
 fn failure(response: &Response<Bytes>) -> ControlError {

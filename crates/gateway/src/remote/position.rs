@@ -1,7 +1,6 @@
 //! Where the server's log is with this gateway.
 
 use super::RemotePlane;
-use super::document;
 use countersign_core::vocabulary::Digest;
 use countersign_ledger::spool::Head;
 use countersign_wire::control::ControlError;
@@ -25,7 +24,7 @@ impl RemotePlane {
             leaves: Vec::new(),
             node: self.0.memory.gateway().clone(),
         };
-        let delivered: Delivered = self.call("records", &document(&nothing)?).await?;
+        let delivered: Delivered = self.call("records", &nothing).await?;
         Ok(Head {
             hash: *delivered.hash.as_bytes(),
             next: delivered.next,
