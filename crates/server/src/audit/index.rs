@@ -3,18 +3,24 @@
 use super::AuditError;
 use super::Difference;
 use super::entries::Entries;
+use super::fresh::Fresh;
 use super::rows;
 use crate::store::IndexRow;
 use crate::store::Store;
 use crate::store::StoreError;
+use std::sync::Arc;
 
-/// Rows per transaction, and per comparison.
+/// Rows per transaction.
+const ROWS: u64 = 4096;
+
+/// Rows per comparison.
 const BATCH: u64 = 256;
 
 /// Adds the rows of the leaves that have none yet, up to `size`.
 pub(super) async fn catch_up(
     store: &Store,
     mut entries: Entries,
+    fresh: &Arc<Fresh>,
     size: u64,
 ) -> Result<(), AuditError> {
     let mut next = store.indexed().await?;
@@ -22,9 +28,14 @@ pub(super) async fn catch_up(
         return Err(Difference::Extra { leaf: size }.into());
     }
     while next < size {
-        let end = size.min(next + BATCH);
+        let end = size.min(next + ROWS);
+        let fresh = fresh.clone();
         let (returned, batch) = super::blocking(move || {
-            let rows = (next..end).map(|index| Ok(rows::row(index, entries.at(index)?)));
+            fresh.forget_before(next);
+            let rows = (next..end).map(|index| match fresh.take(index) {
+                Some(row) => Ok(row),
+                None => Ok(rows::row(index, entries.at(index)?)),
+            });
             let rows = rows.collect::<Result<Vec<IndexRow>, AuditError>>()?;
             Ok((entries, rows))
         })

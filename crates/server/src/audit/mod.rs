@@ -7,10 +7,12 @@
 //! are the truth.
 
 mod entries;
+mod fresh;
 mod index;
 mod rows;
 
 use self::entries::Entries;
+use self::fresh::Fresh;
 use crate::store::Search;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -29,6 +31,7 @@ use countersign_ledger::spool::SpoolError;
 use countersign_ledger::spool::SpooledLeaf;
 use countersign_ledger::storage::Storage;
 use countersign_ledger::storage::StorageError;
+use countersign_ledger::tree::leaf_hash;
 use countersign_wire::admin::RecordEntry;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
@@ -36,6 +39,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -49,7 +53,12 @@ const GATHER: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Leaves taken into the log at once.
-const BATCH: usize = 256;
+const BATCH: usize = 2048;
+
+/// The search index follows when so many leaves are missing in it, or after so long. Whoever searches
+/// does not wait for either.
+const UNINDEXED: u64 = 4096;
+const INDEXED_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the audit can't be kept, searched or proved.
 #[derive(Debug, thiserror::Error)]
@@ -155,11 +164,20 @@ pub struct Audit {
     store: Store,
     spool: Spool,
     /// Held by whoever sequences, indexes or rebuilds.
-    sequencing: tokio::sync::Mutex<()>,
+    sequencing: tokio::sync::Mutex<Indexed>,
+    /// Rows that the index does not have yet.
+    fresh: Arc<Fresh>,
     /// Leaves under the last signed checkpoint.
     signed: watch::Sender<u64>,
     /// Remote leaves came in.
     delivered: Notify,
+}
+
+/// How far the search index is.
+#[derive(Debug)]
+struct Indexed {
+    leaves: u64,
+    at: Instant,
 }
 
 impl Audit {
@@ -192,7 +210,11 @@ impl Audit {
             storage,
             store,
             spool,
-            sequencing: tokio::sync::Mutex::new(()),
+            sequencing: tokio::sync::Mutex::new(Indexed {
+                leaves: 0,
+                at: Instant::now(),
+            }),
+            fresh: Arc::default(),
             delivered: Notify::new(),
         };
         match audit.advance().await {
@@ -209,7 +231,7 @@ impl Audit {
         let mut stop = pin!(stop);
         let mut head = self.spool.watch();
         loop {
-            let pause = match self.advance().await {
+            let pause = match self.step(false).await {
                 Ok(_) => GATHER,
                 Err(error) => {
                     tracing::error!(%error, "the log does not advance");
@@ -241,13 +263,43 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]; what was done so far stays.
     pub async fn advance(&self) -> Result<u64, AuditError> {
-        let _sequencing = self.sequencing.lock().await;
-        let (log, spool) = (self.log.clone(), self.spool.clone());
-        let size = blocking(move || sequence(&log, &spool)).await?;
+        self.step(true).await
+    }
+
+    /// The same, with the index brought up to date only if it is time or if told to.
+    async fn step(&self, up_to_date: bool) -> Result<u64, AuditError> {
+        let mut indexed = self.sequencing.lock().await;
+        let (log, spool, fresh) = (self.log.clone(), self.spool.clone(), self.fresh.clone());
+        let size = blocking(move || sequence(&log, &spool, &fresh)).await?;
         self.signed
             .send_if_modified(|signed| std::mem::replace(signed, size) != size);
-        index::catch_up(&self.store, self.entries(), size).await?;
+        let missing = size.saturating_sub(indexed.leaves);
+        if up_to_date || missing >= UNINDEXED || indexed.at.elapsed() >= INDEXED_EVERY {
+            self.index(&mut indexed, size).await?;
+        }
         Ok(size)
+    }
+
+    /// Brings the index up to so many leaves.
+    async fn index(&self, indexed: &mut Indexed, size: u64) -> Result<(), AuditError> {
+        index::catch_up(&self.store, self.entries(), &self.fresh, size).await?;
+        *indexed = Indexed {
+            leaves: size,
+            at: Instant::now(),
+        };
+        Ok(())
+    }
+
+    /// Brings the index up to what is signed, for whoever searches. Where that can't be done, what
+    /// is indexed is found all the same.
+    async fn level(&self) {
+        let size = *self.signed.borrow();
+        let mut indexed = self.sequencing.lock().await;
+        if indexed.leaves < size
+            && let Err(error) = self.index(&mut indexed, size).await
+        {
+            tracing::error!(%error, "the search index is behind the log");
+        }
     }
 
     /// Takes records of a remote node's spool. Returns the sequence wanted next; sending again is
@@ -256,20 +308,20 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Log`] with [`LogError::Gap`] if records are missing before them, and the
     /// node's other faults.
-    pub async fn deliver(&self, records: &Delivery) -> Result<u64, AuditError> {
+    pub async fn deliver(&self, records: Delivery) -> Result<u64, AuditError> {
         if records.node.as_str() == self.spool.node() {
             return Err(AuditError::OwnNode(records.node.to_string()));
         }
-        let (
-            log,
-            Delivery {
+        let (log, fresh) = (self.log.clone(), self.fresh.clone());
+        let next = blocking(move || {
+            let Delivery {
                 first,
                 leaves,
                 node,
-            },
-        ) = (self.log.clone(), records.clone());
-        let next = blocking(move || {
-            log.append_from(node.as_str(), first, &leaves)?;
+            } = records;
+            let added = log.append_from(node.as_str(), first, &leaves)?;
+            let leaves = leaves.iter().map(String::as_bytes);
+            fresh.keep(added, leaves.map(|leaf| (leaf_hash(leaf), leaf)));
             Ok(log
                 .position(node.as_str())
                 .map_or(0, |position| position.next))
@@ -325,6 +377,7 @@ impl Audit {
     /// # Errors
     /// [`AuditError`].
     pub async fn search(&self, search: &Search) -> Result<Vec<RecordEntry>, AuditError> {
+        self.level().await;
         let found = self.store.search(search).await?;
         let mut entries = self.entries();
         blocking(move || {
@@ -384,10 +437,10 @@ impl Audit {
     /// # Errors
     /// [`AuditError`].
     pub async fn rebuild(&self) -> Result<u64, AuditError> {
-        let _sequencing = self.sequencing.lock().await;
+        let mut indexed = self.sequencing.lock().await;
         let size = self.log.size();
         self.store.reset_index().await?;
-        index::catch_up(&self.store, self.entries(), size).await?;
+        self.index(&mut indexed, size).await?;
         Ok(size)
     }
 
@@ -444,15 +497,15 @@ impl From<AuditError> for ControlError {
 }
 
 /// Takes what is in the spool now into the log and signs it.
-fn sequence(log: &Log, spool: &Spool) -> Result<u64, AuditError> {
+fn sequence(log: &Log, spool: &Spool, fresh: &Fresh) -> Result<u64, AuditError> {
     let end = spool.head().next;
     let mut next = log
         .position(spool.node())
         .map_or(0, |position| position.next);
     while next < end {
         let leaves = spool.read_from(next, BATCH)?;
-        let bytes: Vec<&[u8]> = leaves.iter().map(|leaf| leaf.leaf.as_slice()).collect();
-        log.append_from(spool.node(), next, &bytes)?;
+        let added = log.append_spooled(spool.node(), &leaves)?;
+        fresh.keep(added, leaves.iter().map(|it| (it.leaf_hash, &*it.leaf)));
         let advanced = next + leaves.len() as u64;
         if advanced == next {
             break;

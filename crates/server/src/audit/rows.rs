@@ -3,6 +3,7 @@
 use crate::store::IndexRow;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
+use countersign_ledger::Hash;
 use countersign_ledger::ReceiptId;
 use countersign_ledger::tree::leaf_hash;
 use countersign_wire::admin::RecordEntry;
@@ -63,7 +64,11 @@ struct Resource<'a> {
 
 /// The row of a leaf. A leaf that is no record of ours has empty columns, but has a row.
 pub(super) fn row(index: u64, bytes: &[u8]) -> IndexRow {
-    let hash = leaf_hash(bytes);
+    row_of(index, leaf_hash(bytes), bytes)
+}
+
+/// The same of a leaf whose hash is known.
+pub(super) fn row_of(index: u64, hash: Hash, bytes: &[u8]) -> IndexRow {
     let known = |leaf: &Leaf<'_>| i64::try_from(leaf.seq).is_ok();
     let leaf = serde_json::from_slice::<Leaf<'_>>(bytes).ok().filter(known);
     let (node, seq, record) = leaf.map_or_else(Default::default, |leaf| {

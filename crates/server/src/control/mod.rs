@@ -360,18 +360,15 @@ impl Plane {
             detail: "the records are another node's".to_owned(),
         });
         let admitted = self.connect(asking, "records", fault).await?;
-        let next = self
-            .audit
-            .deliver(&delivery)
-            .await
-            .map_err(ControlError::from);
-        let next = match next {
+        let (node, first) = (delivery.node.clone(), delivery.first);
+        let next = self.audit.deliver(delivery).await;
+        let next = match next.map_err(ControlError::from) {
             Ok(next) => {
-                self.nodes.delivered(&delivery.node);
+                self.nodes.delivered(&node);
                 next
             }
             Err(error) => {
-                self.undelivered(&delivery, &error).await?;
+                self.undelivered(&node, first, &error).await?;
                 return Err(error);
             }
         };
@@ -382,20 +379,17 @@ impl Plane {
     /// A node whose records don't continue what the log has of it is something to look into.
     async fn undelivered(
         &self,
-        delivery: &Delivery,
+        node: &Name,
+        first: u64,
         error: &ControlError,
     ) -> Result<(), ControlError> {
-        tracing::error!(%error, node = %delivery.node, first = delivery.first, "records are not taken");
+        tracing::error!(%error, %node, first, "records are not taken");
         // It asks again, and again with every record it writes.
-        if !self.nodes.undelivered(&delivery.node, error) {
+        if !self.nodes.undelivered(node, error) {
             return Ok(());
         }
-        let what = [
-            ("first", delivery.first.to_string()),
-            ("why", error.to_string()),
-        ];
-        self.note(&delivery.node, "ledger.delivery.alarm", &what)
-            .await
+        let what = [("first", first.to_string()), ("why", error.to_string())];
+        self.note(node, "ledger.delivery.alarm", &what).await
     }
 
     /// Whether a connection is a gateway's whose certificate is not revoked: worth listening to

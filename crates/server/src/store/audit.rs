@@ -7,6 +7,7 @@ use super::migrations;
 use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
 use sqlx::sqlite::SqliteRow;
+use std::sync::LazyLock;
 
 /// What the index says of one leaf. Columns that its record does not have are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,12 +77,33 @@ pub struct Search {
     pub until: Option<Timestamp>,
 }
 
+macro_rules! matching {
+    ($order:literal, $code:literal) => {
+        concat!(
+            "SELECT * FROM zt_audit WHERE leaf_index > ?1
+             AND (?3 IS NULL OR node = ?3) AND (?4 IS NULL OR kind = ?4)
+             AND (?5 IS NULL OR event_type = ?5) AND (?6 IS NULL OR status = ?6)
+             AND (?7 IS NULL OR principal = ?7 OR on_behalf_of = ?7)
+             AND (?8 IS NULL OR service = ?8) AND ",
+            $code,
+            " AND (?10 IS NULL OR pillar = ?10) AND (?11 IS NULL OR timestamp >= ?11)
+             AND (?12 IS NULL OR timestamp < ?12) ORDER BY leaf_index ",
+            $order,
+            " LIMIT ?2"
+        )
+    };
+}
+
 impl Store {
     /// Appends rows, which must follow the last one.
     pub(crate) async fn append_index(&self, rows: &[IndexRow]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        for row in rows {
-            insert(row)?.execute(&mut *transaction).await?;
+        let mut rest = rows;
+        for (at_once, sql) in &*INSERTS {
+            while let Some((some, others)) = rest.split_at_checked(*at_once) {
+                insert(sql, some)?.execute(&mut *transaction).await?;
+                rest = others;
+            }
         }
         Ok(transaction.commit().await?)
     }
@@ -140,10 +162,12 @@ impl Store {
             .after
             .map(|after| columns::to_i64(after, "leaf_index"))
             .transpose()?;
-        let sql = if after.is_some() {
-            OLDEST_FIRST
-        } else {
-            NEWEST_FIRST
+        let sql = match (after.is_some(), search.code.is_some()) {
+            (true, false) => matching!("ASC", "(?9 IS NULL OR code = ?9)"),
+            (false, false) => matching!("DESC", "(?9 IS NULL OR code = ?9)"),
+            // As its index is made: of what was refused alone.
+            (true, true) => matching!("ASC", "code = ?9 AND code <> ''"),
+            (false, true) => matching!("DESC", "code = ?9 AND code <> ''"),
         };
         let rows = sqlx::query(sql)
             .bind(after.unwrap_or(-1))
@@ -166,51 +190,47 @@ impl Store {
     }
 }
 
-macro_rules! matching {
-    ($order:literal) => {
-        concat!(
-            "SELECT * FROM zt_audit WHERE leaf_index > ?1
-             AND (?3 IS NULL OR node = ?3) AND (?4 IS NULL OR kind = ?4)
-             AND (?5 IS NULL OR event_type = ?5) AND (?6 IS NULL OR status = ?6)
-             AND (?7 IS NULL OR principal = ?7 OR on_behalf_of = ?7)
-             AND (?8 IS NULL OR service = ?8) AND (?9 IS NULL OR code = ?9)
-             AND (?10 IS NULL OR pillar = ?10) AND (?11 IS NULL OR timestamp >= ?11)
-             AND (?12 IS NULL OR timestamp < ?12) ORDER BY leaf_index ",
-            $order,
-            " LIMIT ?2"
-        )
-    };
-}
-
-const OLDEST_FIRST: &str = matching!("ASC");
-const NEWEST_FIRST: &str = matching!("DESC");
-
 type Query<'a> = sqlx::query::Query<'a, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
-fn insert(row: &IndexRow) -> Result<Query<'_>, StoreError> {
-    Ok(sqlx::query(
+/// Statements for so many rows at once, most first: the driver hands each statement to a thread of
+/// its own and back, which takes longer than a row.
+static INSERTS: LazyLock<[(usize, String); 4]> =
+    LazyLock::new(|| [64, 16, 4, 1].map(|rows| (rows, insert_sql(rows))));
+
+/// A placeholder for each column of a row.
+const PLACES: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+fn insert_sql(rows: usize) -> String {
+    format!(
         "INSERT INTO zt_audit (leaf_index, leaf_hash, receipt, node, seq, kind, timestamp,
            event_type, status, principal, on_behalf_of, service, resource, action, code, pillar,
            source_ip)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         VALUES {}",
+        vec![PLACES; rows].join(", ")
     )
-    .bind(columns::to_i64(row.leaf_index, "leaf_index")?)
-    .bind(row.leaf_hash.to_string())
-    .bind(&row.receipt)
-    .bind(&row.node)
-    .bind(columns::to_i64(row.seq, "seq")?)
-    .bind(&row.kind)
-    .bind(row.timestamp.as_micros())
-    .bind(&row.event_type)
-    .bind(&row.status)
-    .bind(&row.principal)
-    .bind(&row.on_behalf_of)
-    .bind(&row.service)
-    .bind(&row.resource)
-    .bind(&row.action)
-    .bind(&row.code)
-    .bind(&row.pillar)
-    .bind(&row.source_ip))
+}
+
+fn insert<'a>(sql: &'static str, rows: &'a [IndexRow]) -> Result<Query<'a>, StoreError> {
+    rows.iter().try_fold(sqlx::query(sql), |query, row| {
+        Ok(query
+            .bind(columns::to_i64(row.leaf_index, "leaf_index")?)
+            .bind(row.leaf_hash.to_string())
+            .bind(&row.receipt)
+            .bind(&row.node)
+            .bind(columns::to_i64(row.seq, "seq")?)
+            .bind(&row.kind)
+            .bind(row.timestamp.as_micros())
+            .bind(&row.event_type)
+            .bind(&row.status)
+            .bind(&row.principal)
+            .bind(&row.on_behalf_of)
+            .bind(&row.service)
+            .bind(&row.resource)
+            .bind(&row.action)
+            .bind(&row.code)
+            .bind(&row.pillar)
+            .bind(&row.source_ip))
+    })
 }
 
 fn read(row: &SqliteRow) -> Result<IndexRow, StoreError> {

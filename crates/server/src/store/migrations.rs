@@ -13,7 +13,7 @@ struct Migration {
 }
 
 /// The search index and its triggers, which a rebuild makes again.
-pub(super) const AUDIT_INDEX: &str = include_str!("schema/audit_index.sql");
+pub(super) const AUDIT_INDEX: &str = include_str!("schema/audit_index_2.sqlite.sql");
 pub(super) const AUDIT_APPEND_ONLY: &str = include_str!("schema/audit_append_only.sqlite.sql");
 
 const MIGRATIONS: &[Migration] = &[
@@ -22,7 +22,7 @@ const MIGRATIONS: &[Migration] = &[
         statements: &[
             include_str!("schema/0001_tables.sql"),
             include_str!("schema/0001_append_only.sqlite.sql"),
-            AUDIT_INDEX,
+            include_str!("schema/audit_index.sql"),
             AUDIT_APPEND_ONLY,
         ],
     },
@@ -41,6 +41,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 5,
         statements: &[include_str!("schema/0005_governed.sql")],
+    },
+    // It is filled again from the log when that is opened.
+    Migration {
+        version: 6,
+        statements: &["DROP TABLE zt_audit;", AUDIT_INDEX, AUDIT_APPEND_ONLY],
     },
 ];
 

@@ -244,25 +244,25 @@ async fn remote_nodes_deliver_in_order_and_only_for_themselves() {
             .collect(),
         node: Name::new("two").unwrap(),
     };
-    let gap: ControlError = audit.deliver(&delivery(3, 5)).await.unwrap_err().into();
+    let gap: ControlError = audit.deliver(delivery(3, 5)).await.unwrap_err().into();
     assert_eq!(gap, ControlError::OutOfOrder { wanted: 0 });
-    assert_eq!(audit.deliver(&delivery(0, 4)).await.unwrap(), 4);
+    assert_eq!(audit.deliver(delivery(0, 4)).await.unwrap(), 4);
     assert_eq!(
-        audit.deliver(&delivery(2, 7)).await.unwrap(),
+        audit.deliver(delivery(2, 7)).await.unwrap(),
         7,
         "sent again in part"
     );
-    assert_eq!(audit.deliver(&delivery(0, 7)).await.unwrap(), 7);
-    assert_eq!(audit.deliver(&delivery(7, 10)).await.unwrap(), 10);
+    assert_eq!(audit.deliver(delivery(0, 7)).await.unwrap(), 7);
+    assert_eq!(audit.deliver(delivery(7, 10)).await.unwrap(), 10);
     let mut own = delivery(0, 1);
     own.node = Name::new("one").unwrap();
     assert!(matches!(
-        audit.deliver(&own).await,
+        audit.deliver(own).await,
         Err(AuditError::OwnNode(_))
     ));
     let mut forged = delivery(9, 10);
     forged.leaves[0] = forged.leaves[0].replace("test/9", "test/8");
-    assert!(audit.deliver(&forged).await.is_err());
+    assert!(audit.deliver(forged).await.is_err());
     let report = audit.verify().await.unwrap();
     assert_eq!((report.leaves, report.nodes["two"].next), (10, 10));
 }
