@@ -9,6 +9,8 @@
     reason = "a program that prints its measurements"
 )]
 
+mod assertion;
+mod curves;
 mod load;
 mod machine;
 mod plan;
@@ -38,6 +40,15 @@ struct Arguments {
 enum Command {
     /// Start everything, measure, print the table
     Run(plan::Options),
+    /// How the cost grows with routes, revocations, tokens, connections and records
+    Curves(curves::Options),
+    /// Sign assertions and say how many microseconds of CPU each took
+    #[command(hide = true)]
+    Sign {
+        /// How many
+        #[arg(long)]
+        count: u32,
+    },
     /// Generate load as one JSON line on standard input says
     #[command(hide = true)]
     Load,
@@ -56,6 +67,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => plan::run(&options),
+        Command::Curves(options) => curves::run(&options).map(|()| true),
+        Command::Sign { count } => assertion::sign(count).map(|()| true),
         Command::Load => alone(load::run()).map(|()| true),
         Command::Upstream { listen, identity } => {
             alone(upstream::serve(listen, &identity)).map(|()| true)

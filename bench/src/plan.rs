@@ -4,9 +4,11 @@
 //! else the machine does falls on all of them; a figure is the median of its rounds, a ratio the
 //! median of the rounds' ratios.
 
+use crate::assertion;
 use crate::load::Report;
 use crate::load::Spec;
 use crate::load::Work;
+use crate::load::connections::NO_TICKET;
 use crate::machine;
 use crate::machine::LOAD_CORE;
 use crate::process::Process;
@@ -33,13 +35,19 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Tokens in rotation.
-const TOKENS: usize = 1_000;
+pub(crate) const TOKENS: usize = 1_000;
 /// Tokens that are each used once.
-const FRESH: usize = 4_000;
+pub(crate) const FRESH: usize = 4_000;
 /// Requests per second where latency is measured: less than the slowest can do.
 const RATE: u32 = 2_000;
+
+/// How long a run lasts before it counts, in seconds, unless it is a short one.
+const WARM: f64 = 1.0;
+/// How long after a run a proxy may still be busy with it.
+const SETTLED: Duration = Duration::from_millis(30);
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -59,8 +67,11 @@ pub(crate) struct Options {
     #[arg(long)]
     smoke: bool,
     /// Only what concerns requests over kept connections
-    #[arg(long)]
+    #[arg(long, conflicts_with = "connections_only")]
     requests_only: bool,
+    /// Only what concerns connections: handshakes and memory
+    #[arg(long)]
+    connections_only: bool,
     /// Exit with 4 if a ratio is above what is promised
     #[arg(long)]
     check: bool,
@@ -78,7 +89,7 @@ struct Field {
 }
 
 /// One contestant as a run sees it.
-struct Contestant<'a> {
+pub(crate) struct Contestant<'a> {
     who: Who,
     address: SocketAddr,
     pid: u32,
@@ -190,7 +201,7 @@ impl Field {
     fn measure(&self, options: &Options, figures: &mut Figures) -> Result<()> {
         let contestants = self.contestants();
         let (rounds, seconds) = if options.smoke {
-            (1, 0.5)
+            (1, 0.2)
         } else {
             (options.rounds.max(1), options.seconds)
         };
@@ -199,28 +210,15 @@ impl Field {
             figures.add(What::AtRest, contestant.who, mebi(bytes));
         }
         for round in 0..rounds {
-            for (what, work, path) in requests() {
-                eprintln!("round {} of {rounds}: {}", round + 1, what.title());
-                for contestant in contestants.iter().filter(|it| what.concerns(it.who)) {
-                    let tokens = match what {
-                        What::First if options.smoke => FRESH / 20,
-                        What::First => FRESH,
-                        _ => TOKENS,
-                    };
-                    let tokens = contestant.site.draw(tokens, "report:read")?;
-                    contestant.requests(what, (work, path), seconds, tokens, figures)?;
-                }
-            }
-            if options.requests_only {
-                continue;
+            let of = format!("round {} of {rounds}", round + 1);
+            if !options.connections_only {
+                asked(&contestants, options.smoke, (&of, seconds), figures)?;
             }
             for contestant in contestants.iter().filter(|it| it.who.front()) {
-                eprintln!(
-                    "round {} of {rounds}: handshakes, {:?}",
-                    round + 1,
-                    contestant.who
-                );
-                contestant.handshakes(options.smoke, figures)?;
+                if !options.requests_only {
+                    eprintln!("{of}: handshakes, {}", contestant.who.title());
+                    contestant.handshakes(options.smoke, figures)?;
+                }
             }
         }
         if options.requests_only {
@@ -233,8 +231,35 @@ impl Field {
     }
 }
 
+/// One round of every kind of request.
+fn asked(
+    contestants: &[Contestant<'_>],
+    smoke: bool,
+    (of, seconds): (&str, f64),
+    figures: &mut Figures,
+) -> Result<()> {
+    let micros = assertion::measured(smoke)?;
+    for who in Who::OWN {
+        figures.add(What::Assertion, who, micros);
+    }
+    for (what, work, path) in requests() {
+        eprintln!("{of}: {}", what.title());
+        let tokens = match (what, smoke) {
+            (What::First, false) => FRESH,
+            (What::First, true) => FRESH / 20,
+            (_, false) => TOKENS,
+            (_, true) => TOKENS / 20,
+        };
+        for contestant in contestants.iter().filter(|it| what.concerns(it.who)) {
+            let tokens = contestant.site.draw(tokens, "report:read")?;
+            contestant.requests(what, (work, path), seconds, tokens, figures)?;
+        }
+    }
+    Ok(())
+}
+
 /// Every kind of request, how they are made, and what for.
-fn requests() -> [(What, Work, &'static str); 7] {
+fn requests() -> [(What, Work, &'static str); 8] {
     let http1 = |connections| Work::Http1 { connections };
     let http2 = Work::Http2 {
         connections: 4,
@@ -250,12 +275,44 @@ fn requests() -> [(What, Work, &'static str); 7] {
         (What::Many, http1(256), SMALL),
         (What::Http2, http2, SMALL),
         (What::Big, http1(32), BIG),
+        (What::Http2Big, http2, BIG),
         (What::Paced, paced, SMALL),
         (What::First, Work::Once { connections: 32 }, SMALL),
     ]
 }
 
-impl Contestant<'_> {
+impl<'a> Contestant<'a> {
+    /// A countersign by itself.
+    pub(crate) fn own(site: &'a Site) -> Self {
+        Self {
+            who: Who::Whole,
+            address: site.door,
+            pid: site.measured.pid(),
+            prefix: "/~/reports",
+            site,
+        }
+    }
+
+    /// CPU µs per request, and the percentiles of latency in µs, at the fixed rate over so many
+    /// connections.
+    pub(crate) fn paced(&self, connections: usize, seconds: f64) -> Result<(f64, [f64; 3])> {
+        let work = Work::Paced {
+            connections,
+            rate: RATE,
+        };
+        let mut figures = Figures::default();
+        let tokens = self.site.draw(TOKENS, "report:read")?;
+        self.requests(What::Paced, (work, SMALL), seconds, tokens, &mut figures)?;
+        let figure = |what| figures.median(what, self.who).unwrap_or(f64::NAN);
+        Ok((figure(What::Paced), What::PERCENTILES.map(figure)))
+    }
+
+    /// Memory with so many idle connections, in MiB.
+    pub(crate) fn with_idle(&self, connections: usize) -> Result<f64> {
+        let tokens = self.site.draw(1, "report:read")?;
+        Ok(mebi(self.held(connections, &tokens)?))
+    }
+
     fn requests(
         &self,
         what: What,
@@ -294,7 +351,13 @@ impl Contestant<'_> {
         let count = if smoke { 50 } else { 1_000 };
         for (what, resumed) in [(What::Full, false), (What::Resumed, true)] {
             let work = Work::Handshakes { resumed, count };
-            let (report, cpu) = self.load(work, SMALL, 0.0, tokens.clone())?;
+            let (report, cpu) = match self.load(work, SMALL, 0.0, tokens.clone()) {
+                Err(error) if format!("{error:#}").contains(NO_TICKET) => {
+                    figures.note(format!("{} resumes no session", self.who.title()));
+                    continue;
+                }
+                outcome => outcome?,
+            };
             let failure = report.failure.unwrap_or_default();
             ensure!(
                 report.failed == 0,
@@ -329,7 +392,7 @@ impl Contestant<'_> {
         let spec = self.spec(Work::Idle { connections }, SMALL, 0.0, tokens.to_owned());
         let mut load = Load::start(&spec)?;
         // What a handshake needed is given back by now or not at all.
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
         let bytes = machine::memory(self.pid)?;
         load.finish()?;
         Ok(bytes)
@@ -340,6 +403,8 @@ impl Contestant<'_> {
         let mut load = Load::start(&self.spec(work, path, seconds, tokens))?;
         let before = machine::cpu(self.pid)?;
         let report = load.finish()?;
+        // The other side may still be closing what was closed last.
+        std::thread::sleep(SETTLED);
         Ok((report, machine::cpu(self.pid)? - before))
     }
 
@@ -352,6 +417,7 @@ impl Contestant<'_> {
             path: format!("{}{path}", self.prefix),
             work,
             seconds,
+            warm: (seconds / 2.0).min(WARM),
         }
     }
 }

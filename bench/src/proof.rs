@@ -136,7 +136,7 @@ async fn one(
     known: bool,
     request: &[u8],
 ) -> Result<(u16, usize)> {
-    let config = tls::client(caller, known, b"http/1.1", false)?;
+    let config = tls::client(caller, known, b"http/1.1", None)?;
     let connector = TlsConnector::from(Arc::new(config));
     let mut connection = Connection::new(tls::connect(&connector, address, HOST).await?);
     let status = connection.ask(request).await?;

@@ -168,7 +168,7 @@ impl Site {
     }
 
     async fn connect(&self, known: bool) -> Result<Connection> {
-        let config = tls::client(&self.caller(), known, b"http/1.1", false)?;
+        let config = tls::client(&self.caller(), known, b"http/1.1", None)?;
         let connector = TlsConnector::from(Arc::new(config));
         let stream = tls::connect(&connector, self.control, "localhost").await?;
         Ok(Connection::new(stream))

@@ -1,6 +1,9 @@
 //! The figures, the table of them, and what is promised.
 
+use crate::plan::FRESH;
+use crate::plan::TOKENS;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Who was measured.
@@ -24,7 +27,9 @@ pub(crate) enum What {
     Many,
     Http2,
     Big,
+    Http2Big,
     First,
+    Assertion,
     KeptThroughput,
     ManyThroughput,
     Paced,
@@ -49,7 +54,11 @@ impl Who {
         Self::EnvoyTls,
     ];
 
-    const fn title(self) -> &'static str {
+    /// Those that sign an assertion for the service, which none of the others does.
+    pub(crate) const OWN: [Self; 3] = [Self::Whole, Self::Gateway, Self::Synced];
+
+    /// What it is called.
+    pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Whole => "countersign `up`",
             Self::Gateway => "countersign `gateway`",
@@ -72,13 +81,15 @@ impl Who {
 }
 
 impl What {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::One,
         Self::Kept,
         Self::Many,
         Self::Http2,
         Self::Big,
+        Self::Http2Big,
         Self::First,
+        Self::Assertion,
         Self::KeptThroughput,
         Self::ManyThroughput,
         Self::Paced,
@@ -102,7 +113,9 @@ impl What {
             Self::Many => "256 connections, CPU µs/request",
             Self::Http2 => "HTTP/2, 4 × 8 streams, CPU µs/request",
             Self::Big => "32 connections, 1 MiB, CPU µs/request",
+            Self::Http2Big => "HTTP/2, 4 × 8 streams, 1 MiB, CPU µs/request",
             Self::First => "every token new, CPU µs/request",
+            Self::Assertion => "of each of these: signing the assertion, CPU µs",
             Self::KeptThroughput => "32 connections, requests/s",
             Self::ManyThroughput => "256 connections, requests/s",
             Self::Paced => "at 2,000/s, CPU µs/request",
@@ -124,33 +137,70 @@ impl What {
         }
     }
 
+    /// Whether it is of requests, each of which takes an assertion along.
+    const fn is_signed(self) -> bool {
+        matches!(
+            self,
+            Self::One
+                | Self::Kept
+                | Self::Many
+                | Self::Http2
+                | Self::Big
+                | Self::Http2Big
+                | Self::First
+                | Self::Paced
+        )
+    }
+
     /// Whether it says anything about this one.
     pub(crate) const fn concerns(self, who: Who) -> bool {
         match self {
             Self::First => matches!(who, Who::Whole | Who::Gateway | Who::Haproxy | Who::Envoy),
+            Self::Assertion => matches!(who, Who::Whole | Who::Gateway | Who::Synced),
             _ => true,
         }
     }
 }
 
-/// Every figure of every round.
+/// Every figure of every round, and what is to be said about them.
 #[derive(Debug, Default)]
-pub(crate) struct Figures(BTreeMap<(What, Who), Vec<f64>>);
+pub(crate) struct Figures {
+    notes: BTreeSet<String>,
+    of: BTreeMap<(What, Who), Vec<f64>>,
+}
 
 impl Figures {
     pub(crate) fn add(&mut self, what: What, who: Who, value: f64) {
-        self.0.entry((what, who)).or_default().push(value);
+        self.of.entry((what, who)).or_default().push(value);
     }
 
-    fn median(&self, what: What, who: Who) -> Option<f64> {
-        median(self.0.get(&(what, who))?.clone())
+    /// Something to be said below the table, once.
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.insert(text);
+    }
+
+    /// The median of the rounds.
+    pub(crate) fn median(&self, what: What, who: Who) -> Option<f64> {
+        median(self.of.get(&(what, who))?.clone())
     }
 
     /// The median of the rounds' ratios.
     fn ratio(&self, what: What, above: Who, below: Who) -> Option<f64> {
-        let above = self.0.get(&(what, above))?;
-        let below = self.0.get(&(what, below))?;
+        let above = self.of.get(&(what, above))?;
+        let below = self.of.get(&(what, below))?;
         median(above.iter().zip(below).map(|(a, b)| a / b).collect())
+    }
+
+    /// The same without what signing an assertion costs, which only one of the two does.
+    fn ratio_without_assertion(&self, what: What, above: Who, below: Who) -> Option<f64> {
+        if !what.is_signed() || Who::OWN.contains(&below) {
+            return None;
+        }
+        let signing = self.of.get(&(What::Assertion, above))?;
+        let above = self.of.get(&(what, above))?;
+        let below = self.of.get(&(what, below))?;
+        let rounds = above.iter().zip(signing).zip(below);
+        median(rounds.map(|((a, signing), b)| (a - signing) / b).collect())
     }
 }
 
@@ -186,7 +236,15 @@ pub(crate) fn markdown(figures: &Figures, about: &[String]) -> String {
         }
         text.push_str(" |\n");
     }
-    let _ = write!(text, "\n{}.\n", about.join("; "));
+    let _ = write!(
+        text,
+        "\n{TOKENS} tokens in rotation, so that a cache of verified tokens has each of them already; \
+         with \"every token new\" {FRESH} are used once each. A dash: not measured there."
+    );
+    for note in &figures.notes {
+        let _ = write!(text, " {note}.");
+    }
+    let _ = write!(text, "\n\n{}.\n", about.join("; "));
     text
 }
 
@@ -237,27 +295,46 @@ pub(crate) fn promises(figures: &Figures) -> Kept {
         text: String::new(),
     };
     for Promise(what, above, below, bound) in PROMISES {
-        if let Some(ratio) = figures.ratio(what, above, below) {
-            let what = format!("{}: {} / {}", what.title(), above.title(), below.title());
-            kept.line(ratio <= bound, &what, ratio, &format!("≤ {bound}"));
-        }
+        let title = format!("{}: {} / {}", what.title(), above.title(), below.title());
+        let Some(ratio) = figures.ratio(what, above, below) else {
+            kept.missing(&title);
+            continue;
+        };
+        let without = figures.ratio_without_assertion(what, above, below);
+        let without = without.map_or_else(String::new, |it| {
+            format!("; {it:.2} without signing the assertion")
+        });
+        kept.line(
+            ratio <= bound,
+            &title,
+            ratio,
+            &format!("≤ {bound}{without}"),
+        );
     }
     for Bound(what, who, bound, least) in BOUNDS {
-        if let Some(value) = figures.median(what, who) {
-            let good = if least {
-                value >= bound
-            } else {
-                value <= bound
-            };
-            let sign = if least { '≥' } else { '≤' };
-            let title = format!("{}: {}", what.title(), who.title());
-            kept.line(good, &title, value, &format!("{sign} {bound}"));
-        }
+        let title = format!("{}: {}", what.title(), who.title());
+        let Some(value) = figures.median(what, who) else {
+            kept.missing(&title);
+            continue;
+        };
+        let good = if least {
+            value >= bound
+        } else {
+            value <= bound
+        };
+        let sign = if least { '≥' } else { '≤' };
+        kept.line(good, &title, value, &format!("{sign} {bound}"));
     }
     kept
 }
 
 impl Kept {
+    /// What was not measured is not kept.
+    fn missing(&mut self, what: &str) {
+        self.all = false;
+        let _ = writeln!(self.text, "✘ {what}  not measured");
+    }
+
     fn line(&mut self, good: bool, what: &str, value: f64, bound: &str) {
         self.all &= good;
         let mark = if good { "✔" } else { "✘" };
@@ -286,17 +363,54 @@ mod tests {
         assert_eq!(figures().ratio(What::Kept, Who::Whole, Who::Nginx), None);
     }
 
+    /// A run in which everything that is promised is kept.
+    fn kept() -> Figures {
+        let mut figures = Figures::default();
+        for what in What::ALL {
+            for who in Who::ALL {
+                let own = Who::OWN.contains(&who);
+                figures.add(what, who, if own { 20.0 } else { 100.0 });
+            }
+        }
+        figures.of.insert((What::Assertion, Who::Whole), vec![10.0]);
+        figures
+            .of
+            .insert((What::ManyThroughput, Who::Synced), vec![10_000.0]);
+        figures
+    }
+
     #[test]
     fn a_broken_promise_shows() {
-        let mut figures = figures();
-        assert!(promises(&figures).all);
-        figures.add(What::Idle, Who::Whole, 31.0);
-        let kept = promises(&figures);
-        assert!(!kept.all);
-        assert!(
-            kept.text.contains("✘ memory per idle connection"),
-            "{}",
-            kept.text
-        );
+        let mut figures = kept();
+        let before = promises(&figures);
+        assert!(before.all, "{}", before.text);
+        figures.of.insert((What::Idle, Who::Whole), vec![31.0]);
+        let after = promises(&figures);
+        assert!(!after.all);
+        let broken: Vec<_> = after.text.lines().filter(|it| it.contains('✘')).collect();
+        assert_eq!(broken.len(), 1, "{broken:?}");
+        assert!(broken[0].contains("memory per idle connection"));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_kept() {
+        let mut figures = kept();
+        figures.of.remove(&(What::Resumed, Who::Envoy));
+        let after = promises(&figures);
+        assert!(!after.all);
+        assert!(after.text.contains("not measured"), "{}", after.text);
+    }
+
+    #[test]
+    fn the_assertion_is_told_apart() {
+        let figures = kept();
+        let ratio = figures.ratio_without_assertion(What::Kept, Who::Whole, Who::Envoy);
+        assert_eq!(ratio, Some(0.1));
+        let both = figures.ratio_without_assertion(What::Many, Who::Synced, Who::Whole);
+        assert_eq!(both, None, "both sign");
+        let handshakes = figures.ratio_without_assertion(What::Full, Who::Whole, Who::Envoy);
+        assert_eq!(handshakes, None, "nothing is signed for");
+        let text = promises(&figures).text;
+        assert!(text.contains("0.10 without signing"), "{text}");
     }
 }

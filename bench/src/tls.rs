@@ -8,6 +8,7 @@ use rustls::DigitallySignedStruct;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::SignatureScheme;
+use rustls::client::ClientSessionStore;
 use rustls::client::Resumption;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -68,12 +69,13 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// A client with the identity of `folder`, or with none; `protocol` is its only ALPN protocol.
+/// A client with the identity of `folder`, or with none; `protocol` is its only ALPN protocol. It
+/// continues the sessions that `tickets` gives it.
 pub(crate) fn client(
     folder: &Path,
     known: bool,
     protocol: &[u8],
-    resume: bool,
+    tickets: Option<Arc<dyn ClientSessionStore>>,
 ) -> Result<ClientConfig> {
     let identity = Identity::read(folder)?;
     let provider = provider();
@@ -88,11 +90,7 @@ pub(crate) fn client(
         config.with_no_client_auth()
     };
     config.alpn_protocols = vec![protocol.to_vec()];
-    config.resumption = if resume {
-        Resumption::in_memory_sessions(16)
-    } else {
-        Resumption::disabled()
-    };
+    config.resumption = tickets.map_or_else(Resumption::disabled, Resumption::store);
     Ok(config)
 }
 

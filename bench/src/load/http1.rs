@@ -97,7 +97,7 @@ pub(crate) fn request(host: &str, path: &str, token: &str) -> Vec<u8> {
 
 /// Asks over `count` connections until the time is over.
 pub(super) async fn run(shared: &Rc<Shared>, count: usize, warm: bool) -> Result<()> {
-    let connector = connections::connector(shared, b"http/1.1", false)?;
+    let connector = connections::connector(shared, b"http/1.1")?;
     let requests: Rc<Vec<Vec<u8>>> = Rc::new(
         shared
             .tokens

@@ -19,7 +19,7 @@ const WINDOW: u32 = 8 << 20;
 
 /// Asks over `count` connections with `streams` at a time until the time is over.
 pub(super) async fn run(shared: &Rc<Shared>, count: usize, streams: usize) -> Result<()> {
-    let connector = connections::connector(shared, b"h2", false)?;
+    let connector = connections::connector(shared, b"h2")?;
     let requests: Result<Vec<_>> = shared.tokens.iter().map(|it| request(shared, it)).collect();
     let requests = Rc::new(requests?);
     let mut senders = Vec::with_capacity(count);

@@ -4,7 +4,7 @@
 //! prints a report as one JSON line, so that whoever started it can read clocks in between. It
 //! never asks again: a request that fails is counted, and voids the run.
 
-mod connections;
+pub(crate) mod connections;
 pub(crate) mod http1;
 mod http2;
 
@@ -39,6 +39,8 @@ pub(crate) struct Spec {
     pub(crate) work: Work,
     /// For how long, in seconds.
     pub(crate) seconds: f64,
+    /// For how long before it counts, in seconds.
+    pub(crate) warm: f64,
 }
 
 /// How to ask.
@@ -182,11 +184,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Before it counts: a second of it, so that pools and caches hold what they will.
+    /// Before it counts: some of it, so that pools and caches hold what they will.
     pub(crate) fn warm(&self) {
         let now = Instant::now();
         self.start.set(now);
-        self.deadline.set(now + Duration::from_secs(1));
+        let warm = Duration::from_secs_f64(self.spec.warm);
+        self.deadline.set(now + warm);
     }
 
     fn report(&self) -> Report {
@@ -201,8 +204,16 @@ impl Shared {
     }
 }
 
-/// Reads what to do, does it, reports.
+/// Reads what to do, does it, reports; or says in place of that what is wrong.
 pub(crate) async fn run() -> Result<()> {
+    if let Err(error) = work().await {
+        println!("{error:#}");
+        return Err(error);
+    }
+    Ok(())
+}
+
+async fn work() -> Result<()> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     let spec: Spec = serde_json::from_str(&line)?;
