@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::bench;
 use crate::judges;
 use crate::shell;
 use crate::test;
@@ -40,6 +41,7 @@ pub(crate) fn run() -> Result<bool> {
     steps.run("attacks on the release binary", attacks)?;
     steps.run("judges", || judges::run(true))?;
     steps.run("examples", examples)?;
+    steps.run("bench", || bench::run(&["--smoke"]))?;
     steps.run("verifier alone", verifier)?;
     steps.run("deny", || {
         cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"])
