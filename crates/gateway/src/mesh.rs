@@ -2,6 +2,7 @@
 
 use crate::body;
 use crate::body::Body;
+use crate::body::Received;
 use crate::connected::Connected;
 use crate::plane::Plane;
 use crate::refuse::Failure;
@@ -15,7 +16,6 @@ use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
-use hyper::body::Incoming;
 
 /// The longest request to the issuer: a form with one token in it.
 const LONGEST: usize = 64 << 10;
@@ -28,8 +28,8 @@ pub(crate) async fn issuer(
     connected: &Connected,
     (method, path): (&str, &str),
     context: Context<'_>,
-    body: Incoming,
-) -> Result<Incoming, Stop> {
+    body: Received,
+) -> Result<Received, Stop> {
     let ask = |bytes| IssuerRequest {
         body: bytes,
         chain: &connected.chain,

@@ -14,6 +14,7 @@
 
 use crate::body::Body;
 use crate::body::Held;
+use crate::body::Received;
 use crate::body::Rules;
 use crate::browser;
 use crate::browser::cors::Sharing;
@@ -174,6 +175,7 @@ async fn phases(
 ) -> Result<Response<Body>, Stop> {
     let snapshot = shared.plane.point.snapshot();
     let (mut parts, body) = request.into_parts();
+    let body = Received::new(body, parts.version);
     socket::read(&mut parts)?;
     let wanted = Wanted::read(&connected, &snapshot, &parts);
     if ids.place().is_some() {
@@ -222,7 +224,7 @@ type Decided = (Exchange, Admitted, Held, Option<SecretString>);
 
 impl Exchange {
     /// From the evidence to the decision and its record.
-    async fn admit(self, body: Incoming) -> Result<Decided, Stop> {
+    async fn admit(self, body: Received) -> Result<Decided, Stop> {
         let (evidence, token) = self.evidence().await?;
         let (body, facts) = self.body(body, &evidence).await?;
         let admitted = self.enforce(evidence, facts).await?;
@@ -230,7 +232,7 @@ impl Exchange {
     }
 
     /// What countersign serves itself at this door. Gives the body back if that is nothing.
-    async fn ours(&self, body: Incoming) -> Result<Incoming, Stop> {
+    async fn ours(&self, body: Received) -> Result<Received, Stop> {
         if self.wanted.fault.is_some() {
             return Ok(body);
         }
@@ -292,7 +294,7 @@ impl Exchange {
     }
 
     /// Facts beside the evidence; the body as far as rules read it.
-    async fn body(&self, body: Incoming, evidence: &Evidence) -> Result<(Held, Facts), Stop> {
+    async fn body(&self, body: Received, evidence: &Evidence) -> Result<(Held, Facts), Stop> {
         let mut facts = Facts {
             fault: self
                 .wanted

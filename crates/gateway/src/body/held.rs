@@ -1,4 +1,5 @@
 use super::BodyError;
+use super::Received;
 use super::json;
 use crate::request::NoRandomness;
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use countersign_core::vocabulary::Digest;
 use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 /// The body of a request before it is decided.
 pub(crate) enum Held {
     /// Not looked at; it streams.
-    Streaming(Incoming),
+    Streaming(Received),
     /// Held, because a rule reads it. These bytes are decided on and these are forwarded.
     Whole(Kept),
 }
@@ -114,7 +114,7 @@ pub(crate) struct Rules {
 
 impl Held {
     /// A body that no rule reads; notes in `facts` if it announces that it is too large.
-    pub(crate) fn unread(body: Incoming, rules: &Rules, facts: &mut Facts) -> Self {
+    pub(crate) fn unread(body: Received, rules: &Rules, facts: &mut Facts) -> Self {
         announced_too_large(&body, rules, facts);
         Self::Streaming(body)
     }
@@ -125,7 +125,7 @@ impl Held {
     /// # Errors
     /// [`HeldError`] where it can't be held.
     pub(crate) async fn look(
-        body: Incoming,
+        body: Received,
         headers: &HeaderMap,
         rules: Rules,
         room: &Room,
@@ -185,7 +185,7 @@ impl Held {
 }
 
 /// The whole body, if it is not over the limit and there is room for it.
-async fn collect(mut body: Incoming, rules: &Rules, room: &Room) -> Result<Bytes, BodyError> {
+async fn collect(mut body: Received, rules: &Rules, room: &Room) -> Result<Bytes, BodyError> {
     let mut bytes = BytesMut::new();
     let mut taken = None;
     while let Some(frame) = body.frame().await {
@@ -263,7 +263,7 @@ pub(super) fn fault(facts: &mut Facts, code: Code, detail: String) {
 }
 
 /// Whether it says itself that it has more bytes than it may.
-fn announced_too_large(body: &Incoming, rules: &Rules, facts: &mut Facts) -> bool {
+fn announced_too_large(body: &Received, rules: &Rules, facts: &mut Facts) -> bool {
     let too_large = body.size_hint().lower() > rules.limit;
     if too_large {
         let detail = format!("the body is over {} bytes", rules.limit);

@@ -5,6 +5,7 @@ mod held;
 mod json;
 mod leak;
 mod messages;
+mod received;
 mod uplink;
 mod usage;
 
@@ -19,6 +20,7 @@ pub(crate) use leak::Needle;
 pub(crate) use messages::Events;
 pub(crate) use messages::Messages;
 pub(crate) use messages::Prefixed;
+pub(crate) use received::Received;
 pub(crate) use uplink::Uplink;
 pub(crate) use uplink::UplinkFault;
 pub(crate) use usage::Meter;

@@ -6,6 +6,7 @@ use super::origin::same_origin;
 use super::see_other;
 use crate::body;
 use crate::body::Body;
+use crate::body::Received;
 use crate::refuse::Failure;
 use crate::refuse::Stop;
 use crate::request::random;
@@ -21,7 +22,6 @@ use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
-use hyper::body::Incoming;
 use maud::DOCTYPE;
 use maud::PreEscaped;
 use maud::html;
@@ -88,7 +88,7 @@ pub(super) fn page(visit: &Visit<'_>) -> Result<Response<Body>, Stop> {
 }
 
 /// The form comes back.
-pub(super) async fn sign_in(visit: &Visit<'_>, body: Incoming) -> Result<Response<Body>, Stop> {
+pub(super) async fn sign_in(visit: &Visit<'_>, body: Received) -> Result<Response<Body>, Stop> {
     let form = match body::own(body, LONGEST).await {
         Ok(form) => form,
         Err(status) => return Ok(plain(status)),

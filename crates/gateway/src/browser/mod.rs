@@ -15,6 +15,7 @@ pub(crate) use session::session;
 
 use crate::body;
 use crate::body::Body;
+use crate::body::Received;
 use crate::connected::Connected;
 use crate::plane::Plane;
 use crate::refuse::Stop;
@@ -35,7 +36,6 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use http::request::Parts;
-use hyper::body::Incoming;
 use origin::only;
 
 /// Paths under this are ours at every browser door, and are never forwarded.
@@ -71,7 +71,7 @@ fn is_ours(path: &str) -> bool {
 }
 
 /// Serves our own pages. Gives the body back for anything else.
-pub(crate) async fn ours(visit: &Visit<'_>, body: Incoming) -> Result<Incoming, Stop> {
+pub(crate) async fn ours(visit: &Visit<'_>, body: Received) -> Result<Received, Stop> {
     if let Some(response) = cors::preflight(visit) {
         return Err(Stop::Answered(Box::new(response)));
     }

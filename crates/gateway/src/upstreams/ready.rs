@@ -119,10 +119,11 @@ fn payload(
             Payload::Whole(kept.bytes)
         }
         Held::Streaming(body) if body.is_end_stream() => Payload::Whole(Bytes::new()),
-        Held::Streaming(body) => {
-            let body = Uplink::new((body, http2, grpc), admitted, idle, Arc::clone(fault));
-            Payload::Streaming(Some(body.boxed_unsync()))
-        }
+        // It is taken here and nowhere else; without it nothing is sent.
+        Held::Streaming(body) => Payload::Streaming(body.take().map(|body| {
+            let fault = Arc::clone(fault);
+            Uplink::new((body, http2, grpc), admitted, idle, fault).boxed_unsync()
+        })),
     }
 }
 

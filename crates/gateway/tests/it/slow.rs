@@ -7,6 +7,7 @@ use crate::attacks::ends;
 use crate::attacks::limited;
 use crate::attacks::mesh_target;
 use crate::attacks::next_is_served;
+use crate::support::Answer;
 use crate::support::Backend;
 use crate::support::Cast;
 use crate::support::More;
@@ -16,6 +17,7 @@ use crate::support::handler;
 use crate::support::request;
 use crate::support::text;
 use bytes::Bytes;
+use countersign_core::vocabulary::Code;
 use countersign_testkit::pki::Pki;
 use futures_util::stream;
 use http::Request;
@@ -24,7 +26,9 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -130,4 +134,36 @@ async fn whoever_opens_no_window_has_its_services_time_and_no_more() {
     let ended = tokio::time::timeout(PATIENCE, connection).await;
     let _ = ended.expect("the connection was kept").unwrap();
     assert_eq!(cast.point.open(), 0);
+}
+
+/// Some clients lose an answer whose stream is reset behind it, which it is where the rest of a body
+/// is not wanted (RFC 9113 section 8.1).
+#[tokio::test]
+async fn a_refusal_stands_though_the_body_it_refuses_is_still_to_come() {
+    let cast = cast().await;
+    let front = cast.workload("front");
+    let stream = dial_mesh(&cast, &front, "hms-api", true).await;
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let ask = || {
+        let asked = Request::post("https://hms-api/v1/reports/1");
+        asked.body(()).unwrap()
+    };
+    let before = cast.api.seen().len();
+    let (response, mut body) = sender.send_request(ask(), false).unwrap();
+    let answer = Answer::read_h2(response.await.unwrap()).await;
+    cast.refused(&answer, Code::TOKEN_ABSENT, &cast.api, before)
+        .await;
+    // Whatever was said of the first stream has come when the second is answered.
+    let (response, _) = sender.send_request(ask(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 401);
+    let reset = poll_fn(|cx| Poll::Ready(body.poll_reset(cx).is_ready())).await;
+    assert!(!reset, "the stream was reset behind its answer");
+    body.send_data(Bytes::from_static(b"{}"), true).unwrap();
+    // And nobody can go on for ever.
+    let (response, mut body) = sender.send_request(ask(), false).unwrap();
+    assert_eq!(response.await.unwrap().status(), 401);
+    let reset = tokio::time::timeout(PATIENCE, poll_fn(|cx| body.poll_reset(cx)));
+    assert_eq!(reset.await.unwrap().unwrap(), h2::Reason::NO_ERROR);
+    connection.abort();
 }

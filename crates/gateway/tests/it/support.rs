@@ -488,6 +488,20 @@ impl Answer {
         }
     }
 
+    /// The same of a bare stream of HTTP/2.
+    pub(crate) async fn read_h2(response: Response<h2::RecvStream>) -> Self {
+        let (parts, mut stream) = response.into_parts();
+        let mut body = Vec::new();
+        while let Some(chunk) = stream.data().await {
+            body.extend_from_slice(&chunk.unwrap());
+        }
+        Self {
+            body: Ok(body),
+            headers: parts.headers,
+            status: parts.status.as_u16(),
+        }
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
