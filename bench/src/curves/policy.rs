@@ -40,7 +40,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_795_600_800);
 const ROOT: Digest = Digest::new([7; 32]);
 const LEAF: Digest = Digest::new([1; 32]);
 
-/// Routes: operations of one service, or services with one operation each.
+/// Routes: many operations of few services, or few of many.
 pub(super) fn routes(quick: bool) -> Result<String> {
     let sizes: &[usize] = if quick {
         &[1, 100]
@@ -49,25 +49,25 @@ pub(super) fn routes(quick: bool) -> Result<String> {
     };
     let mut table = Table::new(&[
         "routes",
-        "decide, all of one service, µs",
-        "decide, each of another service, µs",
+        "decide, 1,000 for each service, µs",
+        "decide, 4 for each service, µs",
         "read and compile, ms",
     ]);
     for &size in sizes {
-        let (state, _) = state(one_service(size)?)?;
-        let hop = hop(
-            &state.snapshot,
-            "s0",
-            &format!("/v1/r{}/42", size / 2),
-            "i:read",
-        )?;
-        let together = decided(&hop, &state)?;
-        let (state, read) = self::state(many_services(size)?)?;
-        let service = format!("s{}", size / 2);
-        let hop = self::hop(&state.snapshot, &service, "/v1/r/42", "i:read")?;
-        table.line(size as u64, &[together, decided(&hop, &state)?, read / 1e3]);
+        let (few, _) = routed(size, 1_000)?;
+        let (many, read) = routed(size, 4)?;
+        table.line(size as u64, &[few, many, read / 1e3]);
     }
     Ok(table.0)
+}
+
+/// What a decision costs with so many routes, and reading them.
+fn routed(routes: usize, each: usize) -> Result<(f64, f64)> {
+    let (text, services) = company(routes, each)?;
+    let (state, read) = state(text)?;
+    let service = format!("s{}", services / 2);
+    let hop = hop(&state.snapshot, &service, "/v1/r0/42", "i:read")?;
+    Ok((decided(&hop, &state)?, read))
 }
 
 /// Revocations: what a decision costs with them, and what one more costs.
@@ -83,7 +83,7 @@ pub(super) fn revocations(quick: bool) -> Result<String> {
         "one more, as an enforcement point takes it in, µs",
         "all of them at a start, ms",
     ]);
-    let (mut state, _) = state(one_service(10)?)?;
+    let (mut state, _) = state(company(10, 10)?.0)?;
     let hop = hop(&state.snapshot, "s0", "/v1/r5/42", "i:read")?;
     for &size in sizes {
         let log: Vec<Revocation> = (1..=size).map(revocation).collect();
@@ -144,30 +144,25 @@ roles: { reader: { members: [group:readers], may: [\"i:read\"] } }
 services:
 ";
 
-fn one_service(operations: usize) -> Result<String> {
+/// So many routes, spread over services with at most `each` operations. Gives their number too.
+fn company(routes: usize, each: usize) -> Result<(String, usize)> {
     let mut text = String::from(HEAD);
-    text += "  s0:\n    peer: service\n    identity: s0\n    url: https://s0.acme.example\n    operations:\n";
-    for at in 0..operations {
-        writeln!(text, "      GET /v1/r{at}/**: {{ needs: \"i:read\" }}")?;
-    }
-    text += "edges:\n  web -> s0: [GET /**]\n  caller -> s0: [GET /**]\n";
-    Ok(text)
-}
-
-fn many_services(services: usize) -> Result<String> {
-    let mut text = String::from(HEAD);
+    let services = routes.div_ceil(each);
     for at in 0..services {
         writeln!(
             text,
-            "  s{at}:\n    peer: service\n    identity: s0\n    url: https://s{at}.acme.example\n    operations:\n      \
-             GET /v1/r/**: {{ needs: \"i:read\" }}"
+            "  s{at}:\n    peer: service\n    identity: s0\n    url: https://s0.acme.example\n    \
+             operations:"
         )?;
+        for route in 0..each.min(routes - at * each) {
+            writeln!(text, "      GET /v1/r{route}/**: {{ needs: \"i:read\" }}")?;
+        }
     }
     text += "edges:\n  web -> s0: [GET /**]\n";
     for at in 0..services {
-        writeln!(text, "  caller -> s{at}: [GET /v1/r/**]")?;
+        writeln!(text, "  caller -> s{at}: [GET /**]")?;
     }
-    Ok(text)
+    Ok((text, services))
 }
 
 /// The policy in force, and how long it took to get there.
