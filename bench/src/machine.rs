@@ -31,13 +31,18 @@ pub(crate) fn cpu(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / TICKS)
 }
 
-/// Memory of a process and its descendants, in bytes, what they share counted once (`Pss`).
+/// Memory of a process and its descendants, in bytes, what they share counted once.
+///
+/// That is `Pss` where there are several. Of one alone it is `Rss`, for `Pss` would divide its
+/// program by how often a run has started it.
 pub(crate) fn memory(pid: u32) -> Result<u64> {
     let mut total = 0;
-    for pid in tree(pid)? {
+    let tree = tree(pid)?;
+    let name = if tree.len() == 1 { "Rss:" } else { "Pss:" };
+    for pid in tree {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|it| it.split_whitespace().next());
         total += kib.with_context(|| path)?.parse::<u64>()? << 10;
     }
