@@ -106,10 +106,16 @@ pub(super) async fn run(shared: &Rc<Shared>, count: usize, warm: bool) -> Result
             .collect(),
     );
     let mut open = Vec::with_capacity(count);
+    let first = requests.first().context("no token")?;
     for _ in 0..count {
-        open.push(Connection::new(
-            connections::open(shared, &connector).await?,
-        ));
+        let mut connection = Connection::new(connections::open(shared, &connector).await?);
+        if warm {
+            // With thousands of them the last is open long after the first, and a server does not
+            // wait for ever for what a connection begins with.
+            let status = connection.ask(first).await?;
+            ensure!(status == 200, "status {status}");
+        }
+        open.push(connection);
     }
     if warm {
         shared.warm();
