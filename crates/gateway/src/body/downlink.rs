@@ -350,10 +350,11 @@ impl Body for Downlink {
             let polled = match frame.into_data() {
                 Ok(chunk) => this.data(chunk),
                 Err(mut frame) => {
-                    if let Some(fields) = frame.trailers_mut() {
+                    let left = frame.trailers_mut().is_some_and(|fields| {
                         headers::trailers(fields);
-                    }
-                    Some(this.finish(Some(frame)))
+                        !fields.is_empty()
+                    });
+                    Some(this.finish(left.then_some(frame)))
                 }
             };
             if let Some(polled) = polled {

@@ -108,6 +108,10 @@ impl Body for Uplink {
             Some(Ok(mut frame)) => {
                 if let Some(fields) = frame.trailers_mut() {
                     headers::trailers(fields);
+                    // A block of no fields is not what everybody takes for an end.
+                    if fields.is_empty() {
+                        return Poll::Ready(None);
+                    }
                 }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.admitted.received(bytes);

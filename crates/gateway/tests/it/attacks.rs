@@ -182,7 +182,32 @@ async fn play(
     let upstream = upstream(cast, target);
     let attacks = attacks.iter().filter(|it| it.is_for(target.door));
     let floods = attacks.clone().filter(|it| it.may_flood()).count();
-    let played = stream::iter(attacks.enumerate())
+    // Floods last, among themselves: whoever resets enough of what is under way at a service has the
+    // service end the connection to it, and a `POST` of another attack that is on it fails.
+    let (flooding, calm): (Vec<_>, Vec<_>) = attacks.partition(|it| it.may_flood());
+    let mut played = in_lanes(cast, (target, front), &calm, http2, 0).await;
+    played.extend(in_lanes(cast, (target, front), &flooding, http2, calm.len()).await);
+    nothing_is_smuggled(upstream);
+    // Strangers are recorded so often a second, and counted beyond it.
+    if target.door == "mesh" {
+        let ended = played.iter().flatten().filter(|it| it.flood).count();
+        floods_are_recorded(cast, ended, floods).await;
+    }
+    let next = dial_next(cast, target, front, http2).await;
+    next_is_served(next, target).await;
+    played.into_iter().filter_map(Result::err).collect()
+}
+
+/// Plays attacks beside each other, numbered from `first` on.
+async fn in_lanes(
+    cast: &Cast,
+    (target, front): (&Target, &Arc<SvidSource>),
+    attacks: &[&Attack],
+    http2: bool,
+    first: usize,
+) -> Vec<Result<Outcome, String>> {
+    let upstream = upstream(cast, target);
+    stream::iter((first..).zip(attacks))
         .map(|(number, attack)| async move {
             let mark = number.to_string();
             let mut target = target.clone();
@@ -198,17 +223,8 @@ async fn play(
             outcome.map_err(|what| format!("{name}: {what}"))
         })
         .buffer_unordered(LANES)
-        .collect::<Vec<_>>()
-        .await;
-    nothing_is_smuggled(upstream);
-    // Strangers are recorded so often a second, and counted beyond it.
-    if target.door == "mesh" {
-        let ended = played.iter().flatten().filter(|it| it.flood).count();
-        floods_are_recorded(cast, ended, floods).await;
-    }
-    let next = dial_next(cast, target, front, http2).await;
-    next_is_served(next, target).await;
-    played.into_iter().filter_map(Result::err).collect()
+        .collect()
+        .await
 }
 
 fn upstream<'a>(cast: &'a Cast, target: &Target) -> &'a Upstream {

@@ -138,6 +138,22 @@ async fn grpc_has_its_trailers_both_ways() {
     );
     assert_eq!(got.to_bytes(), &b"\0\0\0\0\x02hi"[..]);
     assert_eq!(cast.completion(&receipt).await["ending"], "done");
+    // Of trailers that may not pass nothing is left, and an empty block is not sent for them. They
+    // come behind what is forwarded already.
+    let message = Frame::data(Bytes::from_static(b"\0\0\0\0\x02hi"));
+    let trailers = Frame::trailers(fields(&[("authorization", "Bearer x")]));
+    let sent = [message, trailers].into_iter().map(|frame| async move {
+        if frame.is_trailers() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(frame)
+    });
+    let body = futures_util::StreamExt::then(futures_util::stream::iter(sent), |frame| frame);
+    let sent = call("/s/echo", &token, StreamBody::new(body).boxed_unsync());
+    let response = client.start(sent).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let got = response.into_body().collect().await.unwrap();
+    assert_eq!(got.trailers().unwrap().len(), 1);
     // An error has no body at all.
     let response = client
         .start(call("/s/error", &token, frames(vec![])))
