@@ -16,8 +16,10 @@ use crate::proof;
 use crate::proxies;
 use crate::proxies::Kind;
 use crate::proxies::Proxy;
+use crate::site::FRESH;
 use crate::site::Shape;
 use crate::site::Site;
+use crate::site::TOKENS;
 use crate::table;
 use crate::table::Figures;
 use crate::table::What;
@@ -37,10 +39,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Tokens in rotation.
-pub(crate) const TOKENS: usize = 1_000;
-/// Tokens that are each used once.
-pub(crate) const FRESH: usize = 4_000;
 /// Requests per second where latency is measured: less than the slowest can do.
 const RATE: u32 = 2_000;
 

@@ -24,6 +24,10 @@ use tokio_rustls::TlsConnector;
 pub(crate) const AUDIENCE: &str = "https://bench.internal/svc/reports";
 /// Who signs them.
 pub(crate) const ISSUER: &str = "https://bench.internal";
+/// Tokens in rotation.
+pub(crate) const TOKENS: usize = 1_000;
+/// Tokens that are each used once.
+pub(crate) const FRESH: usize = 4_000;
 const CONFIGURATION: &str = include_str!("../proxies/countersign.yaml");
 /// Connections over which tokens are drawn.
 const DRAWERS: usize = 4;

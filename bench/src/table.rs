@@ -1,7 +1,7 @@
 //! The figures, the table of them, and what is promised.
 
-use crate::plan::FRESH;
-use crate::plan::TOKENS;
+use crate::site::FRESH;
+use crate::site::TOKENS;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
