@@ -76,6 +76,9 @@ pub(crate) struct Options {
     /// Write the table here as well (Markdown)
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// And the short one
+    #[arg(long, value_name = "FILE")]
+    short: Option<PathBuf>,
 }
 
 /// Everybody, running.
@@ -123,8 +126,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     field.measure(options, &mut figures)?;
     let text = table::markdown(&figures, &about);
     println!("{text}");
-    if let Some(path) = &options.table {
-        std::fs::write(path, &text).with_context(|| path.display().to_string())?;
+    let short = table::short(&figures, &about);
+    for (path, text) in [(&options.table, &text), (&options.short, &short)] {
+        if let Some(path) = path {
+            std::fs::write(path, text).with_context(|| path.display().to_string())?;
+        }
     }
     let kept = table::promises(&figures);
     println!("{}", kept.text);

@@ -215,17 +215,57 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// The table, for the README.
+/// What the first page shows, and of whom.
+const SHORT: [What; 6] = [
+    What::Kept,
+    What::First,
+    What::Full,
+    What::Resumed,
+    What::AtRest,
+    What::Idle,
+];
+const FEW: [Who; 6] = [
+    Who::Whole,
+    Who::Gateway,
+    Who::Haproxy,
+    Who::HaproxyTls,
+    Who::Nginx,
+    Who::Envoy,
+];
+
+/// All that was measured.
 pub(crate) fn markdown(figures: &Figures, about: &[String]) -> String {
+    let mut text = rows(figures, &What::ALL, &Who::ALL);
+    let _ = write!(
+        text,
+        "\n{TOKENS} tokens in rotation, so that a cache of verified tokens has each of them already; \
+         with \"every token new\" {FRESH} are used once each. A dash: not measured there."
+    );
+    for note in &figures.notes {
+        let _ = write!(text, " {note}.");
+    }
+    let _ = write!(text, "\n\n{}.\n", about.join("; "));
+    text
+}
+
+/// What a first look should see.
+pub(crate) fn short(figures: &Figures, about: &[String]) -> String {
+    let mut text = rows(figures, &SHORT, &FEW);
+    let _ = write!(text, "\n{}.\n", about.join("; "));
+    text
+}
+
+fn rows(figures: &Figures, what: &[What], who: &[Who]) -> String {
     let mut text = String::from("|");
-    for who in Who::ALL {
+    for who in who {
         let _ = write!(text, " | {}", who.title());
     }
     text.push_str(" |\n|---");
-    text.push_str(&"|---:".repeat(Who::ALL.len()));
+    text.push_str(&"|---:".repeat(who.len()));
     text.push_str("|\n");
-    for what in What::ALL {
-        let cells = Who::ALL.map(|who| figures.median(what, who));
+    for what in what {
+        let cells = who.iter().map(|who| figures.median(*what, *who));
+        let cells: Vec<_> = cells.collect();
         if cells.iter().all(Option::is_none) {
             continue;
         }
@@ -236,15 +276,6 @@ pub(crate) fn markdown(figures: &Figures, about: &[String]) -> String {
         }
         text.push_str(" |\n");
     }
-    let _ = write!(
-        text,
-        "\n{TOKENS} tokens in rotation, so that a cache of verified tokens has each of them already; \
-         with \"every token new\" {FRESH} are used once each. A dash: not measured there."
-    );
-    for note in &figures.notes {
-        let _ = write!(text, " {note}.");
-    }
-    let _ = write!(text, "\n\n{}.\n", about.join("; "));
     text
 }
 
@@ -377,6 +408,17 @@ mod tests {
             .of
             .insert((What::ManyThroughput, Who::Synced), vec![10_000.0]);
         figures
+    }
+
+    #[test]
+    fn the_short_table_has_a_column_for_each_and_no_row_of_nothing() {
+        let text = short(&figures(), &["a machine".to_owned()]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(lines[2].starts_with("| 32 connections, CPU µs/request | 30.0 | – | 200 |"));
+        for line in &lines[..3] {
+            assert_eq!(line.matches('|').count(), FEW.len() + 2, "{line}");
+        }
     }
 
     #[test]
