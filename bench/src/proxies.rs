@@ -173,7 +173,12 @@ pub(crate) fn versions(envoy: &Path) -> Result<Vec<String>> {
         })?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).trim().to_owned();
-        anyhow::Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+        // Envoy's begins with where its program is.
+        let path = program.display().to_string();
+        let line = text.lines().next().unwrap_or_default();
+        let line = line.strip_prefix(&path).map(|it| format!("Envoy{it}"));
+        let line = line.unwrap_or_else(|| text.lines().next().unwrap_or_default().to_owned());
+        anyhow::Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
     };
     Ok(vec![
         first(Path::new("haproxy"), "-v")?,
