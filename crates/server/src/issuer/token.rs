@@ -11,8 +11,6 @@ use super::request::Fault;
 use super::request::TokenRequest;
 use crate::keys::KeyError;
 use aws_lc_rs::rand::SecureRandom as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use countersign_core::hop::Binding;
 use countersign_core::hop::Claims;
 use countersign_core::hop::Evidence;
@@ -190,7 +188,8 @@ fn claims(
         groups: grant.groups.clone(),
         iat: at.as_secs(),
         iss,
-        jti: BASE64.encode(id),
+        // It is written on command lines, where `-` would begin an option.
+        jti: hex::encode(id),
         nbf: None,
         roles: grant.roles.clone(),
         scope: grant.scope.clone(),
