@@ -145,16 +145,16 @@ impl Downlink {
 
     /// Ends it if it is time to.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        if self.guard.is_some() {
+            return self.poll_guard(cx);
+        }
         if let Some(code) = self.admitted.cut().code() {
             return Poll::Ready(self.cut(code));
         }
         if self.deadline <= Instant::now() {
             return Poll::Ready(self.end(Ending::Cut, BodyError::Elapsed));
         }
-        if self.guard.is_none() {
-            return Poll::Pending;
-        }
-        self.poll_guard(cx)
+        Poll::Pending
     }
 
     /// Has this polled again when it is time to end.

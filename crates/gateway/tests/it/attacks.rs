@@ -422,9 +422,14 @@ async fn one_peer_takes_its_part_of_a_doors_connections() {
     next_is_served(dial_next(&cast, &target, &other, false).await, &target).await;
     // And so does the first one with what it gives back.
     drop(held);
+    places_come_back(&cast, &front).await;
+}
+
+/// Waits until a caller who had all of their places finds one again.
+pub(crate) async fn places_come_back(cast: &Cast, front: &Arc<SvidSource>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut again = dial_mesh(&cast, &front, "hms-api", false).await;
+        let mut again = dial_mesh(cast, front, "hms-api", false).await;
         let closed = tokio::time::timeout(Duration::from_millis(200), again.read_u8()).await;
         if closed.is_err() {
             break;

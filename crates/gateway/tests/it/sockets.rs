@@ -3,6 +3,7 @@
 use crate::attacks::dial_mesh;
 use crate::attacks::ends;
 use crate::attacks::limited;
+use crate::attacks::places_come_back;
 use crate::support::Answer;
 use crate::support::Cast;
 use crate::support::PATIENCE;
@@ -45,6 +46,17 @@ async fn opened(cast: &Cast, front: &Arc<SvidSource>, token: &str) -> TokioIo<Up
         .unwrap();
     assert_eq!(response.status().as_u16(), 101);
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
+}
+
+/// Revokes who is asked behind us, which ends the one call under way there.
+fn revoke_upstream(cast: &Cast) {
+    let line = Revocation {
+        at: Timestamp::from_secs(1),
+        epoch: 1,
+        lifted: false,
+        what: Revoked::Identity(cast.pki.id("hms-api")),
+    };
+    assert_eq!(cast.point.revoke(&[line]), Ok(1));
 }
 
 #[tokio::test]
@@ -111,13 +123,7 @@ async fn a_stream_to_an_upstream_that_is_revoked_ends() {
         .await
         .unwrap();
     response.frame().await.unwrap().unwrap();
-    let line = Revocation {
-        at: Timestamp::from_secs(1),
-        epoch: 1,
-        lifted: false,
-        what: Revoked::Identity(cast.pki.id("hms-api")),
-    };
-    assert_eq!(cast.point.revoke(&[line]), Ok(1));
+    revoke_upstream(&cast);
     let answer = Answer::read(response).await;
     let receipt = answer.header("countersign-receipt").to_owned();
     assert!(answer.text().contains("event: error"), "{}", answer.text());
@@ -171,15 +177,7 @@ async fn a_websocket_keeps_its_peers_part_of_the_door() {
     let token = format!("Bearer {}", cast.token(&other, "hms-api"));
     drop(opened(&cast, &other, &token).await);
     drop(held);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let mut again = dial_mesh(&cast, &front, "hms-api", false).await;
-        let closed = tokio::time::timeout(Duration::from_millis(200), again.read_u8()).await;
-        if closed.is_err() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "its places never came back");
-    }
+    places_come_back(&cast, &front).await;
 }
 
 #[tokio::test]
@@ -203,13 +201,7 @@ async fn an_upstream_that_is_revoked_before_it_answers_gets_no_more() {
             assert!(Instant::now() < deadline, "nothing came upstream");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let line = Revocation {
-            at: Timestamp::from_secs(1),
-            epoch: 1,
-            lifted: false,
-            what: Revoked::Identity(cast.pki.id("hms-api")),
-        };
-        assert_eq!(cast.point.revoke(&[line]), Ok(1));
+        revoke_upstream(&cast);
     };
     let (answer, ()) = tokio::join!(client.send(upload), revoked);
     let receipt = answer.header("countersign-receipt").to_owned();
