@@ -10,6 +10,7 @@
 )]
 
 mod assertion;
+mod bare;
 mod curves;
 mod load;
 mod machine;
@@ -20,6 +21,7 @@ mod proxies;
 mod site;
 mod table;
 mod tls;
+mod train;
 mod upstream;
 
 use anyhow::Result;
@@ -42,6 +44,16 @@ enum Command {
     Run(plan::Options),
     /// How the cost grows with routes, revocations, tokens, connections and records
     Curves(curves::Options),
+    /// Have a program do what is measured, for a build that is guided by its profile
+    #[command(hide = true)]
+    Train {
+        /// The countersign to train
+        #[arg(long)]
+        binary: PathBuf,
+        /// Briefly
+        #[arg(long)]
+        smoke: bool,
+    },
     /// Sign assertions and say how many microseconds of CPU each took
     #[command(hide = true)]
     Sign {
@@ -52,6 +64,19 @@ enum Command {
     /// Generate load as one JSON line on standard input says
     #[command(hide = true)]
     Load,
+    /// Forward over mutual TLS with the libraries alone
+    #[command(hide = true)]
+    Bare {
+        /// Where to listen
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where to forward to
+        #[arg(long)]
+        upstream: SocketAddr,
+        /// Folder with `svid.pem`, `key.pem` and `bundle.pem`
+        #[arg(long)]
+        identity: PathBuf,
+    },
     /// Serve fixed answers over mutual TLS
     #[command(hide = true)]
     Upstream {
@@ -68,8 +93,14 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => plan::run(&options),
         Command::Curves(options) => curves::run(&options).map(|()| true),
+        Command::Train { binary, smoke } => train::run(&binary, smoke).map(|()| true),
         Command::Sign { count } => assertion::sign(count).map(|()| true),
         Command::Load => alone(load::run()).map(|()| true),
+        Command::Bare {
+            listen,
+            upstream,
+            identity,
+        } => alone(bare::serve(listen, upstream, &identity)).map(|()| true),
         Command::Upstream { listen, identity } => {
             alone(upstream::serve(listen, &identity)).map(|()| true)
         }

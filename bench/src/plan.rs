@@ -99,12 +99,13 @@ pub(crate) struct Contestant<'a> {
     site: &'a Site,
 }
 
-const OTHERS: [(Who, Kind); 5] = [
+const OTHERS: [(Who, Kind); 6] = [
     (Who::Haproxy, Kind::Haproxy { full: true }),
     (Who::HaproxyTls, Kind::Haproxy { full: false }),
     (Who::Nginx, Kind::Nginx),
     (Who::Envoy, Kind::Envoy { full: true }),
     (Who::EnvoyTls, Kind::Envoy { full: false }),
+    (Who::Bare, Kind::Bare),
 ];
 
 /// Runs it all. False if a ratio is above what is promised and that was to be checked.
@@ -295,6 +296,17 @@ impl<'a> Contestant<'a> {
             prefix: "/~/reports",
             site,
         }
+    }
+
+    /// Every kind of request once, and connections.
+    pub(crate) fn asked(&self, seconds: f64, smoke: bool) -> Result<()> {
+        let mut figures = Figures::default();
+        for (what, work, path) in requests() {
+            let count = if what == What::First { FRESH } else { TOKENS };
+            let tokens = self.site.draw(count / 4, "report:read")?;
+            self.requests(what, (work, path), seconds, tokens, &mut figures)?;
+        }
+        self.handshakes(smoke, &mut figures)
     }
 
     /// CPU µs per request, and the percentiles of latency in µs, at the fixed rate over so many

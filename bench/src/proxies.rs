@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     },
     /// nginx, which has no tokens.
     Nginx,
+    /// The libraries of countersign, with mutual TLS alone.
+    Bare,
     /// Envoy with everything, or with mutual TLS alone.
     Envoy {
         /// Everything.
@@ -56,6 +58,7 @@ impl Kind {
             Self::Haproxy { full: true } => "haproxy",
             Self::Haproxy { full: false } => "haproxy-tls",
             Self::Nginx => "nginx",
+            Self::Bare => "libraries",
             Self::Envoy { full: true } => "envoy",
             Self::Envoy { full: false } => "envoy-tls",
         }
@@ -77,6 +80,7 @@ impl Kind {
         let file = folder.join(format!("{}.yaml", self.name()));
         let (program, flag) = match self {
             Self::Haproxy { .. } => (PathBuf::from("haproxy"), vec!["-f"]),
+            Self::Bare => return bare(site),
             Self::Nginx => (PathBuf::from("nginx"), vec!["-c"]),
             Self::Envoy { .. } => {
                 let flags = vec![
@@ -100,7 +104,7 @@ impl Kind {
         process.listens(address)?;
         let log = match self {
             Self::Haproxy { .. } => format!("{}.log", self.name()),
-            Self::Nginx | Self::Envoy { .. } => format!("{}-access.log", self.name()),
+            _ => format!("{}-access.log", self.name()),
         };
         Ok(Proxy {
             address,
@@ -116,6 +120,7 @@ impl Kind {
                 HAPROXY.replace("@RULES@", rules)
             }
             Self::Nginx => NGINX.to_owned(),
+            Self::Bare => String::new(),
             Self::Envoy { full } => {
                 let filters = if full { ENVOY_FILTERS } else { "" };
                 ENVOY.replace("@FILTERS@", filters)
@@ -133,6 +138,32 @@ impl Kind {
             .replace("@AUDIENCE@", site::AUDIENCE)
             .replace("@ISSUER@", site::ISSUER)
     }
+}
+
+/// This very program, which logs nothing.
+fn bare(site: &Site) -> Result<Proxy> {
+    let address = unused()?;
+    let own = std::env::current_exe()?.display().to_string();
+    let identity = site.folder.join("proxy").display().to_string();
+    let (listen, upstream) = (address.to_string(), site.upstream.to_string());
+    let words = [
+        own.as_str(),
+        "bare",
+        "--listen",
+        &listen,
+        "--upstream",
+        &upstream,
+        "--identity",
+        &identity,
+    ];
+    let command = words.map(str::to_owned);
+    let mut process = Process::start("libraries", PROXY_CORE, &command, &site.folder)?;
+    process.listens(address)?;
+    Ok(Proxy {
+        address,
+        log: site.folder.join("libraries.log"),
+        process,
+    })
 }
 
 /// Writes certificates and keys as the others want them.

@@ -55,7 +55,7 @@ pub(crate) struct Site {
     binary: PathBuf,
     control: SocketAddr,
     shape: Shape,
-    _others: Vec<Process>,
+    others: Vec<Process>,
 }
 
 impl Site {
@@ -115,8 +115,14 @@ impl Site {
             binary,
             control,
             shape,
-            _others: others,
+            others,
         })
+    }
+
+    /// Ends it in order: who asks first, then who is asked.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.measured.end()?;
+        self.others.iter_mut().try_for_each(Process::end)
     }
 
     /// The folder of the identity that asks.

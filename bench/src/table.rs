@@ -17,6 +17,7 @@ pub(crate) enum Who {
     Nginx,
     Envoy,
     EnvoyTls,
+    Bare,
 }
 
 /// What was measured.
@@ -43,7 +44,7 @@ pub(crate) enum What {
 }
 
 impl Who {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Whole,
         Self::Gateway,
         Self::Synced,
@@ -52,6 +53,7 @@ impl Who {
         Self::Nginx,
         Self::Envoy,
         Self::EnvoyTls,
+        Self::Bare,
     ];
 
     /// Those that sign an assertion for the service, which none of the others does.
@@ -68,6 +70,7 @@ impl Who {
             Self::Nginx => "nginx, mTLS only",
             Self::Envoy => "Envoy, token cache",
             Self::EnvoyTls => "Envoy, mTLS only",
+            Self::Bare => "our libraries, mTLS only",
         }
     }
 

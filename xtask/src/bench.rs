@@ -1,14 +1,13 @@
 //! `cargo xtask bench`: builds what is measured and runs the measurement.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::dist;
 use crate::shell;
 
-/// The profile that releases are built with.
-const PROFILE: &str = "dist";
 /// What is built anyway, and fast enough to see whether everything works.
 const SMOKE_PROFILE: &str = "release";
 /// Between these a page shows the table.
@@ -25,13 +24,18 @@ const ENVOY: &str =
 /// When a program can't be started.
 pub(crate) fn run(options: &[&str]) -> Result<bool> {
     let smoke = options.contains(&"--smoke");
-    let profile = if smoke { SMOKE_PROFILE } else { PROFILE };
-    let packages = ["-p", "countersign", "-p", "countersign-bench"];
-    let build = [&["build", "--locked", "--profile", profile], &packages[..]].concat();
-    if !shell::succeeds(&mut shell::cargo(&build))? {
+    let folder = if smoke { plain()? } else { dist::build()? };
+    let Some(folder) = folder else {
         return Ok(false);
+    };
+    let program = folder.join("countersign-bench");
+    if smoke {
+        let mut train = Command::new(&program);
+        train.args(["train", "--smoke", "--binary"]);
+        if !shell::succeeds(train.arg(folder.join("countersign")))? {
+            return Ok(false);
+        }
     }
-    let program = shell::target().join(profile).join("countersign-bench");
     let mut command = Command::new(&program);
     command.arg("run").args(options);
     if std::env::var_os("ENVOY").is_none() {
@@ -50,6 +54,14 @@ pub(crate) fn run(options: &[&str]) -> Result<bool> {
         }
     }
     Ok(good)
+}
+
+/// Builds both programs without a profile of theirs; none if that failed.
+fn plain() -> Result<Option<PathBuf>> {
+    let build = ["build", "--locked", "--profile", SMOKE_PROFILE];
+    let packages = ["-p", "countersign", "-p", "countersign-bench"];
+    let good = shell::succeeds(&mut shell::cargo(&[&build[..], &packages[..]].concat()))?;
+    Ok(good.then(|| shell::target().join(SMOKE_PROFILE)))
 }
 
 /// Writes a table to where a page shows it.

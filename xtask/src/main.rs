@@ -8,6 +8,7 @@
 
 mod bench;
 mod ci;
+mod dist;
 mod judges;
 mod shell;
 mod test;
@@ -25,6 +26,7 @@ usage: cargo xtask <task>
   docs                   write `docs/reference` anew, from what the program declares
   judges [--require-all] testssl.sh, sslyze and schemathesis judge the release binary
   bench [OPTIONS]        CPU per request beside HAProxy, nginx and Envoy; `bench --help`
+  dist                   the programs as they are released, guided by a profile of theirs
   tidy                   the rules of this repository that rustc and clippy can't see
   ci                     everything `.ci/run` checks, each step timed";
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["docs"] => docs(),
         ["judges"] => judges::run(false),
         ["judges", "--require-all"] => judges::run(true),
+        ["dist"] => dist(),
         ["bench", options @ ..] => bench::run(options),
         ["tidy"] => tidy::run(),
         ["ci"] => ci::run(),
@@ -57,6 +60,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn dist() -> Result<bool> {
+    let folder = dist::build()?;
+    if let Some(folder) = &folder {
+        println!("{}", folder.join("countersign").display());
+    }
+    Ok(folder.is_some())
 }
 
 /// The pages come from the program; a test compares them with those that are checked in.
