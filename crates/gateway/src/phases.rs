@@ -57,7 +57,6 @@ use http::header;
 use http::request::Parts;
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
-use secrecy::SecretString;
 use std::future::Future;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -220,7 +219,7 @@ async fn to_the_end<T: Send + 'static>(
 }
 
 /// A request that was admitted.
-type Decided = (Exchange, Admitted, Held, Option<SecretString>);
+type Decided = (Exchange, Admitted, Held, Option<HeaderValue>);
 
 impl Exchange {
     /// From the evidence to the decision and its record.
@@ -250,8 +249,8 @@ impl Exchange {
         }
     }
 
-    /// What the caller proves, and the token that may be forwarded where it is meant for.
-    async fn evidence(&self) -> Result<(Evidence, Option<SecretString>), Stop> {
+    /// What the caller proves, and its `Authorization` for where the token is meant for.
+    async fn evidence(&self) -> Result<(Evidence, Option<HeaderValue>), Stop> {
         let mut evidence = self.connected.evidence();
         if self.connected.kind == DoorKind::Browser {
             let Some(drawn) = Box::pin(browser::session(&self.visit())).await? else {
@@ -263,7 +262,8 @@ impl Exchange {
                 self.shared.plane.point.now(),
             );
             evidence.session = Some(Box::new(drawn.session));
-            return Ok((evidence, Some(drawn.token)));
+            let bearer = format!("Bearer {}", drawn.token.expose_secret());
+            return Ok((evidence, HeaderValue::try_from(bearer).ok()));
         }
         let shown = self.parts.headers.get_all(header::AUTHORIZATION);
         let values = shown.iter().map(HeaderValue::as_bytes);
@@ -275,8 +275,12 @@ impl Exchange {
                 .tokens
                 .verify(values, who, self.shared.plane.point.now());
         let token = evidence.verified_token().and_then(|_| {
-            let (_, token) = shown.iter().next()?.to_str().ok()?.split_once(' ')?;
-            Some(SecretString::from(token.trim_matches(' ')))
+            let shown = shown.iter().next()?;
+            let (scheme, token) = shown.to_str().ok()?.split_once(' ')?;
+            if scheme == "Bearer" && token.trim_matches(' ').len() == token.len() {
+                return Some(shown.clone());
+            }
+            HeaderValue::try_from(["Bearer ", token.trim_matches(' ')].concat()).ok()
         });
         Ok((evidence, token))
     }
@@ -370,7 +374,7 @@ impl Exchange {
         self,
         admitted: Admitted,
         body: Held,
-        token: Option<SecretString>,
+        token: Option<HeaderValue>,
     ) -> Result<Response<Body>, Stop> {
         let idle = self.limits().idle;
         let call = Call {

@@ -35,13 +35,13 @@ impl From<&Hash> for ReceiptId {
 
 impl fmt::Display for ReceiptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("r-")?;
-        for digit in (0..DIGITS).rev() {
-            let value = (self.0 >> (digit * 5)) & 31;
-            let character = ALPHABET.get(value as usize).copied().unwrap_or_default();
-            fmt::Write::write_char(f, char::from(character))?;
+        let mut text = *b"r-000000000000";
+        let digits = text.iter_mut().rev().take(DIGITS as usize);
+        for (place, digit) in digits.enumerate() {
+            let value = (self.0 >> (place * 5)) & 31;
+            *digit = ALPHABET.get(value as usize).copied().unwrap_or_default();
         }
-        Ok(())
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

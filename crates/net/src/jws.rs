@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// The longest token that is looked at: 8 KiB.
@@ -50,6 +51,8 @@ pub(crate) struct Kind {
 /// A private key with its id.
 pub struct SigningKey {
     algorithm: KeyAlgorithm,
+    /// The first part of the tokens that it signed first, and their type: mostly of all of them.
+    header: OnceLock<(&'static str, Option<String>)>,
     kid: String,
     pkcs8: Zeroizing<Vec<u8>>,
     private: Pair,
@@ -137,13 +140,12 @@ pub(crate) fn sign<T: Serialize>(
     if key.algorithm != kind.algorithm {
         return Err(JwsError::Key);
     }
-    let header = Header {
-        alg: key.algorithm.name().to_owned(),
-        kid: key.kid.clone(),
-        typ: kind.typ.to_owned(),
-    };
     let mut token = String::with_capacity(1024);
-    encode(&serde_json::to_vec(&header), &mut token)?;
+    let (typ, header) = key.header.get_or_init(|| (kind.typ, key.header(kind)));
+    match header {
+        Some(header) if *typ == kind.typ => token.push_str(header),
+        _ => token.push_str(&key.header(kind).ok_or(JwsError::Sign)?),
+    }
     token.push('.');
     encode(&serde_json::to_vec(payload), &mut token)?;
     let signature = key.private.sign(token.as_bytes())?;
@@ -261,11 +263,22 @@ impl SigningKey {
         let kid = thumbprint(algorithm, &public).ok_or(JwsError::Key)?;
         Ok(Self {
             algorithm,
+            header: OnceLock::new(),
             kid,
             pkcs8: Zeroizing::new(der.to_vec()),
             private,
             public,
         })
+    }
+
+    /// The first part of a token of this kind.
+    fn header(&self, kind: &Kind) -> Option<String> {
+        let header = Header {
+            alg: self.algorithm.name().to_owned(),
+            kid: self.kid.clone(),
+            typ: kind.typ.to_owned(),
+        };
+        Some(BASE64.encode(serde_json::to_vec(&header).ok()?))
     }
 
     /// The key's id.

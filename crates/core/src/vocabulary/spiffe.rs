@@ -149,7 +149,7 @@ impl TrustDomain {
     /// The only `aud` a token for `service` carries: `https://<td>/svc/<service>`.
     #[must_use]
     pub fn audience(&self, service: &str) -> String {
-        format!("https://{}/svc/{service}", self.0)
+        ["https://", self.as_str(), "/svc/", service].concat()
     }
 
     /// The service that an audience of this trust domain names.
@@ -165,6 +165,12 @@ impl TrustDomain {
     #[must_use]
     pub fn issuer(&self) -> String {
         format!("https://{}", self.0)
+    }
+
+    /// Whether this is the `iss` of our tokens.
+    #[must_use]
+    pub fn is_issuer(&self, iss: &str) -> bool {
+        iss.strip_prefix("https://") == Some(self.as_str())
     }
 
     fn check(text: &str) -> Result<(), SpiffeError> {
@@ -257,6 +263,15 @@ mod tests {
             None
         );
         assert_eq!(domain.service_of("https://acme.internal/hms-api"), None);
+        assert!(domain.is_issuer(&domain.issuer()));
+        for other in [
+            "https://acme.internal/",
+            "http://acme.internal",
+            "acme.internal",
+            "",
+        ] {
+            assert!(!domain.is_issuer(other), "{other}");
+        }
     }
 
     proptest! {

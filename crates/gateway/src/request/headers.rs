@@ -42,18 +42,29 @@ const CLAIMS: [&str; 9] = [
     "x-rewrite-url",
 ];
 
-/// Several are how proxies tell the client's certificate.
-const CLAIM_PREFIXES: [&str; 10] = [
+/// How proxies tell the client's certificate, or who has signed in: applications that were behind
+/// one of them believe these.
+const CLAIM_PREFIXES: [&str; 20] = [
+    "cf-access-",
     "countersign-",
+    "remote-",
     "ssl-client-",
+    "tailscale-user-",
     "x-amzn-mtls-",
+    "x-amzn-oidc-",
     "x-arr-clientcert",
     "x-auth-",
+    "x-authenticated-",
     "x-client-cert",
     "x-cs-",
     "x-forwarded-",
+    "x-goog-authenticated-",
+    "x-goog-iap-",
     "x-http-method-",
+    "x-ms-client-principal",
+    "x-remote-",
     "x-ssl-client-",
+    "x-webauth-",
 ];
 
 /// Strips what a caller may not tell an upstream.
@@ -232,6 +243,17 @@ mod tests {
             ("x-real-ip", "1.2.3.4"),
             ("countersign-assertion", "x"),
             ("x_forwarded_for", "1"),
+            ("remote-user", "root"),
+            ("remote_user", "root"),
+            ("x-remote-group", "system:masters"),
+            ("x-webauth-user", "admin"),
+            ("x-authenticated-user", "admin"),
+            ("x-goog-authenticated-user-email", "a@b"),
+            ("x-goog-iap-jwt-assertion", "x"),
+            ("x-amzn-oidc-identity", "x"),
+            ("x-ms-client-principal", "x"),
+            ("cf-access-authenticated-user-email", "a@b"),
+            ("tailscale-user-login", "a@b"),
             ("x-http-method-override", "DELETE"),
             ("x-http-method", "DELETE"),
             ("x-method-override", "DELETE"),

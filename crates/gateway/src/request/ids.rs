@@ -74,7 +74,7 @@ impl Ids {
         let drawn = Drawn::new()?;
         let (trace, flags) = match &parent {
             Some(parent) => (parent.trace.clone(), parent.flags.as_str()),
-            None => (hex::encode(drawn.trace), "00"),
+            None => (hex(drawn.trace), "00"),
         };
         let journey = Journey::new(observer);
         let sampled = parent.as_ref().map(Parent::is_sampled);
@@ -84,11 +84,11 @@ impl Ids {
             Some(true) => "01",
             Some(false) => "00",
         };
-        let call = hex::encode(drawn.call);
+        let call = hex(drawn.call);
         let traceparent = ["00", &trace, &call, flags].join("-");
         let spans = if sampled == Some(true) {
             Some(Spans {
-                ours: hex::encode(drawn.ours),
+                ours: hex(drawn.ours),
                 call,
                 parent: parent.map(|it| it.span),
             })
@@ -163,11 +163,20 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     Ok(bytes)
 }
 
+/// Lower-case hex digits; the crate's own function writes one character at a time.
+pub(crate) fn hex<const N: usize>(bytes: [u8; N]) -> String {
+    let mut text = vec![0; 2 * N];
+    // As long as it has to be, and of ASCII.
+    let written = hex::encode_to_slice(bytes, &mut text).is_ok();
+    let text = String::from_utf8(text).ok();
+    text.filter(|_| written).unwrap_or_default()
+}
+
 fn uuid(mut bytes: [u8; 16]) -> String {
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
     *version = (*version & 0x0f) | 0x40;
     *variant = (*variant & 0x3f) | 0x80;
-    let text = hex::encode(bytes);
+    let text = hex(bytes);
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
     [
         part(0, 8),
@@ -190,15 +199,15 @@ fn parent(headers: &HeaderMap) -> Option<Parent> {
     let mut fields = value.splitn(5, '-');
     let (version, trace) = (fields.next()?, fields.next()?);
     let (span, flags, rest) = (fields.next()?, fields.next()?, fields.next());
-    let hex = |text: &str, length: usize| {
+    let digits = |text: &str, length: usize| {
         text.len() == length
             && text
                 .bytes()
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
-    let known = hex(version, 2) && version != "ff" && (version != "00" || rest.is_none());
+    let known = digits(version, 2) && version != "ff" && (version != "00" || rest.is_none());
     let nonzero = |text: &str| text.bytes().any(|byte| byte != b'0');
-    let valid = known && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
+    let valid = known && digits(trace, 32) && digits(span, 16) && digits(flags, 2);
     (valid && nonzero(trace) && nonzero(span)).then(|| Parent {
         trace: trace.to_owned(),
         span: span.to_owned(),

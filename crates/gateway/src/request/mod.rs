@@ -15,6 +15,7 @@ pub(crate) use host::Host;
 pub(crate) use ids::Ids;
 pub(crate) use ids::NoRandomness;
 pub(crate) use ids::TRACEPARENT;
+pub(crate) use ids::hex;
 pub(crate) use ids::random;
 pub(crate) use route::ISSUER;
 

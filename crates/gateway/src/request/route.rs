@@ -55,7 +55,7 @@ pub(crate) fn mesh(
     if !ours && named != Some(service) {
         return Err(Misdirected);
     }
-    let path = CanonicalPath::new(&format!("/{rest}")).map_err(|_| Misdirected)?;
+    let path = CanonicalPath::new(&["/", rest].concat()).map_err(|_| Misdirected)?;
     Ok(Route {
         service: service.to_owned(),
         path,

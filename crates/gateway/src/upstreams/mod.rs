@@ -55,6 +55,7 @@ use endpoints::Lease;
 use endpoints::NoneLeft;
 use hashbrown::HashMap;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::request::Parts;
@@ -64,7 +65,6 @@ use pool::Reach;
 use pool::SendError;
 use pool::Tls;
 use ready::Ready;
-use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 use third_party::Injected;
@@ -94,8 +94,8 @@ pub(crate) struct Call<'a> {
     pub(crate) parts: Parts,
     pub(crate) query: Option<String>,
     pub(crate) plane: &'a Plane,
-    /// What the caller showed, or what was drawn from its session.
-    pub(crate) token: Option<SecretString>,
+    /// `Authorization` with what the caller showed, or what was drawn from its session.
+    pub(crate) token: Option<HeaderValue>,
     pub(crate) upstreams: &'a Upstreams,
 }
 

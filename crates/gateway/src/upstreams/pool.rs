@@ -13,7 +13,10 @@ use http::Response;
 use http::Uri;
 use http::Version;
 use http::header;
+use http::uri;
+use http::uri::Authority;
 use http::uri::PathAndQuery;
+use http::uri::Scheme;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
@@ -37,6 +40,8 @@ use tokio::time::Instant;
 /// never outlives our identity, the peer's or the trust bundle.
 pub(super) struct Pool {
     authority: String,
+    /// The same, read once; none if it can't be one.
+    parsed: Option<Authority>,
     /// Put in front of every path.
     base: String,
     dialer: Dialer,
@@ -168,6 +173,7 @@ impl Pool {
     pub(super) fn new(authority: String, base: String, reach: Reach, tls: Option<Tls>) -> Self {
         let (idle, shared) = (Arc::default(), Mutex::default());
         Self {
+            parsed: authority.parse().ok(),
             authority,
             base,
             dialer: Dialer,
@@ -348,22 +354,21 @@ impl Pool {
         path: &str,
         http2: bool,
     ) -> Result<(), SendError> {
-        let path: PathAndQuery = format!("{}{path}", self.base)
-            .parse()
-            .map_err(|_| SendError::Target)?;
+        let path = bytes::Bytes::from([&self.base, path].concat());
+        let path = PathAndQuery::from_maybe_shared(path).map_err(|_| SendError::Target)?;
         let headers = request.headers_mut();
         headers.remove(header::HOST);
         if http2 {
-            let scheme = if self.tls.is_some() { "https" } else { "http" };
             headers.remove(header::CONNECTION);
             *request.version_mut() = Version::HTTP_2;
-            let uri = Uri::builder()
-                .scheme(scheme)
-                .authority(self.authority.as_str());
-            *request.uri_mut() = uri
-                .path_and_query(path)
-                .build()
-                .map_err(|_| SendError::Target)?;
+            let mut parts = uri::Parts::default();
+            parts.scheme = Some(match self.tls {
+                Some(_) => Scheme::HTTPS,
+                None => Scheme::HTTP,
+            });
+            parts.authority.clone_from(&self.parsed);
+            parts.path_and_query = Some(path);
+            *request.uri_mut() = Uri::from_parts(parts).map_err(|_| SendError::Target)?;
         } else {
             let host = HeaderValue::from_str(&self.authority).map_err(|_| SendError::Target)?;
             headers.insert(header::HOST, host);

@@ -12,6 +12,7 @@ use crate::refuse::Failure;
 use crate::request::TRACEPARENT;
 use crate::request::X_REQUEST_ID;
 use crate::request::headers;
+use crate::request::hex;
 use countersign_core::snapshot::DoorKind;
 use countersign_net::assertion;
 use countersign_net::assertion::Assertion;
@@ -19,7 +20,6 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::header;
-use secrecy::ExposeSecret;
 
 const ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -44,16 +44,20 @@ pub(super) fn dress(call: &mut Call<'_>) -> Result<Dressed, Failure> {
         Some(host) => (host.authority.as_str(), host.port.unwrap_or(443)),
         None => ("", 443),
     };
-    for (name, value) in [
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Failure::Upstream);
+    for (name, text) in [
         (ASSERTION, assertion.as_str()),
         (X_REQUEST_ID, &call.ids.request),
         (TRACEPARENT, &call.ids.traceparent),
-        (FORWARDED_FOR, &call.connected.source_text),
-        (FORWARDED_HOST, host),
     ] {
-        let value = HeaderValue::from_str(value).map_err(|_| Failure::Upstream)?;
+        let mut value = value(text)?;
+        // No two requests have the same: in the table of HTTP/2's header compression it would only
+        // take the place of what comes again (RFC 7541 section 7.1.3).
+        value.set_sensitive(true);
         fields.insert(name, value);
     }
+    fields.insert(FORWARDED_FOR, value(&call.connected.source_text)?);
+    fields.insert(FORWARDED_HOST, value(host)?);
     fields.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     fields.insert(FORWARDED_PORT, HeaderValue::from(port));
     if !call.ids.continued {
@@ -73,11 +77,7 @@ fn forwardable(call: &Call<'_>) -> Option<HeaderValue> {
     let token = admission.hop().evidence.verified_token()?;
     let domain = &admission.snapshot().config().trust_domain;
     let meant = domain.service_of(&token.claims.aud) == Some(admission.hop().service.as_str());
-    let text = format!(
-        "Bearer {}",
-        call.token.as_ref().filter(|_| meant)?.expose_secret()
-    );
-    let mut value = HeaderValue::from_str(&text).ok()?;
+    let mut value = call.token.clone().filter(|_| meant)?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -97,7 +97,7 @@ fn sign(call: &Call<'_>) -> Option<String> {
         exp: now + assertion::MAX_LIFETIME,
         iat: now,
         iss: call.plane.svid.current().spiffe_id().clone(),
-        jti: hex::encode(call.ids.assertion),
+        jti: hex(call.ids.assertion),
         method: hop.operation.verb.clone(),
         path: hop.operation.object.clone(),
         receipt: admission.receipt().to_string(),

@@ -23,7 +23,7 @@ pub(super) fn allowed<'a>(proof: &'a PrivilegeProof, context: &Context<'a>) -> R
     record.reservations = Cow::Borrowed(proof.outcomes());
     record.way = Some(match proof.way() {
         Way::Edge(index) => match proof.state().snapshot.config().edges.get(index) {
-            Some(edge) => Cow::Owned(format!("{} -> {}", edge.from, edge.to)),
+            Some(edge) => Cow::Owned([edge.from.as_str(), " -> ", edge.to.as_str()].concat()),
             None => Cow::Borrowed("edge"),
         },
         Way::BuiltIn => Cow::Borrowed("built-in"),

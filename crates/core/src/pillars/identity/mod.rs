@@ -349,7 +349,7 @@ fn claims(token: &Token) -> Result<&Claims, Refusal> {
 }
 
 fn check_issuer(snapshot: &Snapshot, claims: &Claims) -> Result<(), Refusal> {
-    if claims.iss == snapshot.config().trust_domain.issuer() {
+    if snapshot.config().trust_domain.is_issuer(&claims.iss) {
         return Ok(());
     }
     Err((
