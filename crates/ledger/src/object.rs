@@ -1,5 +1,6 @@
 //! A JSON object that is known to be one.
 
+use serde::Deserialize;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use std::fmt;
@@ -76,11 +77,23 @@ impl fmt::Debug for JsonObject {
 
 /// Whether the bytes are one JSON object; nothing is kept.
 pub(crate) fn is_object(record: &[u8]) -> bool {
+    text_of(record).is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// What is read of the bytes, if they are one JSON object; nothing of one that is no `T`.
+pub(crate) fn read_object<'a, T: Deserialize<'a>>(record: &'a [u8]) -> Option<Option<T>> {
+    let text = text_of(record)?;
+    match serde_json::from_str(text) {
+        // To read it, all of it was parsed.
+        Ok(read) => Some(Some(read)),
+        Err(_) => is_object(record).then_some(None),
+    }
+}
+
+fn text_of(record: &[u8]) -> Option<&str> {
     // What the parser skips it does not look at for UTF-8, and a string of anything else is none.
     let text = std::str::from_utf8(record).ok();
-    text.is_some_and(|text| {
-        text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
-    })
+    text.filter(|text| text.starts_with('{'))
 }
 
 #[cfg(test)]
@@ -110,6 +123,27 @@ mod tests {
         assert_eq!(
             JsonObject::write(&BTreeMap::from([((1, 2), 3)])),
             Err(NotAnObject)
+        );
+    }
+
+    #[test]
+    fn what_is_read_is_an_object_all_the_same() {
+        #[derive(Debug, PartialEq, Eq, Deserialize)]
+        struct Read<'a> {
+            a: &'a str,
+        }
+        let read = |text: &'static str| read_object::<Read<'_>>(text.as_bytes());
+        assert_eq!(read(r#"{"a":"x","b":[{}]}"#), Some(Some(Read { a: "x" })));
+        for other in [r#"{"a":1}"#, r#"{"b":"x"}"#, r#"{"a":"x","a":"y"}"#] {
+            assert_eq!(read(other), Some(None), "{other}");
+        }
+        // A sequence would do for the parser.
+        for none in [r#"["x"]"#, r#"{"a":"x","b":}"#, r#"{"a":"x"}{}"#, " {}", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        assert_eq!(
+            read_object::<Read<'_>>(b"{\"a\":\"x\",\"b\":\"\xff\"}"),
+            None
         );
     }
 

@@ -26,6 +26,7 @@ pub use self::audit::Report;
 pub use self::audit::recompute;
 pub use self::edge::SourceError;
 pub use self::state::Position;
+pub use self::taking::ReadLeaf;
 
 use self::edge::TileSource;
 use self::load::Loaded;

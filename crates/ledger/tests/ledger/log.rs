@@ -9,6 +9,7 @@ use countersign_ledger::ReceiptId;
 use countersign_ledger::ReceiptPrefix;
 use countersign_ledger::log::Log;
 use countersign_ledger::log::LogError;
+use countersign_ledger::log::ReadLeaf;
 use countersign_ledger::note::SigningKey;
 use countersign_ledger::receipt::Earlier;
 use countersign_ledger::receipt::Receipt;
@@ -96,6 +97,60 @@ fn gaps_forks_and_broken_chains_are_refused_and_leave_no_trace() {
     ));
     assert_eq!(log.size(), 5);
     assert_eq!(log.append_from("a", 5, &a[5..]).unwrap(), 5..10);
+}
+
+/// What is read on the way is no other check.
+#[test]
+fn leaves_that_were_read_are_taken_as_others_are() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Numbered {
+        n: u64,
+    }
+    let a = leaves("a", 10);
+    let (plain, reading) = (Disk::new(0), Disk::new(0));
+    let (plain, reading) = (open_log(&plain).unwrap(), open_log(&reading).unwrap());
+    let change = |leaf: &[u8], from: &str, to: &str| {
+        let text = std::str::from_utf8(leaf).unwrap();
+        assert!(text.contains(from));
+        text.replace(from, to).into_bytes()
+    };
+    let prev = hex::encode(leaf_hash(&a[4]));
+    let attempts = [
+        (1, vec![a[1].clone()]),
+        (0, a[..5].to_vec()),
+        (6, a[6..].to_vec()),
+        (3, vec![change(&a[3], "\"n\":3", "\"n\":4"), a[4].clone()]),
+        (5, vec![change(&a[5], &prev, &hex::encode([9; 32]))]),
+        (5, vec![change(&a[5], "\"n\":5", "\"n\":6"), a[6].clone()]),
+        (5, vec![change(&a[5], "\"n\":5", "\"n\":")]),
+        (5, vec![change(&a[5], "\"node\":\"a\"", "\"node\":\"b\"")]),
+        (5, vec![a[6].clone()]),
+        (5, vec![b"{}".to_vec()]),
+        (5, vec![[&a[5][..], b" "].concat()]),
+        (5, vec![a[5].clone(), Vec::new()]),
+        // No `Numbered`, and a record all the same.
+        (5, vec![change(&a[5], "\"n\":5", "\"n\":\"five\"")]),
+        (3, a[3..5].to_vec()),
+    ];
+    for (first, leaves) in attempts {
+        let read: Vec<_> = leaves
+            .iter()
+            .map(|it| ReadLeaf::<Numbered>::new(it))
+            .collect();
+        let expected = format!("{:?}", plain.append_from("a", first, &leaves));
+        let got = format!("{:?}", reading.append_read("a", first, &read));
+        assert_eq!(got, expected);
+        assert_eq!(reading.positions(), plain.positions());
+    }
+    assert_eq!(reading.size(), 6);
+    reading.verify(|_, _| ()).unwrap();
+    let read = ReadLeaf::<Numbered>::new(&a[3]);
+    assert_eq!(read.hash(), leaf_hash(&a[3]));
+    assert!(read.is_leaf());
+    let (node, seq, record) = read.into_parts().unwrap();
+    assert_eq!((node, seq, record.unwrap().n), ("a", 3, 3));
+    let none = ReadLeaf::<Numbered>::new(b"{}");
+    assert!(!none.is_leaf() && none.into_parts().is_none());
 }
 
 #[test]
