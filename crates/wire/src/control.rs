@@ -1,5 +1,6 @@
 //! What a gateway asks of the control plane.
 
+mod delivery;
 mod relay;
 
 use countersign_core::hop::Evidence;
@@ -15,6 +16,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::delivery::Delivery;
+pub use self::delivery::DeliveryError;
 pub use self::relay::RelayFault;
 pub use self::relay::Relayed;
 pub use self::relay::RelayedAnswer;
@@ -253,17 +256,6 @@ pub struct InjectedSecret {
     pub value: SecretString,
     /// Its version, which goes into the call's record.
     pub version: u64,
-}
-
-/// Records of one spool, in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// Sequence of the first.
-    pub first: u64,
-    /// The leaves, each canonical JSON.
-    pub leaves: Vec<String>,
-    /// The node.
-    pub node: Name,
 }
 
 /// A request to the issuer that came in at a gateway's own mTLS listener.

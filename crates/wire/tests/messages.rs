@@ -6,6 +6,8 @@
     reason = "helpers of tests outside test functions"
 )]
 
+use bytes::Bytes;
+use countersign_core::vocabulary::Name;
 use countersign_wire::admin::Endpoints;
 use countersign_wire::admin::IssueIdentity;
 use countersign_wire::admin::IssuedIdentity;
@@ -117,10 +119,6 @@ fn control() -> Vec<(&'static str, Value)> {
             json!({ "body": "hunter2", "headers": [["cache-control", "no-store"]], "status": 200 }),
         ),
         (
-            "delivery",
-            json!({ "first": 1, "leaves": ["{}"], "node": "gw" }),
-        ),
-        (
             "control-error",
             json!({ "refused": { "code": "CSD201", "receipt": "r" } }),
         ),
@@ -213,7 +211,6 @@ fn read(kind: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         "injected-secret" => again::<InjectedSecret>(bytes),
         "relayed-request" => again::<RelayedRequest>(bytes),
         "relayed-answer" => again::<RelayedAnswer>(bytes),
-        "delivery" => again::<Delivery>(bytes),
         "control-error" => again::<ControlError>(bytes),
         "issue-identity" => again::<IssueIdentity>(bytes),
         "issued-identity" => again::<IssuedIdentity>(bytes),
@@ -300,8 +297,55 @@ fn secrets_are_not_in_what_is_printed() {
     }
 }
 
+/// Leaves such as a node has, and some that are none.
+fn leaves() -> impl Strategy<Value = Vec<Bytes>> {
+    let leaf = prop_oneof![
+        8 => "\\{\"[ -~\u{e9}\u{1f5dd}]{0,40}\":1\\}",
+        1 => "\\PC{0,40}",
+        1 => Just("{\"a\":1\n}".to_owned()),
+    ];
+    prop::collection::vec(leaf.prop_map(Bytes::from), 0..8)
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    let node = "[a-z0-9]([a-z0-9._-]{0,20}[a-z0-9])?";
+    (any::<u64>(), leaves(), node).prop_map(|(first, leaves, node)| Delivery {
+        first,
+        leaves,
+        node: Name::new(&node).unwrap(),
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn a_delivery_reads_back_as_written(delivery in delivery()) {
+        let whole = delivery.leaves.iter().all(|leaf| !leaf.is_empty() && !leaf.contains(&b'\n'));
+        match delivery.encode() {
+            Ok(body) => prop_assert_eq!(Delivery::decode(body), Ok(delivery)),
+            Err(error) => prop_assert!(!whole, "{}", error),
+        }
+    }
+
+    /// What is read is what would be written, byte for byte, whatever happened on the way.
+    #[test]
+    fn a_damaged_delivery_is_another_or_none(
+        delivery in delivery(),
+        at: Index,
+        length in 0_usize..12,
+        rubbish in prop_oneof![any::<Vec<u8>>(), "[{}\"\n:0-9a]{0,12}".prop_map(String::into_bytes)],
+    ) {
+        let whole = delivery.encode().unwrap_or_default();
+        let at = at.index(whole.len() + 1);
+        let after = whole.len().min(at + length);
+        for bytes in [[&whole[..at], &rubbish, &whole[after..]].concat(), rubbish] {
+            let bytes = Bytes::from(bytes);
+            if let Ok(read) = Delivery::decode(bytes.clone()) {
+                prop_assert_eq!(read.encode(), Ok(bytes));
+            }
+        }
+    }
 
     #[test]
     fn a_damaged_message_never_panics(which: Index, at: Index, length in 0_usize..12, rubbish: Vec<u8>) {

@@ -5,6 +5,7 @@ use crate::memory::Distrust;
 use crate::memory::Memory;
 use crate::memory::UNASKED;
 use crate::remote::RemotePlane;
+use bytes::Bytes;
 use countersign_core::vocabulary::Digest;
 use countersign_enforce::EnforcementPoint;
 use countersign_ledger::spool::Head;
@@ -51,8 +52,6 @@ enum ShipError {
     Lost { wanted: u64, first: u64 },
 }
 
-/// Leaves at once.
-const BATCH: usize = 1024;
 /// Bytes at once, beyond the first leaf.
 const BYTES: usize = 4 << 20;
 /// New records wait so long for others to go with them.
@@ -107,7 +106,11 @@ impl Shipping {
         if shipped.is_ok() {
             self.clean = begun;
         }
-        self.say(self.point.spool().head());
+        // What has been written meanwhile is news; what was said is not said twice.
+        let now = self.point.spool().head();
+        if now != head {
+            self.say(now);
+        }
         let bound = self.point.snapshot().config().staleness.policy;
         let late = self.point.clock().boot().saturating_sub(self.clean) > bound;
         let why = match shipped {
@@ -162,14 +165,14 @@ impl Shipping {
             if next >= end {
                 break;
             }
-            let leaves = spool.read_from(next, BATCH)?;
+            let leaves = spool.read_from(next, Delivery::LEAVES)?;
             let mut bytes = 0;
             let batch = leaves.into_iter().take_while(|leaf| {
                 let fits = bytes == 0 || bytes + leaf.leaf.len() <= BYTES;
                 bytes += leaf.leaf.len();
                 fits
             });
-            let batch = batch.map(|leaf| text(leaf.leaf)).collect();
+            let batch = batch.map(|leaf| leaf.leaf.into()).collect();
             next = match self.deliver(next, batch).await {
                 Ok(next) => next,
                 Err(error) => {
@@ -211,7 +214,7 @@ impl Shipping {
         Ok(())
     }
 
-    async fn deliver(&self, first: u64, leaves: Vec<String>) -> Result<u64, ControlError> {
+    async fn deliver(&self, first: u64, leaves: Vec<Bytes>) -> Result<u64, ControlError> {
         let node = self.memory.gateway().clone();
         let delivery = Delivery {
             first,
@@ -220,10 +223,4 @@ impl Shipping {
         };
         self.plane.deliver(delivery).await
     }
-}
-
-/// A leaf is JSON, and that is UTF-8; of anything else the server says that it is no leaf.
-fn text(leaf: Vec<u8>) -> String {
-    String::from_utf8(leaf)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -233,9 +233,18 @@ impl RemotePlane {
         body: &(impl Serialize + Sync),
     ) -> Result<T, ControlError> {
         let body = serde_json::to_vec(body).map_err(unavailable)?;
+        self.send(what, "application/json", body.into()).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        form: &'static str,
+        body: Bytes,
+    ) -> Result<T, ControlError> {
         let request = Request::post(format!("/v1/control/{what}"))
-            .header("content-type", "application/json")
-            .body(Bytes::from(body))
+            .header("content-type", form)
+            .body(body)
             .map_err(unavailable)?;
         let response = self
             .0
@@ -335,14 +344,7 @@ impl ControlPlane for RemotePlane {
     }
 
     fn deliver(&self, records: Delivery) -> BoxFuture<'_, Result<u64, ControlError>> {
-        #[derive(Deserialize)]
-        struct Delivered {
-            next: u64,
-        }
-        Box::pin(async move {
-            let delivered: Delivered = self.call("records", &records).await?;
-            Ok(delivered.next)
-        })
+        Box::pin(async move { Ok(self.ship(&records).await?.next) })
     }
 
     /// The issuer does not believe at second hand who is at the other end of our connection. Whose

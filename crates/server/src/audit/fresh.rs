@@ -1,9 +1,7 @@
 //! Rows of leaves that the log has just taken, until the search index has them: so that a leaf is
 //! parsed and hashed once.
 
-use super::rows;
 use crate::store::IndexRow;
-use countersign_ledger::Hash;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,15 +15,17 @@ pub(super) struct Fresh(Mutex<BTreeMap<u64, IndexRow>>);
 
 impl Fresh {
     /// Keeps the rows of leaves of which the last ones have just got these places in the log.
-    pub(super) fn keep<'a, L>(&self, added: Range<u64>, leaves: L)
-    where
-        L: ExactSizeIterator<Item = (Hash, &'a [u8])>,
-    {
+    pub(super) fn keep<L>(
+        &self,
+        added: Range<u64>,
+        leaves: impl ExactSizeIterator<Item = L>,
+        row: impl Fn(u64, L) -> IndexRow,
+    ) {
         let (places, count) = (added.clone().count(), leaves.len());
         let new = leaves.skip(count.saturating_sub(places));
         let rows: Vec<_> = added
             .zip(new)
-            .map(|(index, (hash, leaf))| (index, rows::row_of(index, hash, leaf)))
+            .map(|(index, leaf)| (index, row(index, leaf)))
             .collect();
         let mut kept = self.0.lock();
         let room = MOST.saturating_sub(kept.len());
@@ -52,7 +52,7 @@ impl Fresh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign_ledger::tree::leaf_hash;
+    use crate::audit::rows;
 
     #[test]
     fn the_last_leaves_are_the_new_ones() {
@@ -60,14 +60,13 @@ mod tests {
         let leaves: Vec<_> = (0..4)
             .map(|seq| format!("{{\"node\":\"n\",\"record\":{{}},\"seq\":{seq}}}"))
             .collect();
-        let known = |leaf: &'static str| (leaf_hash(leaf.as_bytes()), leaf.as_bytes());
-        let leaves: Vec<&'static str> = leaves.into_iter().map(|it| &*it.leak()).collect();
-        fresh.keep(7..9, leaves.iter().map(|leaf| known(leaf)));
+        let row = |index, leaf: &String| rows::row(index, leaf.as_bytes());
+        fresh.keep(7..9, leaves.iter(), row);
         assert_eq!(fresh.take(6), None);
-        let row = fresh.take(7).unwrap();
-        assert_eq!((row.leaf_index, row.seq), (7, 2));
-        assert_eq!(row, rows::row(7, leaves[2].as_bytes()));
-        fresh.keep(9..11, leaves.iter().map(|leaf| known(leaf)));
+        let kept = fresh.take(7).unwrap();
+        assert_eq!((kept.leaf_index, kept.seq), (7, 2));
+        assert_eq!(kept, row(7, &leaves[2]));
+        fresh.keep(9..11, leaves.iter(), row);
         fresh.forget_before(10);
         assert_eq!((fresh.take(8), fresh.take(9)), (None, None));
         assert_eq!(fresh.take(10).unwrap().seq, 3);

@@ -22,6 +22,7 @@ use countersign_ledger::checkpoint::SignedCheckpoint;
 use countersign_ledger::log::Finding;
 use countersign_ledger::log::Log;
 use countersign_ledger::log::LogError;
+use countersign_ledger::log::ReadLeaf;
 use countersign_ledger::log::Report;
 use countersign_ledger::note::SigningKey;
 use countersign_ledger::note::VerifierKey;
@@ -31,7 +32,6 @@ use countersign_ledger::spool::SpoolError;
 use countersign_ledger::spool::SpooledLeaf;
 use countersign_ledger::storage::Storage;
 use countersign_ledger::storage::StorageError;
-use countersign_ledger::tree::leaf_hash;
 use countersign_wire::admin::RecordEntry;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::Delivery;
@@ -319,9 +319,10 @@ impl Audit {
                 leaves,
                 node,
             } = records;
-            let added = log.append_from(node.as_str(), first, &leaves)?;
-            let leaves = leaves.iter().map(String::as_bytes);
-            fresh.keep(added, leaves.map(|leaf| (leaf_hash(leaf), leaf)));
+            // Before the log is held: others are waiting for it.
+            let leaves: Vec<_> = leaves.iter().map(|leaf| ReadLeaf::new(leaf)).collect();
+            let added = log.append_read(node.as_str(), first, &leaves)?;
+            fresh.keep(added, leaves.into_iter(), rows::row_read);
             Ok(log
                 .position(node.as_str())
                 .map_or(0, |position| position.next))
@@ -505,7 +506,8 @@ fn sequence(log: &Log, spool: &Spool, fresh: &Fresh) -> Result<u64, AuditError> 
     while next < end {
         let leaves = spool.read_from(next, BATCH)?;
         let added = log.append_spooled(spool.node(), &leaves)?;
-        fresh.keep(added, leaves.iter().map(|it| (it.leaf_hash, &*it.leaf)));
+        let row = |index, it: &SpooledLeaf| rows::row_of(index, it.leaf_hash, &it.leaf);
+        fresh.keep(added, leaves.iter(), row);
         let advanced = next + leaves.len() as u64;
         if advanced == next {
             break;

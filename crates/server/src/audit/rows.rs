@@ -5,6 +5,7 @@ use countersign_core::vocabulary::Digest;
 use countersign_core::vocabulary::Timestamp;
 use countersign_ledger::Hash;
 use countersign_ledger::ReceiptId;
+use countersign_ledger::log::ReadLeaf;
 use countersign_ledger::tree::leaf_hash;
 use countersign_wire::admin::RecordEntry;
 use serde::Deserialize;
@@ -20,9 +21,10 @@ struct Leaf<'a> {
     seq: u64,
 }
 
-#[derive(Default, Deserialize)]
+/// The parts of its record.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Record<'a> {
+pub(super) struct Record<'a> {
     #[serde(borrow)]
     action: Cow<'a, str>,
     #[serde(borrow)]
@@ -44,7 +46,7 @@ struct Record<'a> {
     timestamp: Option<Timestamp>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Principal<'a> {
     #[serde(borrow)]
@@ -53,7 +55,7 @@ struct Principal<'a> {
     on_behalf_of: Cow<'a, str>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Resource<'a> {
     #[serde(borrow)]
@@ -69,20 +71,28 @@ pub(super) fn row(index: u64, bytes: &[u8]) -> IndexRow {
 
 /// The same of a leaf whose hash is known.
 pub(super) fn row_of(index: u64, hash: Hash, bytes: &[u8]) -> IndexRow {
-    let known = |leaf: &Leaf<'_>| i64::try_from(leaf.seq).is_ok();
-    let leaf = serde_json::from_slice::<Leaf<'_>>(bytes).ok().filter(known);
-    let (node, seq, record) = leaf.map_or_else(Default::default, |leaf| {
-        (
-            leaf.node.into_owned(),
-            leaf.seq,
-            leaf.record.unwrap_or_default(),
-        )
-    });
+    let leaf = serde_json::from_slice::<Leaf<'_>>(bytes).ok();
+    let leaf = leaf.map(|leaf| (leaf.node, leaf.seq, leaf.record.unwrap_or_default()));
+    written(index, hash, leaf)
+}
+
+/// The same of a leaf that has been read.
+pub(super) fn row_read(index: u64, leaf: ReadLeaf<'_, Record<'_>>) -> IndexRow {
+    let hash = leaf.hash();
+    let parts = leaf.into_parts();
+    let parts = parts.and_then(|(node, seq, record)| Some((node.into(), seq, record?)));
+    written(index, hash, parts)
+}
+
+fn written(index: u64, hash: Hash, leaf: Option<(Cow<'_, str>, u64, Record<'_>)>) -> IndexRow {
+    let known = |seq| i64::try_from(seq).is_ok();
+    let leaf = leaf.filter(|(_, seq, _)| known(*seq));
+    let (node, seq, record) = leaf.unwrap_or_default();
     IndexRow {
         leaf_index: index,
         leaf_hash: Digest::new(hash),
         receipt: ReceiptId::from(&hash).to_string(),
-        node,
+        node: node.into_owned(),
         seq,
         kind: record.kind.into_owned(),
         timestamp: record.timestamp.unwrap_or(Timestamp::from_micros(0)),
@@ -154,6 +164,30 @@ mod tests {
             let row = row(7, bytes);
             assert_eq!((row.leaf_index, row.node.as_str(), row.seq), (7, "", 0));
             assert_eq!(row.leaf_hash, Digest::new(leaf_hash(bytes)));
+        }
+    }
+
+    #[test]
+    fn a_leaf_has_the_same_row_however_it_was_read() {
+        let leaf = |seq: u64, record: &str| {
+            let prev = "0".repeat(64);
+            format!(r#"{{"node":"gw-1","prev":"{prev}","record":{record},"seq":{seq}}}"#)
+        };
+        let whole = r#"{"action":"get","code":"CSD401","kind":"decision","principal":{"id":"a\u0022b","x":[1]},"resource":{"id":"/","service":"s"},"source_ip":"::1","timestamp":"2026-01-02T03:04:05.000006Z","z":{}}"#;
+        for (text, node) in [
+            (leaf(7, whole), "gw-1"),
+            (leaf(0, "{}"), "gw-1"),
+            (leaf(7, r#"{"z":"\ud800"}"#), "gw-1"),
+            (leaf(7, r#"{"action":"\ud800"}"#), ""),
+            (leaf(7, r#"{"action":1}"#), ""),
+            (leaf(7, r#"{"action":"a","action":"a"}"#), ""),
+            (leaf(u64::MAX, whole), ""),
+        ] {
+            let expected = row(3, text.as_bytes());
+            assert_eq!(expected.node, node, "{text}");
+            let read = ReadLeaf::new(text.as_bytes());
+            assert!(read.is_leaf(), "{text}");
+            assert_eq!(row_read(3, read), expected, "{text}");
         }
     }
 

@@ -410,13 +410,24 @@ impl Plane {
 
     /// A question that can't be read.
     pub(crate) async fn malformed(&self, asking: Asking<'_>, what: &str) -> ControlError {
+        let detail = "the body is not what is asked with".to_owned();
+        self.unreadable(asking, what, detail).await
+    }
+
+    /// The same, where it is known what is wrong with it.
+    pub(crate) async fn unreadable(
+        &self,
+        asking: Asking<'_>,
+        what: &str,
+        detail: String,
+    ) -> ControlError {
         let fault = RequestFault {
             code: Code::BODY_UNREADABLE,
-            detail: "the body is not what is asked with".to_owned(),
+            detail: detail.clone(),
         };
         match self.connect(asking, what, Some(fault)).await {
             Err(error) => error,
-            Ok(_) => unavailable("the body is not what is asked with"),
+            Ok(_) => unavailable(detail),
         }
     }
 

@@ -1,7 +1,8 @@
 //! `/v1/control/*`: the control plane for gateways in other processes.
 //!
-//! Each is a `POST` with a JSON body. `updates` answers with a stream of JSON lines; the others
-//! with one document, a refusal, or a `ControlError` with status 409 or 503.
+//! Each is a `POST` with a JSON body; that of `records` is a [`Delivery`], which is lines. `updates`
+//! answers with a stream of JSON lines; the others with one document, a refusal, or a
+//! `ControlError` with status 409 or 503.
 
 use super::Body;
 use super::Call;
@@ -48,7 +49,7 @@ pub(super) const PREFIX: &str = "/v1/control/";
 const SMALL: usize = 64 * 1024;
 /// A gateway knows what it knows before it connects.
 const FIRST: Duration = Duration::from_secs(10);
-/// A delivery holds up to some hundred leaves.
+/// A delivery is some MiB; its lines are bounded one by one.
 const RECORDS: usize = 32 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -128,18 +129,28 @@ impl Front {
                 Some(it) => plane.publish_key(asking(), it.jwk).await.map(document),
                 None => Err(plane.malformed(asking(), what).await),
             },
-            "records" => match read(&body) {
-                Some(delivery) => {
-                    let delivery: Delivery = delivery;
-                    let node = delivery.node.clone();
-                    let taken = plane.deliver(asking(), delivery).await;
-                    taken.map(|_| document(delivered(plane.position(&node))))
-                }
-                None => Err(plane.malformed(asking(), what).await),
-            },
+            "records" => self.records(asking(), body).await,
             _ => return self.unknown(call).await,
         };
         answer.unwrap_or_else(|error| failure(&error))
+    }
+
+    async fn records(
+        &self,
+        asking: Asking<'_>,
+        body: Bytes,
+    ) -> Result<Response<Body>, ControlError> {
+        let plane = &self.plane;
+        let delivery = match Delivery::decode(body) {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                let detail = format!("the body is no delivery: {error}");
+                return Err(plane.unreadable(asking, "records", detail).await);
+            }
+        };
+        let node = delivery.node.clone();
+        plane.deliver(asking, delivery).await?;
+        Ok(document(delivered(plane.position(&node))))
     }
 
     /// Both sides talk for as long as they like: the first line of the body is what is known, those

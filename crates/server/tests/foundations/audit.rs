@@ -240,7 +240,7 @@ async fn remote_nodes_deliver_in_order_and_only_for_themselves() {
         first: u64::try_from(first).unwrap(),
         leaves: leaves[first..end]
             .iter()
-            .map(|leaf| String::from_utf8(leaf.leaf.clone()).unwrap())
+            .map(|leaf| leaf.leaf.clone().into())
             .collect(),
         node: Name::new("two").unwrap(),
     };
@@ -261,7 +261,8 @@ async fn remote_nodes_deliver_in_order_and_only_for_themselves() {
         Err(AuditError::OwnNode(_))
     ));
     let mut forged = delivery(9, 10);
-    forged.leaves[0] = forged.leaves[0].replace("test/9", "test/8");
+    let leaf = std::str::from_utf8(&forged.leaves[0]).unwrap();
+    forged.leaves[0] = leaf.replace("test/9", "test/8").into();
     assert!(audit.deliver(forged).await.is_err());
     let report = audit.verify().await.unwrap();
     assert_eq!((report.leaves, report.nodes["two"].next), (10, 10));

@@ -25,6 +25,7 @@ use countersign_net::SvidSource;
 use countersign_server::store::Search;
 use countersign_wire::control::ControlError;
 use countersign_wire::control::ControlPlane as _;
+use countersign_wire::control::Delivery;
 use countersign_wire::control::Known;
 use countersign_wire::control::SessionTokenRequest;
 use countersign_wire::control::SignIn;
@@ -234,13 +235,16 @@ async fn a_name_with_records_in_the_log_goes_on_from_them_or_not_at_all() {
     let record = Record::event("test.event", Timestamp::from_secs(1), "test", resource);
     drop(spool.append(record.to_bytes()).await.unwrap());
     let leaves = spool.read_from(0, 9).unwrap();
-    let leaves: Vec<_> = leaves
-        .iter()
-        .map(|it| String::from_utf8(it.leaf.clone()).unwrap())
-        .collect();
     drop(spool);
-    let delivery = json!({ "first": 0, "leaves": leaves, "node": "gw7" });
-    let taken = ask(&gateway, "records", &delivery).await;
+    let delivery = Delivery {
+        first: 0,
+        leaves: leaves.iter().map(|it| it.leaf.clone().into()).collect(),
+        node: Name::new("gw7").unwrap(),
+    };
+    let body = delivery.encode().unwrap();
+    let taken = gateway
+        .post("/v1/control/records", Delivery::CONTENT_TYPE, body)
+        .await;
     assert_eq!(document(&taken)["next"], leaves.len());
 
     let empty = tempfile::tempdir().unwrap();

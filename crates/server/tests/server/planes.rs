@@ -18,6 +18,8 @@ use countersign_testkit::pki::Defect;
 use countersign_testkit::pki::Pki;
 use countersign_wire::admin::Revoke;
 use countersign_wire::control::ControlError;
+use countersign_wire::control::Delivery;
+use countersign_wire::control::DeliveryError;
 use countersign_wire::control::Update;
 use http::Request;
 use http::Response;
@@ -41,6 +43,11 @@ async fn ask(gateway: &Workload, what: &str, body: &Value) -> Response<Bytes> {
             body.to_string(),
         )
         .await
+}
+
+async fn deliver(gateway: &Workload, body: impl Into<Bytes>) -> Response<Bytes> {
+    let form = Delivery::CONTENT_TYPE;
+    gateway.post("/v1/control/records", form, body.into()).await
 }
 
 #[tokio::test]
@@ -96,21 +103,13 @@ async fn a_workload_is_no_gateway() {
         ("sign-out", json!({ "cookie": "x" })),
         ("credential", json!({ "secret": "model" })),
         ("key", json!({ "jwk": {} })),
-        (
-            "records",
-            json!({ "first": 0, "leaves": [], "node": "hms-api" }),
-        ),
         ("nothing", json!({})),
     ] {
         let refused = ask(&api, what, &body).await;
-        let node = what == "records";
-        let code = if node {
-            Code::SUBJECT_MISMATCH
-        } else {
-            Code::TOKEN_ABSENT
-        };
-        world.refused(&refused, code).await;
+        world.refused(&refused, Code::TOKEN_ABSENT).await;
     }
+    let refused = deliver(&api, "{\"first\":0,\"node\":\"hms-api\"}\n").await;
+    world.refused(&refused, Code::SUBJECT_MISMATCH).await;
     let credential = document(&ask(&gateway, "credential", &json!({ "secret": "model" })).await);
     assert_eq!(credential, json!({ "value": "sk-model", "version": 1 }));
     let other = ask(
@@ -122,11 +121,9 @@ async fn a_workload_is_no_gateway() {
     world.refused(&other, Code::NO_EDGE).await;
     let unread = ask(&gateway, "sign-in", &json!({ "door": 7 })).await;
     world.refused(&unread, Code::BODY_UNREADABLE).await;
-    let foreign = json!({ "first": 0, "leaves": [], "node": "n1" });
-    let foreign = ask(&gateway, "records", &foreign).await;
+    let foreign = deliver(&gateway, "{\"first\":0,\"node\":\"n1\"}\n").await;
     world.refused(&foreign, Code::SUBJECT_MISMATCH).await;
-    let gap = json!({ "first": 7, "leaves": ["{}"], "node": "gw2" });
-    let gap = ask(&gateway, "records", &gap).await;
+    let gap = deliver(&gateway, "{\"first\":7,\"node\":\"gw2\"}\n{}\n").await;
     let error: ControlError = serde_json::from_slice(gap.body()).unwrap();
     assert_eq!(error, ControlError::OutOfOrder { wanted: 0 });
 }
@@ -232,16 +229,56 @@ async fn a_workload_learns_nothing_about_sessions() {
 async fn a_large_body_is_read_for_gateways_only() {
     let world = World::new().await;
     let (api, gateway) = (world.workload("hms-api").await, world.gateway("gw2").await);
-    let large = json!({ "first": 0, "leaves": ["x".repeat(128 * 1024)], "node": "hms-api" });
-    let refused = ask(&api, "records", &large).await;
+    let large = "{\"first\":0,\"node\":\"hms-api\"}\n".to_owned();
+    let large = large + &("x".repeat(60_000) + "\n").repeat(3);
+    let refused = deliver(&api, large.clone()).await;
     let receipt = world.refused(&refused, Code::TOKEN_ABSENT).await;
     let record = world.record(receipt).await.unwrap();
     assert_eq!(
         record["hop"]["facts"]["fault"]["code"],
         Code::BODY_UNREADABLE.to_string()
     );
-    let heard = ask(&gateway, "records", &large).await;
+    let heard = deliver(&gateway, large).await;
     world.refused(&heard, Code::SUBJECT_MISMATCH).await;
+}
+
+#[tokio::test]
+async fn what_is_no_delivery_is_refused_and_the_record_says_why() {
+    let world = World::new().await;
+    let gateway = world.gateway("gw2").await;
+    let first = "{\"first\":0,\"node\":\"gw2\"}\n";
+    let json = json!({ "first": 0, "leaves": ["{}"], "node": "gw2" }).to_string();
+    let after = |rest: &[u8]| [first.as_bytes(), rest].concat();
+    for (body, why) in [
+        (json.clone().into_bytes(), DeliveryError::Header),
+        ((json + "\n").into_bytes(), DeliveryError::Header),
+        (Vec::new(), DeliveryError::Header),
+        (b"{}\n".to_vec(), DeliveryError::Header),
+        (after(b"{}\n\n{}\n"), DeliveryError::Empty(2)),
+        (after(b"{}\n{}"), DeliveryError::Unended),
+        (after(b"\"\xff\"\n"), DeliveryError::NotUtf8),
+        (
+            after(&b"{}\n".repeat(Delivery::LEAVES + 1)),
+            DeliveryError::TooMany,
+        ),
+        (
+            after(&[&[b'x'; 65_536][..], b"\n"].concat()),
+            DeliveryError::TooLong(1),
+        ),
+    ] {
+        let refused = deliver(&gateway, body).await;
+        let receipt = world.refused(&refused, Code::BODY_UNREADABLE).await;
+        let record = world.record(receipt).await.unwrap();
+        assert_eq!(
+            record["hop"]["facts"]["fault"]["detail"],
+            format!("the body is no delivery: {why}")
+        );
+    }
+    // Lines that the log is asked about, and which it does not take.
+    let none = deliver(&gateway, after(b"{}\n")).await;
+    assert_eq!(none.status(), 503);
+    let nothing = deliver(&gateway, first).await;
+    assert_eq!(document(&nothing)["next"], 0);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn it_delivers_its_records_and_its_key() {
     let node = Name::new("gw2").unwrap();
     let gap = Delivery {
         first: 3,
-        leaves: vec!["{}".to_owned()],
+        leaves: vec!["{}".into()],
         node,
     };
     assert_eq!(

@@ -285,9 +285,14 @@ impl Workload {
             .await
     }
 
-    pub(crate) async fn post(&self, path: &str, of: &str, body: String) -> Response<Bytes> {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        of: &str,
+        body: impl Into<Bytes>,
+    ) -> Response<Bytes> {
         let request = Request::post(path).header("content-type", of);
-        self.send(request.body(Bytes::from(body)).unwrap()).await
+        self.send(request.body(body.into()).unwrap()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response<Bytes> {
