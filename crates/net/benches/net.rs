@@ -1,5 +1,5 @@
-//! What the parts of a request cost that are about tokens and bytes: a token seen before, one at
-//! first sight, the assertion for the upstream, and the guard in front of the HTTP library.
+//! What the parts of a request cost that are about tokens: one seen before, one at first sight, and
+//! the assertion for the upstream.
 //!
 //! `cargo bench -p countersign-net --bench net`.
 
@@ -17,13 +17,10 @@ use countersign_net::SigningKey;
 use countersign_net::TokenVerifier;
 use countersign_net::assertion;
 use countersign_net::assertion::Assertion;
-use countersign_net::framing::Framing;
-use countersign_net::framing::HeadLimits;
 use countersign_net::token::CACHED_TOKENS;
 use countersign_net::token::Presenter;
 use countersign_net::token::sign_access_token;
 use criterion::Criterion;
-use criterion::Throughput;
 use criterion::criterion_group;
 use criterion::criterion_main;
 use std::error::Error;
@@ -132,46 +129,8 @@ fn assertions(criterion: &mut Criterion) -> Outcome {
     Ok(())
 }
 
-/// `head`: that a request without a body can be read in one way only. `chunked, 64 KiB`: the same
-/// of a body in chunks of 1 KiB.
-fn framing(criterion: &mut Criterion) -> Outcome {
-    let limits = HeadLimits {
-        bytes: 32 << 10,
-        fields: 100,
-    };
-    let bearer = "x".repeat(700);
-    let head = format!(
-        "GET /~/hms-api/v1/reports/42 HTTP/1.1\r\nhost: localhost\r\nuser-agent: bench/1.0\r\n\
-         accept: application/json\r\nauthorization: Bearer {bearer}\r\n\r\n"
-    );
-    let mut chunked =
-        String::from("POST /v1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
-    for _ in 0..64 {
-        chunked.push_str("400\r\n");
-        chunked.push_str(&"y".repeat(0x400));
-        chunked.push_str("\r\n");
-    }
-    chunked.push_str("0\r\n\r\n");
-    let mut group = criterion.benchmark_group("framing");
-    group
-        .sample_size(20)
-        .measurement_time(Duration::from_secs(2));
-    for (name, message) in [("head", &head), ("chunked, 64 KiB", &chunked)] {
-        let bytes = message.as_bytes();
-        if Framing::new(limits).pass(bytes) != Ok(bytes.len()) {
-            return Err("a good message is not let through".into());
-        }
-        group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_function(name, |bench| {
-            bench.iter(|| Framing::new(limits).pass(bytes));
-        });
-    }
-    group.finish();
-    Ok(())
-}
-
 fn net(criterion: &mut Criterion) {
-    for measure in [tokens, assertions, framing] {
+    for measure in [tokens, assertions] {
         if let Err(error) = measure(criterion) {
             criterion.bench_function(&format!("failed: {error}"), |bench| bench.iter(|| ()));
         }

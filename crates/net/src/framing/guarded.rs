@@ -12,6 +12,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -23,39 +26,40 @@ use tokio::io::ReadBuf;
 /// Marks the request that stands for a faulty one.
 const MARK: HeaderName = HeaderName::from_static("countersign-framing-fault");
 
-/// How much is read at once where it has to be looked at.
+/// How much is read at once into room of our own.
 const BLOCK: usize = 8 * 1024;
+
+/// The largest buffer of a reader that is read into directly. What may not pass is taken back out of
+/// it, so this bounds what is held.
+const MOST_DIRECT: usize = 2 * BLOCK;
 
 /// The other end of a [`Guarded`], for whoever answers its requests.
 #[derive(Clone, Debug)]
-pub struct Guard(Arc<Mutex<Shared>>);
+pub struct Guard(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    fault: Option<FramingFault>,
+    fault: OnceLock<FramingFault>,
     /// What no peer can know, so that none can make a request that stands for a faulty one.
     nonce: String,
-    opened: bool,
+    opened: AtomicBool,
     /// Waits for the answer to a request for another protocol.
-    reader: Option<Waker>,
+    reader: Mutex<Option<Waker>>,
 }
 
 impl Guard {
     /// Why this request stands for one that could not be read; the connection ends behind it.
     #[must_use]
     pub fn fault<B>(&self, request: &Request<B>) -> Option<FramingFault> {
+        let fault = self.0.fault.get()?;
         let mark = request.headers().get(MARK)?;
-        let shared = self.0.lock();
-        shared
-            .fault
-            .filter(|_| mark.as_bytes() == shared.nonce.as_bytes())
+        (mark.as_bytes() == self.0.nonce.as_bytes()).then_some(*fault)
     }
 
     /// The answer to the last request was to go on in another protocol.
     pub fn open(&self) {
-        let mut shared = self.0.lock();
-        shared.opened = true;
-        if let Some(reader) = shared.reader.take() {
+        self.0.opened.store(true, Ordering::Release);
+        if let Some(reader) = self.0.reader.lock().take() {
             reader.wake();
         }
     }
@@ -72,7 +76,7 @@ pub struct Guarded<IO> {
     io: IO,
     /// Read and not yet looked at, or not yet whole.
     held: BytesMut,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Shared>,
     /// May be handed on.
     passed: usize,
     /// A body was faulty: to whoever reads it, it ends in the middle. An error would take the
@@ -87,12 +91,12 @@ impl<IO> Guarded<IO> {
     /// characters of a field's value.
     #[must_use]
     pub fn new(io: IO, limits: HeadLimits, nonce: String) -> (Self, Guard) {
-        let shared = Arc::new(Mutex::new(Shared {
-            fault: None,
+        let shared = Arc::new(Shared {
+            fault: OnceLock::new(),
             nonce,
-            opened: false,
-            reader: None,
-        }));
+            opened: AtomicBool::new(false),
+            reader: Mutex::new(None),
+        });
         let guarded = Self {
             framing: Framing::new(limits),
             io,
@@ -124,32 +128,40 @@ impl<IO> Guarded<IO> {
 
     /// Looks at what is held.
     fn look(&mut self, cx: &Context<'_>) {
-        let mut shared = self.shared.lock();
-        if shared.opened {
-            self.framing.open();
-        } else {
-            shared.reader = Some(cx.waker().clone());
+        if self.framing.is_asked() {
+            // Before it is looked whether there was an answer, so that none goes unnoticed.
+            *self.shared.reader.lock() = Some(cx.waker().clone());
         }
+        self.notice();
         match self.framing.pass(&self.held) {
             Ok(passed) => self.passed = passed,
-            Err((passed, fault)) if self.framing.in_head() => {
-                shared.fault = Some(fault);
-                self.held.truncate(passed);
-                let stand_in = format!(
-                    "GET / HTTP/1.1\r\nhost: invalid\r\n{MARK}: {}\r\n\r\n",
-                    shared.nonce
-                );
-                self.held.extend_from_slice(stand_in.as_bytes());
-                self.passed = self.held.len();
-                self.over = true;
-            }
-            Err((passed, fault)) => {
-                tracing::debug!(%fault, "a request's body ends in the middle");
-                self.held.truncate(passed);
-                self.passed = passed;
-                self.cut = true;
-            }
+            Err((passed, fault)) => self.refuse(passed, fault),
         }
+    }
+
+    /// Whether the rest is another protocol.
+    fn notice(&mut self) {
+        if self.shared.opened.load(Ordering::Acquire) {
+            self.framing.open();
+        }
+    }
+
+    /// Puts an end behind so many of the bytes that are held.
+    fn refuse(&mut self, passed: usize, fault: FramingFault) {
+        self.held.truncate(passed);
+        if self.framing.in_head() {
+            self.shared.fault.get_or_init(|| fault);
+            let stand_in = format!(
+                "GET / HTTP/1.1\r\nhost: invalid\r\n{MARK}: {}\r\n\r\n",
+                self.shared.nonce
+            );
+            self.held.extend_from_slice(stand_in.as_bytes());
+            self.over = true;
+        } else {
+            tracing::debug!(%fault, "a request's body ends in the middle");
+            self.cut = true;
+        }
+        self.passed = self.held.len();
     }
 }
 
@@ -179,9 +191,16 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 // The refusal is still to be written, so this is no end of the stream.
                 return Poll::Pending;
             }
-            let plain = this.framing.plain().filter(|_| this.held.is_empty());
-            if let Some(most) = plain {
-                return this.read_plain(cx, buffer, most);
+            if this.held.is_empty() {
+                if let Some(most) = this.framing.plain() {
+                    return this.read_plain(cx, buffer, most);
+                }
+                if !this.framing.is_asked() && (1..=MOST_DIRECT).contains(&buffer.remaining()) {
+                    if ready!(this.read_direct(cx, buffer))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                    continue;
+                }
             }
             this.look(cx);
             if this.passed > 0 || this.cut {
@@ -191,13 +210,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 // Enough for a peer that does not wait; `Guard::open` wakes us.
                 return Poll::Pending;
             }
-            let mut block = [MaybeUninit::uninit(); BLOCK];
-            let mut block = ReadBuf::uninit(&mut block);
-            ready!(Pin::new(&mut this.io).poll_read(cx, &mut block))?;
-            if block.filled().is_empty() {
+            if !ready!(this.read_block(cx))? {
                 return Poll::Ready(Ok(()));
             }
-            this.held.extend_from_slice(block.filled());
         }
     }
 }
@@ -223,6 +238,44 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
         }
         self.framing.took((buffer.filled().len() - before) as u64);
         Poll::Ready(Ok(()))
+    }
+
+    /// Bytes are looked at in the room of who reads, and what may not pass yet is taken back out of
+    /// it. False if nothing is left, and it was not the end of the stream.
+    fn read_direct(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if read.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        self.notice();
+        let passed = match self.framing.pass(read) {
+            Ok(passed) => {
+                let rest = read.get(passed..).unwrap_or_default();
+                self.held.extend_from_slice(rest);
+                passed
+            }
+            Err((passed, fault)) => {
+                self.refuse(0, fault);
+                passed
+            }
+        };
+        buffer.set_filled(before + passed);
+        Poll::Ready(Ok(passed > 0))
+    }
+
+    /// Reads behind what is held; false at the end of the stream.
+    fn read_block(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut block = [MaybeUninit::uninit(); BLOCK];
+        let mut block = ReadBuf::uninit(&mut block);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut block))?;
+        self.held.extend_from_slice(block.filled());
+        Poll::Ready(Ok(!block.filled().is_empty()))
     }
 }
 

@@ -28,6 +28,7 @@ use chunked::Chunked;
 use countersign_core::hop::RequestFault;
 use countersign_core::vocabulary::Code;
 use head::Body;
+use head::Head;
 
 /// The most bytes of a request line (RFC 9112 section 3 asks for at least 8,000).
 pub const MOST_LINE: usize = 8 * 1024;
@@ -113,7 +114,9 @@ pub struct HeadLimits {
 #[derive(Debug)]
 pub struct Framing {
     limits: HeadLimits,
-    /// Bytes of the head that are whole lines so far.
+    /// What the lines of the head say so far.
+    head: Head,
+    /// Their bytes.
     looked: usize,
     /// Bytes behind them that are known to end no line, so that each is looked at once.
     searched: usize,
@@ -138,6 +141,7 @@ impl Framing {
     pub const fn new(limits: HeadLimits) -> Self {
         Self {
             limits,
+            head: Head::new(),
             looked: 0,
             searched: 0,
             state: State::Head,
@@ -224,26 +228,9 @@ impl Framing {
         }
     }
 
+    /// The lines of a head are looked at once, as they come, so that one that can't be right is not
+    /// waited for.
     fn head(&mut self, bytes: &[u8]) -> Result<usize, FramingFault> {
-        let end = self.end_of_head(bytes)?;
-        let Some(end) = end else {
-            return Ok(0);
-        };
-        let head = bytes.get(..end).unwrap_or_default();
-        let read = head::read(head, self.limits)?;
-        self.looked = 0;
-        self.state = match read.body {
-            _ if read.asks => State::Asked,
-            Body::None | Body::Length(0) => State::Head,
-            Body::Length(bytes) => State::Length(bytes),
-            Body::Chunked => State::Chunked(Chunked::default()),
-        };
-        Ok(end)
-    }
-
-    /// Where the head ends, if it does; its lines are looked at once, as they come, so that a head
-    /// that can't be right is not waited for.
-    fn end_of_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingFault> {
         loop {
             let from = self.looked + self.searched;
             let rest = bytes.get(from..).unwrap_or_default();
@@ -254,21 +241,40 @@ impl Framing {
             let Some(length) = line.map(|end| self.searched + end) else {
                 // The last byte may be half of a line's end.
                 self.searched += rest.len().saturating_sub(1);
-                return Ok(None);
+                return Ok(0);
             };
             self.searched = 0;
+            let end = self.looked + length;
             // RFC 9112 section 2.2: one empty line in front of a request is let pass.
-            if length == 2 && self.looked > 2 {
-                return Ok(Some(self.looked + 2));
+            match (self.looked, length) {
+                (0, 2) => {}
+                (3.., 2) => return self.end_of_head(end),
+                _ => {
+                    let line = bytes.get(self.looked..end - 2).unwrap_or_default();
+                    self.head.line(line, self.limits.fields);
+                }
             }
-            self.looked += length;
+            self.looked = end;
         }
+    }
+
+    fn end_of_head(&mut self, end: usize) -> Result<usize, FramingFault> {
+        let meaning = self.head.end()?;
+        self.head = Head::new();
+        self.looked = 0;
+        self.state = match meaning.body {
+            _ if meaning.asks => State::Asked,
+            Body::None | Body::Length(0) => State::Head,
+            Body::Length(bytes) => State::Length(bytes),
+            Body::Chunked => State::Chunked(Chunked::default()),
+        };
+        Ok(end)
     }
 }
 
 /// The length of the first line, with its end, if it is whole.
 fn line(bytes: &[u8]) -> Result<Option<usize>, FramingFault> {
-    let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+    let Some(at) = memchr::memchr2(b'\r', b'\n', bytes) else {
         return Ok(None);
     };
     match bytes.get(at..at + 2) {
