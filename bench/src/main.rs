@@ -30,6 +30,8 @@ use clap::Subcommand;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 
 #[derive(Parser)]
 #[command(about = "What a request costs, beside other proxies that do the same work")]
@@ -116,7 +118,15 @@ fn main() -> ExitCode {
 }
 
 /// On one thread: what generates load must not be two of what is measured.
+/// On one thread, until it is done or asked to end.
 fn alone(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let work = async {
+        let mut asked = signal(SignalKind::terminate())?;
+        tokio::select! {
+            outcome = work => outcome,
+            _ = asked.recv() => Ok(()),
+        }
+    };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

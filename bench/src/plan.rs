@@ -193,13 +193,8 @@ impl Field {
             prefix: "/~/reports",
             site,
         });
-        let others = self.others.iter().map(|(who, _, proxy)| Contestant {
-            who: *who,
-            address: proxy.address,
-            pid: proxy.process.pid(),
-            prefix: "",
-            site: &self.whole,
-        });
+        let others = self.others.iter();
+        let others = others.map(|(who, _, proxy)| Contestant::other(*who, proxy, &self.whole));
         own.chain(others).collect()
     }
 
@@ -294,6 +289,17 @@ impl<'a> Contestant<'a> {
             address: site.door,
             pid: site.measured.pid(),
             prefix: "/~/reports",
+            site,
+        }
+    }
+
+    /// One of the others, in front of the site's service.
+    pub(crate) fn other(who: Who, proxy: &Proxy, site: &'a Site) -> Self {
+        Self {
+            who,
+            address: proxy.address,
+            pid: proxy.process.pid(),
+            prefix: "",
             site,
         }
     }

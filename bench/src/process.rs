@@ -60,11 +60,14 @@ impl Process {
         let asked = Command::new("kill").args(["-TERM", &pid]).status()?;
         ensure!(asked.success(), "{} is gone", self.name);
         let start = Instant::now();
-        while self.child.try_wait()?.is_none() {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "{} ended with {status}", self.name);
+                return Ok(());
+            }
             ensure!(start.elapsed() < PATIENCE, "{} does not end", self.name);
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(())
     }
 
     /// Waits until somebody listens at `address`.

@@ -1,10 +1,13 @@
 //! What a build that is guided by a profile learns from: every shape of countersign, asked in every
-//! way that is measured, and refusing what it must.
+//! way that is measured, and refusing what it must. The libraries alone, which are measured beside
+//! it, are trained alike.
 
 use crate::plan::Contestant;
 use crate::proof;
+use crate::proxies::Kind;
 use crate::site::Shape;
 use crate::site::Site;
+use crate::table::Who;
 use anyhow::Context as _;
 use anyhow::Result;
 use std::path::Path;
@@ -25,6 +28,12 @@ pub(crate) fn run(binary: &Path, smoke: bool) -> Result<()> {
             .with_context(|| format!("starting countersign in `{name}`"))?;
         proof::countersign(&site, name)?;
         Contestant::own(&site).asked(seconds, smoke)?;
+        if shape == Shape::Apart {
+            let mut libraries = Kind::Bare.start(&site, Path::new(""))?;
+            let contestant = Contestant::other(Who::Bare, &libraries, &site);
+            contestant.asked(seconds, smoke)?;
+            libraries.process.end()?;
+        }
         site.end()?;
         eprintln!("{name}: asked");
     }

@@ -4,7 +4,6 @@
 //! they are there for, guided by what was counted (profile-guided optimisation, as rustc itself is
 //! built). It takes over a third of the CPU time from a request.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,13 +42,13 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
     if !shell::succeeds(&mut merge)? {
         return Ok(None);
     }
-    // By its content, so that cargo sees another flag where it is another profile.
-    let mut hasher = DefaultHasher::new();
-    std::fs::read(&merged)?.hash(&mut hasher);
-    let named = folder.join(format!("{:016x}.profdata", hasher.finish()));
-    std::fs::rename(&merged, &named)?;
-    let flag = format!("-Cprofile-use={}", named.display());
-    programs(&folder.join("built"), &host, &flag)
+    // Cargo goes by the name of the profile, which is the same each time.
+    let built = folder.join("built");
+    if built.exists() {
+        std::fs::remove_dir_all(&built)?;
+    }
+    let flag = format!("-Cprofile-use={}", merged.display());
+    programs(&built, &host, &flag)
 }
 
 /// Builds both programs with a flag for what is linked into them, and for nothing that only helps
@@ -59,7 +58,15 @@ fn programs(target: &Path, host: &str, flag: &str) -> Result<Option<PathBuf>> {
     let packages = ["-p", "countersign", "-p", "countersign-bench"];
     let mut command = shell::cargo(&[&build[..], &packages[..]].concat());
     command.env("CARGO_TARGET_DIR", target);
-    command.env("CARGO_ENCODED_RUSTFLAGS", flag);
+    // Beside what whoever builds wants for all programs.
+    let asked = match std::env::var("CARGO_ENCODED_RUSTFLAGS") {
+        Ok(encoded) => encoded.split('\x1f').map(str::to_owned).collect(),
+        Err(_) => std::env::var("RUSTFLAGS").map_or(Vec::new(), |flags| {
+            flags.split_whitespace().map(str::to_owned).collect()
+        }),
+    };
+    let flags: Vec<String> = asked.into_iter().chain([flag.to_owned()]).collect();
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     let good = shell::succeeds(&mut command)?;
     Ok(good.then(|| target.join(host).join(PROFILE)))
 }

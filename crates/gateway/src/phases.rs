@@ -221,6 +221,14 @@ async fn to_the_end<T: Send + 'static>(
 /// A request that was admitted.
 type Decided = (Exchange, Admitted, Held, Option<HeaderValue>);
 
+/// A value that nothing prints.
+fn secret(mut value: Option<HeaderValue>) -> Option<HeaderValue> {
+    if let Some(value) = &mut value {
+        value.set_sensitive(true);
+    }
+    value
+}
+
 impl Exchange {
     /// From the evidence to the decision and its record.
     async fn admit(self, body: Received) -> Result<Decided, Stop> {
@@ -263,7 +271,7 @@ impl Exchange {
             );
             evidence.session = Some(Box::new(drawn.session));
             let bearer = format!("Bearer {}", drawn.token.expose_secret());
-            return Ok((evidence, HeaderValue::try_from(bearer).ok()));
+            return Ok((evidence, secret(HeaderValue::try_from(bearer).ok())));
         }
         let shown = self.parts.headers.get_all(header::AUTHORIZATION);
         let values = shown.iter().map(HeaderValue::as_bytes);
@@ -274,14 +282,14 @@ impl Exchange {
                 .plane
                 .tokens
                 .verify(values, who, self.shared.plane.point.now());
-        let token = evidence.verified_token().and_then(|_| {
+        let token = secret(evidence.verified_token().and_then(|_| {
             let shown = shown.iter().next()?;
             let (scheme, token) = shown.to_str().ok()?.split_once(' ')?;
             if scheme == "Bearer" && token.trim_matches(' ').len() == token.len() {
                 return Some(shown.clone());
             }
             HeaderValue::try_from(["Bearer ", token.trim_matches(' ')].concat()).ok()
-        });
+        }));
         Ok((evidence, token))
     }
 

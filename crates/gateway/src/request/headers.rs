@@ -30,23 +30,29 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Ours to say, or a second spelling of method and path.
-const CLAIMS: [&str; 9] = [
+const CLAIMS: [&str; 14] = [
     "client-cert",
     "client-cert-chain",
     "forwarded",
     "via",
+    "x-envoy-original-path",
     "x-http-method",
     "x-method-override",
+    "x-original-method",
+    "x-original-uri",
     "x-original-url",
     "x-real-ip",
     "x-rewrite-url",
+    "x-ssl-cert",
+    "x-userinfo",
 ];
 
 /// How proxies tell the client's certificate, or who has signed in: applications that were behind
 /// one of them believe these.
-const CLAIM_PREFIXES: [&str; 20] = [
+const CLAIM_PREFIXES: [&str; 27] = [
     "cf-access-",
     "countersign-",
+    "oidc-claim-",
     "remote-",
     "ssl-client-",
     "tailscale-user-",
@@ -55,15 +61,21 @@ const CLAIM_PREFIXES: [&str; 20] = [
     "x-arr-clientcert",
     "x-auth-",
     "x-authenticated-",
+    "x-authentik-",
     "x-client-cert",
+    "x-consumer-",
+    "x-credential-",
     "x-cs-",
     "x-forwarded-",
     "x-goog-authenticated-",
     "x-goog-iap-",
     "x-http-method-",
     "x-ms-client-principal",
+    "x-ms-token-",
+    "x-pomerium-",
     "x-remote-",
     "x-ssl-client-",
+    "x-vouch-",
     "x-webauth-",
 ];
 
@@ -254,6 +266,11 @@ mod tests {
             ("x-ms-client-principal", "x"),
             ("cf-access-authenticated-user-email", "a@b"),
             ("tailscale-user-login", "a@b"),
+            ("x-authentik-username", "akadmin"),
+            ("x-consumer-username", "a"),
+            ("x-original-uri", "/admin"),
+            ("x-envoy-original-path", "/admin"),
+            ("x-ssl-cert", "x"),
             ("x-http-method-override", "DELETE"),
             ("x-http-method", "DELETE"),
             ("x-method-override", "DELETE"),

@@ -6,14 +6,16 @@ use crate::support::request;
 
 /// What a caller says of itself that only we say, or that would make some upstream see another
 /// request than the one decided.
-const CLAIMS: [(&str, &str); 22] = [
+const CLAIMS: [(&str, &str); 27] = [
     ("client-cert", ":Zm9v:"),
     ("client-cert-chain", ":Zm9v:"),
     ("countersign-assertion", "FORGED"),
     ("countersign-subject", "FORGED"),
     ("forwarded", "for=FORGED"),
+    ("remote-user", "FORGED"),
     ("via", "1.1 FORGED"),
     ("x-auth-user", "FORGED"),
+    ("x-authentik-username", "FORGED"),
     ("x-cs-identity", "FORGED"),
     ("x-forwarded-client-cert", "By=FORGED"),
     ("x-forwarded-for", "FORGED"),
@@ -24,10 +26,13 @@ const CLAIMS: [(&str, &str); 22] = [
     ("x-http-method", "FORGED"),
     ("x-http-method-override", "FORGED"),
     ("x-method-override", "FORGED"),
+    ("x-original-uri", "/FORGED"),
     ("x-original-url", "/FORGED"),
     ("x-real-ip", "FORGED"),
     ("x-request-id", "FORGED"),
+    ("x-remote-group", "FORGED"),
     ("x-rewrite-url", "/FORGED"),
+    ("x-webauth-user", "FORGED"),
     ("x_forwarded_for", "FORGED"),
 ];
 

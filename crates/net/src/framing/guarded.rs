@@ -131,18 +131,13 @@ impl<IO> Guarded<IO> {
         if self.framing.is_asked() {
             // Before it is looked whether there was an answer, so that none goes unnoticed.
             *self.shared.reader.lock() = Some(cx.waker().clone());
+            if self.shared.opened.load(Ordering::Acquire) {
+                self.framing.open();
+            }
         }
-        self.notice();
         match self.framing.pass(&self.held) {
             Ok(passed) => self.passed = passed,
             Err((passed, fault)) => self.refuse(passed, fault),
-        }
-    }
-
-    /// Whether the rest is another protocol.
-    fn notice(&mut self) {
-        if self.shared.opened.load(Ordering::Acquire) {
-            self.framing.open();
         }
     }
 
@@ -253,7 +248,6 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
         if read.is_empty() {
             return Poll::Ready(Ok(true));
         }
-        self.notice();
         let passed = match self.framing.pass(read) {
             Ok(passed) => {
                 let rest = read.get(passed..).unwrap_or_default();

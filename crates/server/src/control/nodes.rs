@@ -39,7 +39,8 @@ struct Heard {
     at: Option<Timestamp>,
     /// How much of the log it said it has seen, when there is less.
     ahead: Option<u64>,
-    behind_since: Option<Timestamp>,
+    /// How many records the log is to have, and since when: what is written meanwhile is not late.
+    behind: Option<(Timestamp, u64)>,
     /// The furthest it said.
     head: Option<Head>,
     /// Whether its last line under a checkpoint was not one.
@@ -99,13 +100,12 @@ impl Nodes {
         let heard = all.entry(node.clone()).or_default();
         let in_log = position.map_or(0, |it| it.next);
         heard.at = Some(now);
-        heard.behind_since = match heard.behind_since {
-            _ if head.next <= in_log => None,
-            since => since.or(Some(now)),
-        };
+        let behind = heard.behind.filter(|(_, wanted)| *wanted > in_log);
+        let newly = (head.next > in_log).then_some((now, head.next));
+        heard.behind = behind.filter(|_| newly.is_some()).or(newly);
         let late = heard
-            .behind_since
-            .is_some_and(|since| now.since(since) > LATE);
+            .behind
+            .is_some_and(|(since, _)| now.since(since) > LATE);
         let alarm = judge(head, heard.head, position).or_else(|| late.then_some(Alarm::Gap));
         let news = heard.said.replace(head) != Some(head);
         let fresh = alarm.filter(|_| heard.alarmed != alarm);
@@ -333,6 +333,26 @@ mod tests {
             (true, Some(Alarm::Regressed))
         );
         assert_eq!(hear(head(4, 4), None, 23), (false, None), "the same again");
+    }
+
+    #[test]
+    fn who_always_has_something_new_is_not_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes = Nodes::new(Arc::new(FsStorage::new(folder.path())));
+        let node = Name::new("gw1").unwrap();
+        for next in 4..60_u8 {
+            let heard = head(u64::from(next), next);
+            let logged = position(u64::from(next) - 1, next - 1);
+            let now = Timestamp::from_secs(i64::from(next));
+            assert_eq!(nodes.head(&node, heard, logged, now).1, None, "{next}");
+        }
+        // Unless nothing comes any more.
+        let alarms = (60..90_u8).filter_map(|next| {
+            let heard = head(u64::from(next), next);
+            let now = Timestamp::from_secs(i64::from(next));
+            nodes.head(&node, heard, position(58, 58), now).1
+        });
+        assert_eq!(alarms.collect::<Vec<_>>(), [Alarm::Gap]);
     }
 
     #[test]

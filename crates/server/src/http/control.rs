@@ -94,7 +94,9 @@ impl Front {
             "relay" if plane.is_trusted(&call.evidence()) => RelayedRequest::WHOLE,
             _ => SMALL,
         };
-        let body = read_body(body, limit).await.unwrap_or_default();
+        let read_whole = read_body(body, limit).await;
+        let faulty = read_whole.as_ref().err().copied();
+        let body = read_whole.unwrap_or_default();
         let asking = || Asking {
             context: call.context(),
             evidence: call.evidence(),
@@ -129,7 +131,13 @@ impl Front {
                 Some(it) => plane.publish_key(asking(), it.jwk).await.map(document),
                 None => Err(plane.malformed(asking(), what).await),
             },
-            "records" => self.records(asking(), body).await,
+            "records" => match faulty {
+                None => self.records(asking(), body).await,
+                Some(fault) => {
+                    let detail = fault.text().to_owned();
+                    Err(plane.unreadable(asking(), what, detail).await)
+                }
+            },
             _ => return self.unknown(call).await,
         };
         answer.unwrap_or_else(|error| failure(&error))

@@ -238,6 +238,10 @@ async fn a_large_body_is_read_for_gateways_only() {
         record["hop"]["facts"]["fault"]["code"],
         Code::BODY_UNREADABLE.to_string()
     );
+    assert_eq!(
+        record["hop"]["facts"]["fault"]["detail"],
+        "the body is too large"
+    );
     let heard = deliver(&gateway, large).await;
     world.refused(&heard, Code::SUBJECT_MISMATCH).await;
 }
