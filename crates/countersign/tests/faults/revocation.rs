@@ -50,10 +50,17 @@ struct Caller {
 
 /// A request on a kept connection.
 struct Asked {
-    allowed: bool,
-    code: Option<String>,
+    answer: Answer,
     ended: Instant,
     sent: Instant,
+}
+
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Allowed,
+    /// Its body was under way and ended early, or the connection is gone since that happened.
+    Cut,
+    Refused(String),
 }
 
 /// A revocation from the command line.
@@ -329,16 +336,16 @@ async fn ask_until(
     let mut all = Vec::new();
     while !over.get().is_some_and(|over| enough(&all, *over)) {
         let sent = Instant::now();
-        // A connection that was closed on it gets nothing more either.
-        let Ok(response) = connection.get("/items/kept", &token).await else {
-            break;
+        let answer = match connection.get("/items/kept", &token).await {
+            Err(_cut) => Answer::Cut,
+            Ok(response) => match code(&response) {
+                Some(code) => Answer::Refused(code),
+                None if response.status() == 200 => Answer::Allowed,
+                None => panic!("{response:?}"),
+            },
         };
-        let code = code(&response);
-        let allowed = response.status() == 200;
-        assert_ne!(allowed, code.is_some(), "{response:?}");
         all.push(Asked {
-            allowed,
-            code,
+            answer,
             ended: Instant::now(),
             sent,
         });
@@ -389,20 +396,28 @@ impl Command {
         last
     }
 
-    /// Checks that nothing sent after the command was allowed; how long after its beginning the
-    /// first refusal came.
+    /// Checks that nothing sent after the command was allowed, and that all of it was refused by
+    /// name, unless the command ended an answer, and its connection with it; how long after its
+    /// beginning the first call failed.
     fn nothing_after(&self, all: &[Asked], denial: &[&str]) -> Duration {
         let kind = self.kind;
-        let before = all.first().is_some_and(|first| first.allowed);
-        assert!(before, "{kind}: it had no access before");
-        let refused = all.iter().find(|it| !it.allowed);
+        let before = all.first().map(|first| &first.answer);
+        assert_eq!(before, Some(&Answer::Allowed), "{kind}: before");
+        let refused = all.iter().find(|it| it.answer != Answer::Allowed);
         let refused = refused.expect("it was never refused").ended;
         assert!(refused > self.asked, "{kind}: refused before the command");
+        let cut = all.iter().find(|it| it.answer == Answer::Cut);
+        let under_way = cut.is_some_and(|it| it.sent <= self.returned);
         let late: Vec<_> = all.iter().filter(|it| it.sent > self.returned).collect();
         assert!(late.len() >= OFTEN, "{kind}: it did not go on asking");
         for it in late {
-            let (code, after) = (it.code.as_deref(), it.sent - self.returned);
-            assert!(is(code, denial), "{kind}: {code:?} {after:?} after it");
+            let (answer, after) = (&it.answer, it.sent - self.returned);
+            let nothing = match answer {
+                Answer::Allowed => false,
+                Answer::Cut => under_way,
+                Answer::Refused(code) => is(Some(code), denial),
+            };
+            assert!(nothing, "{kind}: {answer:?} {after:?} after it");
         }
         refused - self.asked
     }
