@@ -84,6 +84,7 @@ impl Revoker {
         self.record(&revocation, ended, actor).await;
         Ok(RevokedNow {
             ended: ended as u64,
+            known: None,
             revocation,
         })
     }

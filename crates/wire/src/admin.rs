@@ -87,6 +87,10 @@ pub struct Revoke {
 pub struct RevokedNow {
     /// Open streams it ended.
     pub ended: u64,
+    /// Whether there is such an identity (configured, or with a certificate in force) or such a
+    /// certificate (issued here). Of other kinds it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<bool>,
     /// Its line in the log.
     pub revocation: Revocation,
 }

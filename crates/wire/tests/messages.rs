@@ -175,7 +175,7 @@ fn admin() -> Vec<(&'static str, Value)> {
         ),
         (
             "revoked-now",
-            json!({ "ended": 2, "revocation": revocation() }),
+            json!({ "ended": 2, "known": false, "revocation": revocation() }),
         ),
         ("put-secret", json!({ "data": { "value": "hunter2" } })),
         (

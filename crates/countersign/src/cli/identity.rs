@@ -99,11 +99,17 @@ async fn revoke(args: &RevokeArgs, globals: &Globals, ui: &mut Ui<'_>) -> Result
     };
     let kind = clap::ValueEnum::to_possible_value(&args.kind);
     let kind = kind.as_ref().map_or("", |it| it.get_name());
-    let text = format!(
+    let mut text = format!(
         "{kind} {} is {done} (epoch {}), {} open streams ended",
         args.value, now.revocation.epoch, now.ended
     );
-    let document = json!({ "ended": now.ended, "revocation": now.revocation });
+    if now.known == Some(false) {
+        text.push_str(match now.revocation.what {
+            Revoked::Certificate(_) => "\nnote   no such certificate was issued here",
+            _ => "\nnote   no such identity is configured, and none has a certificate: a typo?",
+        });
+    }
+    let document = json!({ "ended": now.ended, "known": now.known, "revocation": now.revocation });
     let epoch = now.revocation.epoch.to_string();
     ui.answer(Answer {
         document,

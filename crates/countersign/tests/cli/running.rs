@@ -179,6 +179,30 @@ fn a_refusal_is_3_and_names_the_pillar() {
 }
 
 #[test]
+fn a_revocation_says_when_there_is_nothing_of_that_name() {
+    let it = Installation::start(&[]);
+    let known = |what: &str| {
+        let done = it.place.line(&format!("identity revoke {what} -o json"));
+        let document = done.ok().document("countersign.revocation/v1");
+        assert!(document["revocation"]["epoch"].is_u64(), "{document}");
+        document["known"].clone()
+    };
+    assert_eq!(known("identity hms-api"), true);
+    assert_eq!(known("identity hms-apy"), false);
+    assert_eq!(
+        known("identity spiffe://hms.dev.invalid/stats-worker"),
+        true
+    );
+    assert_eq!(known(&format!("certificate {}", "ab".repeat(32))), false);
+    // Whose a subject is, only its sign-in knows.
+    assert!(known("subject dev:alice").is_null());
+    let mistyped = it.place.line("identity revoke identity hms-apy").ok();
+    assert!(mistyped.out.contains("a typo?"), "{}", mistyped.out);
+    let right = it.place.line("identity revoke identity hms-api").ok();
+    assert!(!right.out.contains("a typo?"), "{}", right.out);
+}
+
+#[test]
 fn a_secret_is_put_by_the_operator_and_read_by_its_reader_alone() {
     let place = Place::new();
     place.run(&["init"]).ok();

@@ -4,6 +4,7 @@ use super::done;
 use crate::ca::Issued;
 use crate::revocation;
 use crate::store::IssuedCertificate;
+use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Name;
 use countersign_core::vocabulary::Operation;
@@ -92,9 +93,35 @@ impl Operator {
             Operation::named("revoke", kind)
         };
         let admitted = self.ask("issuer", operation).await?;
+        let known = self.knows(&request.what, admitted.admission().snapshot());
+        let known = known.await;
         let Revoke { lift, what } = request;
         let revoked = self.desk.revoker.revoke(what, lift, &self.name()).await;
+        let revoked = revoked.map(|now| RevokedNow { known, ..now });
         done(&admitted, revoked.map_err(AdminError::from))
+    }
+
+    /// Whether what is revoked is anything, so that a mistyped name does not pass for a revocation.
+    /// Nothing where it can't be told; it is revoked in any case.
+    async fn knows(&self, what: &Revoked, snapshot: &Snapshot) -> Option<bool> {
+        let (store, config) = (&self.desk.store, snapshot.config());
+        let configured = |id: &SpiffeId| {
+            let names = config.identities.keys();
+            let mut ids = names.map(|name| SpiffeId::of_identity(&config.trust_domain, name));
+            ids.any(|known| known == *id)
+        };
+        match what {
+            Revoked::Identity(id) if configured(id) => Some(true),
+            Revoked::Identity(id) => {
+                let current = store.certificates_of(id, self.desk.point.now()).await;
+                current.ok().map(|current| !current.is_empty())
+            }
+            Revoked::Certificate(leaf) => {
+                let issued = store.certificate(leaf).await;
+                issued.ok().map(|issued| issued.is_some())
+            }
+            _ => None,
+        }
     }
 
     async fn issue(
