@@ -8,6 +8,7 @@ use crate::hop::Evidence;
 use crate::hop::Hop;
 use crate::hop::Tls;
 use crate::pillars::Denial;
+use crate::pillars::identity::Subject;
 use crate::pillars::least_privilege::Pending;
 use crate::pillars::least_privilege::PrivilegeProof;
 use crate::pillars::micro_segmentation::Way;
@@ -233,9 +234,30 @@ fn with_role(pending: &Pending, permission: &str) -> String {
 pub(crate) fn nearest(denial: &Denial) -> (Vec<Near>, Option<String>) {
     match denial.code() {
         Code::NO_EDGE => edges(denial),
+        Code::ROLE_LACKS if wants_edge(denial.hop(), &denial.state().snapshot) => edges(denial),
         Code::ROLE_LACKS => roles(denial),
         _ => (Vec::new(), None),
     }
+}
+
+/// Whether a token was asked for whose subject has what it should open, so that not a role is
+/// wanting but an edge to an operation that needs it.
+pub(crate) fn wants_edge(hop: &Hop, snapshot: &Snapshot) -> bool {
+    let evidence = &hop.evidence;
+    let subject = match (&evidence.session, evidence.verified_token()) {
+        (Some(session), _) => Subject::of_person(snapshot, &session.sub, &session.groups),
+        (None, Some(token)) => Subject::of_claims(snapshot, &token.claims),
+        (None, None) => {
+            let caller = snapshot.id_of(&evidence.peer);
+            let caller = caller.and_then(|id| snapshot.identity(&id).cloned());
+            caller.map(Subject::Workload)
+        }
+    };
+    let holder = subject.as_ref().and_then(Subject::holder);
+    let held = holder.map(|holder| snapshot.grants().permissions(holder));
+    let mut asked = hop.facts.requested_scope.iter();
+    hop.facts.requested_service.is_some()
+        && asked.any(|asked| held.iter().flatten().any(|it| it.as_str() == asked))
 }
 
 /// Edges to the same service from somebody else, or from this caller for something else.

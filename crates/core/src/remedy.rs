@@ -11,6 +11,7 @@ use crate::config::Needs;
 use crate::config::Place;
 use crate::decide::Verdict;
 use crate::decide::decide;
+use crate::explain::wants_edge;
 use crate::hop::Hop;
 use crate::proving::Judgement;
 use crate::proving::prove_all;
@@ -46,6 +47,9 @@ pub fn remedy(hop: &Hop, state: &State) -> Option<Remedy> {
     let mut changed = config.clone();
     let (add, to) = match denial.code() {
         Code::NO_EDGE => edge(hop, &state.snapshot, &mut changed)?,
+        Code::ROLE_LACKS if wants_edge(hop, &state.snapshot) => {
+            edge(hop, &state.snapshot, &mut changed)?
+        }
         Code::ROLE_LACKS => role(hop, &state.snapshot, &mut changed)?,
         Code::NOT_A_READER => reader(hop, &state.snapshot, &mut changed)?,
         _ => return None,

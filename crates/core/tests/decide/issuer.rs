@@ -3,6 +3,7 @@
 use crate::fixture::*;
 use countersign_core::decide::Verdict;
 use countersign_core::decide::decide;
+use countersign_core::explain::explain;
 use countersign_core::hop::Claims;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Hop;
@@ -10,6 +11,7 @@ use countersign_core::hop::Session;
 use countersign_core::hop::Token;
 use countersign_core::pillars::least_privilege::Reservation;
 use countersign_core::pillars::least_privilege::TokenGrant;
+use countersign_core::remedy::remedy;
 use countersign_core::snapshot::Revoked;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::snapshot::State;
@@ -279,4 +281,38 @@ fn a_person_demoted_since_loses_it_at_the_next_exchange() {
         exchange("hms-api", parent, "openai", &["llm:chat"]),
         Code::ROLE_LACKS,
     );
+}
+
+#[test]
+fn what_the_subject_has_but_no_edge_leads_to_is_wanting_an_edge() {
+    let asked = |sub: &str| {
+        let mut parent = claims(sub, "frontend", &[], "frontend");
+        parent.act = vec![id("countersign/door/web")];
+        parent.ceil = scopes(&["report:read", "report:write"]);
+        exchange("frontend", parent, "hms-api", &["report:write"])
+    };
+    let state = state();
+    // Bob is a manager; the arrow from the frontend leads to other operations.
+    assert_eq!(
+        denied(asked("dev:bob"), Code::ROLE_LACKS),
+        "`dev:bob` has `report:write`, but no edge leads to an operation that needs it"
+    );
+    let told = explain(asked("dev:bob"), &state);
+    let near: Vec<_> = told.near.iter().map(|it| it.rule.as_str()).collect();
+    assert!(
+        near.contains(&"frontend -> hms-api [GET /reports/**, POST /ai/summary]"),
+        "{near:?}"
+    );
+    let fix = remedy(&asked("dev:bob"), &state).unwrap();
+    assert_eq!(fix.add, "frontend -> hms-api: [POST /reports]");
+    assert_eq!(fix.then, None);
+    // Alice has no role that gives it, whatever the edges are.
+    assert_eq!(
+        denied(asked("dev:alice"), Code::ROLE_LACKS),
+        "`dev:alice` may not have `report:write` here"
+    );
+    let told = explain(asked("dev:alice"), &state);
+    assert!(told.near.iter().all(|it| it.rule.starts_with("role ")));
+    let fix = remedy(&asked("dev:alice"), &state).unwrap();
+    assert_eq!(fix.add, "user:dev/alice to the members of role manager");
 }

@@ -112,7 +112,7 @@ impl Subject {
     }
 
     /// The subject that claims name, if the configuration knows such subjects.
-    pub(super) fn of_claims(snapshot: &Snapshot, claims: &Claims) -> Option<Self> {
+    pub(crate) fn of_claims(snapshot: &Snapshot, claims: &Claims) -> Option<Self> {
         if claims.sub.starts_with("spiffe:") {
             let id = SpiffeId::parse(&claims.sub).ok()?;
             return snapshot.identity(&id).cloned().map(Self::Workload);
@@ -121,7 +121,7 @@ impl Subject {
     }
 
     /// A person, if one of the doors has the login that vouches for them.
-    pub(super) fn of_person(snapshot: &Snapshot, sub: &str, groups: &[String]) -> Option<Self> {
+    pub(crate) fn of_person(snapshot: &Snapshot, sub: &str, groups: &[String]) -> Option<Self> {
         let (login, _) = sub.split_once(':')?;
         let known = snapshot.knows_login(login);
         known.then(|| Self::Person {

@@ -69,7 +69,7 @@ pub(super) fn grant(
         .cloned()
         .collect();
     if scope.is_empty() && !facts.requested_scope.is_empty() {
-        return Err(nothing_left(case, subject, parent, &opens));
+        return Err(nothing_left(case, subject, &held, &opens));
     }
     let onward = snapshot.reach(service).into_iter().flatten();
     let reader = |permission: &&Permission| {
@@ -191,24 +191,27 @@ fn asked(case: &Case, permission: &Permission) -> bool {
 fn nothing_left(
     case: &Case,
     subject: &Subject,
-    parent: Option<&Claims>,
+    held: &BTreeSet<Permission>,
     opens: &BTreeSet<Permission>,
 ) -> Refusal {
     let asked = case.hop.facts.requested_scope.join(" ");
     let asked = crate::vocabulary::clip(&asked, 256);
-    let could = opens
-        .iter()
-        .any(|permission| asked.split(' ').any(|it| it == permission.as_str()));
-    if parent.is_some() && could {
+    let among = |permissions: &BTreeSet<Permission>| {
+        let mut permissions = permissions.iter();
+        permissions.any(|permission| asked.split(' ').any(|it| it == permission.as_str()))
+    };
+    if parent(case).is_some() && among(opens) {
         return (
             Code::ABOVE_CEILING,
             format!("`{asked}` is above what the subject token may hand on"),
         );
     }
-    (
-        Code::ROLE_LACKS,
-        format!("`{subject}` may not have `{asked}` here"),
-    )
+    let reason = if among(held) {
+        format!("`{subject}` has `{asked}`, but no edge leads to an operation that needs it")
+    } else {
+        format!("`{subject}` may not have `{asked}` here")
+    };
+    (Code::ROLE_LACKS, reason)
 }
 
 /// Who acts: the exchanging workload in front of whoever acted before; at a door, the door.
