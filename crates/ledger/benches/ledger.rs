@@ -1,4 +1,5 @@
-//! What a record costs: hashing its leaf, appending it, making it durable, taking it into the log.
+//! What a record costs: hashing its leaf, appending it, making it durable, taking it into the log,
+//! and finding it there again.
 //!
 //! `cargo bench -p countersign-ledger --bench ledger`.
 
@@ -154,6 +155,7 @@ fn run(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
     });
 
     durable(&mut group, &runtime, &object)?;
+    finding(&mut group)?;
     group.finish();
     Ok(())
 }
@@ -186,6 +188,35 @@ fn durable(
                 });
             },
         );
+    }
+    Ok(())
+}
+
+/// Finds leaves by their hashes in a log that grows.
+fn finding(group: &mut BenchmarkGroup<'_, WallTime>) -> Result<(), Box<dyn std::error::Error>> {
+    const BATCH: u64 = 4096;
+    let origin = "bench.example/log";
+    let folder = tempfile::tempdir()?;
+    let key = SigningKey::from_seed(origin, &[7; 32])?;
+    let log = Log::open(Arc::new(FsStorage::new(folder.path())), origin, key)?;
+    group.throughput(Throughput::Elements(1));
+    for size in [100_000_u64, 1_000_000, 4_000_000] {
+        while log.size() < size {
+            let entries: Vec<_> = (log.size()..size)
+                .take(BATCH as usize)
+                .map(u64::to_be_bytes)
+                .collect();
+            log.append_raw(&entries)?;
+        }
+        // The golden ratio of 64 bits: leaves far from each other.
+        let mut at = 0_u64;
+        group.bench_function(format!("find a leaf of {size}"), |bench| {
+            bench.iter(|| {
+                at = at.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                log.index_of(&leaf_hash(&(at % size).to_be_bytes()))
+                    .is_ok_and(|found| found == Some(at % size))
+            });
+        });
     }
     Ok(())
 }

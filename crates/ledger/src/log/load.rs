@@ -9,6 +9,7 @@ use super::edge::Edge;
 use super::edge::SourceError;
 use super::edge::TileSource;
 use super::index::Index;
+use super::index::IndexShape;
 use super::state::Position;
 use super::state::State;
 use crate::Hash;
@@ -41,6 +42,7 @@ pub(super) fn load(
     storage: &dyn Storage,
     origin: &str,
     key: &SigningKey,
+    shape: IndexShape,
 ) -> Result<Loaded, LogError> {
     let published = read_signed(storage, PUBLISHED, key)?;
     let stored = storage.read(STATE)?;
@@ -80,7 +82,7 @@ pub(super) fn load(
     // Also when nothing changed: the file may have been renamed into place by a process that
     // died before the folder was synced.
     save(storage, &state)?;
-    let index = Index::open(&source)?;
+    let index = Index::open(&source, shape)?;
     Ok(Loaded {
         state,
         head,

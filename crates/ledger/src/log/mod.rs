@@ -25,6 +25,7 @@ pub use self::audit::Finding;
 pub use self::audit::Report;
 pub use self::audit::recompute;
 pub use self::edge::SourceError;
+pub use self::index::IndexShape;
 pub use self::state::Position;
 pub use self::taking::ReadLeaf;
 
@@ -185,6 +186,7 @@ pub struct Log {
     storage: Arc<dyn Storage>,
     origin: String,
     key: SigningKey,
+    shape: IndexShape,
     inner: Mutex<Inner>,
     _lock: Box<dyn Lock>,
 }
@@ -216,8 +218,22 @@ impl Log {
         origin: &str,
         key: SigningKey,
     ) -> Result<Self, LogError> {
+        Self::open_with(storage, origin, key, IndexShape::default())
+    }
+
+    /// As [`Log::open`], with tables of other sizes below `log-index/`: for those who want to see
+    /// what becomes of many without adding millions of leaves.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_with(
+        storage: Arc<dyn Storage>,
+        origin: &str,
+        key: SigningKey,
+        shape: IndexShape,
+    ) -> Result<Self, LogError> {
         let lock = storage.lock(LOCK)?;
-        let loaded = load::load(&*storage, origin, &key)?;
+        let loaded = load::load(&*storage, origin, &key, shape)?;
         let inner = Mutex::new(Inner {
             loaded,
             uncertain: false,
@@ -227,6 +243,7 @@ impl Log {
             storage,
             origin: origin.to_owned(),
             key,
+            shape,
             inner,
             _lock: lock,
         })
@@ -445,7 +462,7 @@ impl Log {
     fn certain(&self) -> Result<parking_lot::MutexGuard<'_, Inner>, LogError> {
         let mut inner = self.inner.lock();
         if inner.uncertain {
-            inner.loaded = load::load(&*self.storage, &self.origin, &self.key)?;
+            inner.loaded = load::load(&*self.storage, &self.origin, &self.key, self.shape)?;
             inner.uncertain = false;
         }
         Ok(inner)

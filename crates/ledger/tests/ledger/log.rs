@@ -216,7 +216,7 @@ fn leaves_are_found_by_hash_and_receipt_in_sealed_chunks() {
     for batch in entries.chunks(20_000) {
         log.append_raw(batch).unwrap();
     }
-    assert!(disk.files().contains(&"log-index/000000".to_owned()));
+    assert!(disk.files().contains(&"log-index/0-000000".to_owned()));
     let look_up = |log: &Log| {
         for index in [0, 1, 7, 255, 256, 65_535, 65_536, 65_999]
             .into_iter()

@@ -11,6 +11,7 @@ mod conformance;
 mod damage;
 mod disk;
 mod faults;
+mod index;
 mod json_traps;
 mod late;
 mod log;
