@@ -176,6 +176,15 @@ fn a_merge_is_spread_over_the_appends() {
     }
     // 16,384 rows, of which an append merges 8,192.
     assert_eq!(took, 2);
+    // The parts go when the whole is durable: its bytes, then its name.
+    let trace = disk.trace();
+    let named = trace
+        .iter()
+        .position(|it| it == "rename log-index/1-000000.tmp");
+    let named = named.unwrap();
+    assert_eq!(trace[named - 1], "sync log-index/1-000000.tmp");
+    assert_eq!(trace[named + 1], "sync-dir log-index");
+    assert_eq!(trace[named + 2], "remove log-index/0-000000");
     assert!(disk.files().contains(&"log-index/1-000000".to_owned()));
     check_files(&disk, log.size(), shape, "merged");
 }
@@ -251,6 +260,8 @@ fn missing_cut_and_foreign_files_are_healed() {
     let heals = |disk: &Arc<Disk>, about: &str| {
         let log = open(disk, shape).unwrap();
         check_files(disk, 500, shape, about);
+        let (most, _) = fullest(disk, shape);
+        assert!(most < 6, "{about}: {:?}", disk.files());
         check(&log, about);
     };
     for file in &files {

@@ -114,11 +114,14 @@ impl Index {
             ..Self::default()
         };
         let mut stored = index.stored(source.storage)?;
-        let mut at = 0;
+        let (mut at, mut made) = (0, 0);
         while at < index.sealed {
             let table = match stored.remove(&at) {
                 Some(table) => table,
-                None => make(source, at, chunk)?,
+                None => {
+                    made += 1;
+                    make(source, at, chunk)?
+                }
             };
             at = table.end();
             index.tables.insert(table.first, table.into());
@@ -129,7 +132,8 @@ impl Index {
         }
         let recent = leaves(source, index.sealed, source.size)?;
         index.recent.extend(recent);
-        index.settle(source.storage);
+        // The last table may not have been there yet when the log was stopped.
+        index.settle(source.storage, usize::from(made <= 1));
         Ok(index)
     }
 
@@ -207,12 +211,13 @@ impl Index {
         Ok(())
     }
 
-    /// Merges what piles up when many tables were made at once, and leaves what a running log
-    /// has to merge as well: opening does not wait for that.
-    fn settle(&mut self, storage: &dyn Storage) {
+    /// Merges until no level has more than so many larger tables to make. What a running log has
+    /// to merge stays, for opening does not wait for that; what many tables made again at once pile
+    /// up does not.
+    fn settle(&mut self, storage: &dyn Storage, leave: usize) {
         for level in self.shape.merged_levels() {
             loop {
-                let Some(ready) = self.ready(level).nth(1) else {
+                let Some(ready) = self.ready(level).nth(leave) else {
                     break;
                 };
                 // Superfluous: if the disk fails here, adding leaves tries again.
