@@ -204,16 +204,15 @@ pub(crate) fn versions(envoy: &Path) -> Result<Vec<String>> {
         })?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).trim().to_owned();
-        // Envoy's begins with where its program is.
-        let path = program.display().to_string();
         let line = text.lines().next().unwrap_or_default();
-        let line = line.strip_prefix(&path).map(|it| format!("Envoy{it}"));
-        let line = line.unwrap_or_else(|| text.lines().next().unwrap_or_default().to_owned());
         anyhow::Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
     };
+    let of_envoy = first(envoy, "--version")?;
+    // It begins with where the program is.
+    let of_envoy = of_envoy.trim_start_matches(&envoy.display().to_string());
     Ok(vec![
         first(Path::new("haproxy"), "-v")?,
         first(Path::new("nginx"), "-v")?,
-        first(envoy, "--version")?,
+        format!("Envoy{of_envoy}"),
     ])
 }
