@@ -93,12 +93,18 @@ impl Operator {
             Operation::named("revoke", kind)
         };
         let admitted = self.ask("issuer", operation).await?;
-        let known = self.knows(&request.what, admitted.admission().snapshot());
-        let known = known.await;
         let Revoke { lift, what } = request;
         let revoked = self.desk.revoker.revoke(what, lift, &self.name()).await;
-        let revoked = revoked.map(|now| RevokedNow { known, ..now });
-        done(&admitted, revoked.map_err(AdminError::from))
+        // Nothing waits for this but the answer.
+        let revoked = match revoked {
+            Ok(now) => {
+                let what = &now.revocation.what;
+                let known = self.knows(what, admitted.admission().snapshot()).await;
+                Ok(RevokedNow { known, ..now })
+            }
+            Err(error) => Err(AdminError::from(error)),
+        };
+        done(&admitted, revoked)
     }
 
     /// Whether what is revoked is anything, so that a mistyped name does not pass for a revocation.
