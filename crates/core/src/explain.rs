@@ -243,16 +243,7 @@ pub(crate) fn nearest(denial: &Denial) -> (Vec<Near>, Option<String>) {
 /// Whether a token was asked for whose subject has what it should open, so that not a role is
 /// wanting but an edge to an operation that needs it.
 pub(crate) fn wants_edge(hop: &Hop, snapshot: &Snapshot) -> bool {
-    let evidence = &hop.evidence;
-    let subject = match (&evidence.session, evidence.verified_token()) {
-        (Some(session), _) => Subject::of_person(snapshot, &session.sub, &session.groups),
-        (None, Some(token)) => Subject::of_claims(snapshot, &token.claims),
-        (None, None) => {
-            let caller = snapshot.id_of(&evidence.peer);
-            let caller = caller.and_then(|id| snapshot.identity(&id).cloned());
-            caller.map(Subject::Workload)
-        }
-    };
+    let subject = Subject::of_hop(snapshot, hop);
     let holder = subject.as_ref().and_then(Subject::holder);
     let held = holder.map(|holder| snapshot.grants().permissions(holder));
     let mut asked = hop.facts.requested_scope.iter();

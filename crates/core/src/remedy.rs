@@ -13,6 +13,7 @@ use crate::decide::Verdict;
 use crate::decide::decide;
 use crate::explain::wants_edge;
 use crate::hop::Hop;
+use crate::pillars::identity::Subject;
 use crate::proving::Judgement;
 use crate::proving::prove_all;
 use crate::snapshot::Snapshot;
@@ -181,23 +182,17 @@ fn caller(hop: &Hop, snapshot: &Snapshot) -> Option<Name> {
     }
 }
 
-/// Whose roles count, as the file names them: the person of the token, or the workload.
+/// Whose roles count, as the file names them.
 fn subject(hop: &Hop, snapshot: &Snapshot) -> Option<Member> {
-    let token = hop.evidence.verified_token();
-    let sub = token.map(|it| it.claims.sub.as_str()).or(hop
-        .evidence
-        .session
-        .as_ref()
-        .map(|it| it.sub.as_str()));
-    let Some(sub) = sub else {
-        return caller(hop, snapshot).map(Member::Identity);
-    };
-    if let Ok(id) = crate::vocabulary::SpiffeId::parse(sub) {
-        return snapshot.identity(&id).cloned().map(Member::Identity);
+    match Subject::of_hop(snapshot, hop) {
+        Some(Subject::Workload(name)) => Some(Member::Identity(name)),
+        Some(Subject::Person { user, .. }) => {
+            let (login, sub) = user.split_once(':')?;
+            Some(Member::User {
+                login: login.to_owned(),
+                sub: sub.to_owned(),
+            })
+        }
+        _ => caller(hop, snapshot).map(Member::Identity),
     }
-    let (login, sub) = sub.split_once(':')?;
-    Some(Member::User {
-        login: login.to_owned(),
-        sub: sub.to_owned(),
-    })
 }

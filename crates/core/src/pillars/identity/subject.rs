@@ -1,4 +1,5 @@
 use crate::hop::Claims;
+use crate::hop::Hop;
 use crate::snapshot::Holder;
 use crate::snapshot::Snapshot;
 use crate::vocabulary::Name;
@@ -111,8 +112,22 @@ impl Subject {
         }
     }
 
+    /// The subject of a hop that came as far as its roles being asked: who its session or token is
+    /// for, or the workload itself.
+    pub(crate) fn of_hop(snapshot: &Snapshot, hop: &Hop) -> Option<Self> {
+        let evidence = &hop.evidence;
+        match (&evidence.session, evidence.verified_token()) {
+            (Some(session), _) => Self::of_person(snapshot, &session.sub, &session.groups),
+            (None, Some(token)) => Self::of_claims(snapshot, &token.claims),
+            (None, None) => {
+                let id = snapshot.id_of(&evidence.peer)?;
+                snapshot.identity(&id).cloned().map(Self::Workload)
+            }
+        }
+    }
+
     /// The subject that claims name, if the configuration knows such subjects.
-    pub(crate) fn of_claims(snapshot: &Snapshot, claims: &Claims) -> Option<Self> {
+    pub(super) fn of_claims(snapshot: &Snapshot, claims: &Claims) -> Option<Self> {
         if claims.sub.starts_with("spiffe:") {
             let id = SpiffeId::parse(&claims.sub).ok()?;
             return snapshot.identity(&id).cloned().map(Self::Workload);
@@ -121,7 +136,7 @@ impl Subject {
     }
 
     /// A person, if one of the doors has the login that vouches for them.
-    pub(crate) fn of_person(snapshot: &Snapshot, sub: &str, groups: &[String]) -> Option<Self> {
+    pub(super) fn of_person(snapshot: &Snapshot, sub: &str, groups: &[String]) -> Option<Self> {
         let (login, _) = sub.split_once(':')?;
         let known = snapshot.knows_login(login);
         known.then(|| Self::Person {

@@ -69,7 +69,8 @@ pub(super) fn grant(
         .cloned()
         .collect();
     if scope.is_empty() && !facts.requested_scope.is_empty() {
-        return Err(nothing_left(case, subject, &held, &opens));
+        let has = held.iter().any(|it| asked(case, it));
+        return Err(nothing_left(case, subject, has, parent, &opens));
     }
     let onward = snapshot.reach(service).into_iter().flatten();
     let reader = |permission: &&Permission| {
@@ -188,25 +189,26 @@ fn asked(case: &Case, permission: &Permission) -> bool {
     asked.is_empty() || asked.iter().any(|scope| scope == permission.as_str())
 }
 
+/// Why no permission is left for a subject, which `has` one that was asked for or has none.
 fn nothing_left(
     case: &Case,
     subject: &Subject,
-    held: &BTreeSet<Permission>,
+    has: bool,
+    parent: Option<&Claims>,
     opens: &BTreeSet<Permission>,
 ) -> Refusal {
     let asked = case.hop.facts.requested_scope.join(" ");
     let asked = crate::vocabulary::clip(&asked, 256);
-    let among = |permissions: &BTreeSet<Permission>| {
-        let mut permissions = permissions.iter();
-        permissions.any(|permission| asked.split(' ').any(|it| it == permission.as_str()))
-    };
-    if parent(case).is_some() && among(opens) {
+    let could = opens
+        .iter()
+        .any(|permission| asked.split(' ').any(|it| it == permission.as_str()));
+    if parent.is_some() && could {
         return (
             Code::ABOVE_CEILING,
             format!("`{asked}` is above what the subject token may hand on"),
         );
     }
-    let reason = if among(held) {
+    let reason = if has {
         format!("`{subject}` has `{asked}`, but no edge leads to an operation that needs it")
     } else {
         format!("`{subject}` may not have `{asked}` here")
