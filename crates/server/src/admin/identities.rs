@@ -93,31 +93,24 @@ impl Operator {
             Operation::named("revoke", kind)
         };
         let admitted = self.ask("issuer", operation).await?;
-        let Revoke { lift, what } = request;
-        let revoked = self.desk.revoker.revoke(what, lift, &self.name()).await;
-        // Nothing waits for this but the answer.
-        let revoked = match revoked {
-            Ok(now) => {
-                let what = &now.revocation.what;
-                let known = self.knows(what, admitted.admission().snapshot()).await;
-                Ok(RevokedNow { known, ..now })
-            }
-            Err(error) => Err(AdminError::from(error)),
-        };
+        let revoked = self.apply(request, admitted.admission().snapshot()).await;
         done(&admitted, revoked)
+    }
+
+    async fn apply(&self, request: Revoke, snapshot: &Snapshot) -> Result<RevokedNow, AdminError> {
+        let Revoke { lift, what } = request;
+        let mut now = self.desk.revoker.revoke(what, lift, &self.name()).await?;
+        // Nothing waits for this but the answer.
+        now.known = self.knows(&now.revocation.what, snapshot).await;
+        Ok(now)
     }
 
     /// Whether what is revoked is anything, so that a mistyped name does not pass for a revocation.
     /// Nothing where it can't be told; it is revoked in any case.
     async fn knows(&self, what: &Revoked, snapshot: &Snapshot) -> Option<bool> {
-        let (store, config) = (&self.desk.store, snapshot.config());
-        let configured = |id: &SpiffeId| {
-            let names = config.identities.keys();
-            let mut ids = names.map(|name| SpiffeId::of_identity(&config.trust_domain, name));
-            ids.any(|known| known == *id)
-        };
+        let store = &self.desk.store;
         match what {
-            Revoked::Identity(id) if configured(id) => Some(true),
+            Revoked::Identity(id) if snapshot.identity(id).is_some() => Some(true),
             Revoked::Identity(id) => {
                 let current = store.certificates_of(id, self.desk.point.now()).await;
                 current.ok().map(|current| !current.is_empty())
