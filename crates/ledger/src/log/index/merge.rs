@@ -63,13 +63,18 @@ impl Merge {
         let path = temporary(&table);
         // As for `Storage::replace`: never write into what may have two names.
         storage.remove(&path)?;
-        let parts = parts
-            .into_iter()
-            .map(|part| Part::open(storage, &table, part));
+        let mut next = BinaryHeap::new();
+        let mut opened = Vec::new();
+        for (number, part) in parts.into_iter().enumerate() {
+            let mut part = Part::open(storage, &table, part)?;
+            let first = part.next()?.ok_or(MergeError::Damaged)?;
+            next.push(Reverse((first, number)));
+            opened.push(part);
+        }
         Ok(Self {
             table,
-            parts: parts.collect::<Result<_, _>>()?,
-            next: BinaryHeap::new(),
+            parts: opened,
+            next,
             left: table.span,
             file: storage.open(&path, Open::Create)?,
             buffer: Vec::with_capacity(WRITE + ROW as usize),
@@ -102,12 +107,6 @@ impl Merge {
     }
 
     fn copy(&mut self, rows: u64) -> Result<(), MergeError> {
-        if self.left == self.table.span {
-            for (number, part) in self.parts.iter_mut().enumerate() {
-                let first = part.next()?.ok_or(MergeError::Damaged)?;
-                self.next.push(Reverse((first, number)));
-            }
-        }
         for _ in 0..rows {
             self.take()?;
             if self.buffer.len() >= WRITE {
