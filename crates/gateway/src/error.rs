@@ -27,6 +27,9 @@ pub enum GatewayError {
     /// No key to sign assertions with.
     #[error("can't make a key for assertions")]
     Key(#[from] JwsError),
+    /// A thread for connections can't be started.
+    #[error("can't start a thread for connections")]
+    Threads(#[source] std::io::Error),
     /// The control plane did not take the key for assertions.
     #[error("can't publish the key for assertions")]
     Publish(#[source] ControlError),

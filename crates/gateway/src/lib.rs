@@ -29,6 +29,7 @@ mod request;
 mod shared;
 mod updates;
 mod upstreams;
+mod workers;
 
 pub mod remote;
 

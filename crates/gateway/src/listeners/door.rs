@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::place::Running;
 use crate::place::Stage;
 use crate::shared::Shared;
+use crate::workers::Workers;
 use countersign_core::config::Attached;
 use countersign_core::config::DoorTls;
 use countersign_core::config::Limits;
@@ -31,6 +32,7 @@ use countersign_net::Sockets;
 use countersign_net::SvidSource;
 use countersign_net::places::Held;
 use std::io;
+use std::net;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,6 +75,7 @@ pub(super) struct Around {
     pub(super) gateway: watch::Receiver<Stage>,
     pub(super) here: mpsc::Sender<()>,
     pub(super) shared: Arc<Shared>,
+    pub(super) workers: Arc<Workers>,
 }
 
 /// Time for a TLS handshake, which begins with one flight from the client.
@@ -220,7 +223,10 @@ pub(super) async fn accept(
         };
         let door = doors.borrow().clone();
         match accepted {
-            Ok(accepted) => enter(door, &peers, accepted, &around),
+            Ok((stream, source)) => match stream.into_std() {
+                Ok(stream) => enter(door, &peers, (stream, source), &around),
+                Err(error) => tracing::warn!(%error, door = %door.name, "can't hand on"),
+            },
             Err(error) => {
                 tracing::warn!(%error, door = %door.name, "can't accept");
                 tokio::time::sleep(PAUSE).await;
@@ -235,7 +241,7 @@ pub(super) async fn accept(
 
 /// The connections that the system has accepted and we have not. It is asked itself: the runtime
 /// knows of them only once it has been told.
-fn waiting(socket: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+fn waiting(socket: TcpListener) -> Vec<(net::TcpStream, SocketAddr)> {
     let mut found = Vec::new();
     let Ok(socket) = socket.into_std() else {
         return found;
@@ -244,8 +250,7 @@ fn waiting(socket: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     while socket.set_nonblocking(true).is_ok() {
         match socket.accept() {
             Ok((stream, source)) => {
-                let stream = stream.set_nonblocking(true).map(|()| stream);
-                if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                if stream.set_nonblocking(true).is_ok() {
                     found.push((stream, source));
                 }
             }
@@ -264,7 +269,7 @@ fn waiting(socket: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 fn enter(
     door: Arc<Door>,
     peers: &Peers,
-    (stream, source): (TcpStream, SocketAddr),
+    (stream, source): (net::TcpStream, SocketAddr),
     around: &Around,
 ) {
     // Over the limit a connection is closed unheard: whoever comes next finds the door open.
@@ -281,8 +286,12 @@ fn enter(
     let running = Running::new(here, gateway, door.stage.clone());
     let place = Arc::new(Place::new(seat, running, door.limits.streams));
     let (shared, peers) = (around.shared.clone(), peers.clone());
-    tokio::spawn(async move {
-        connect(&door, &shared, (stream, source), place, (shaking, peers)).await;
+    around.workers.serve(async move {
+        // Here, on the thread that serves it.
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connect(&door, &shared, (stream, source), place, (shaking, peers)).await,
+            Err(error) => tracing::warn!(%error, %source, "can't serve"),
+        }
     });
 }
 
@@ -380,7 +389,7 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let callers: Vec<_> = (0..5)
-            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .map(|_| net::TcpStream::connect(address).unwrap())
             .collect();
         let found: Vec<_> = waiting(socket).into_iter().map(|(_, it)| it).collect();
         assert_eq!(found.len(), callers.len());

@@ -15,6 +15,7 @@ pub(crate) use follow::keep_open;
 use crate::error::GatewayError;
 use crate::place::Stage;
 use crate::shared::Shared;
+use crate::workers::Workers;
 use countersign_core::snapshot::Snapshot;
 use countersign_core::vocabulary::Name;
 use countersign_net::Roots;
@@ -61,6 +62,7 @@ struct Inner {
     sockets: Sockets,
     stage: watch::Sender<Stage>,
     svid: Arc<SvidSource>,
+    workers: Arc<Workers>,
 }
 
 /// A socket that connections are accepted from, as long as this lives.
@@ -87,6 +89,7 @@ impl Doors {
         roots: &Arc<Roots>,
         svid: &Arc<SvidSource>,
         (instead, sockets): (HashMap<Name, SocketAddr>, Sockets),
+        workers: Workers,
     ) -> (Self, Drain) {
         let (here, gone) = mpsc::channel(1);
         let doors = Self(Arc::new(Inner {
@@ -98,6 +101,7 @@ impl Doors {
             sockets,
             stage: watch::Sender::new(Stage::Serving),
             svid: svid.clone(),
+            workers: Arc::new(workers),
         }));
         let drain = Drain {
             doors: doors.clone(),
@@ -201,6 +205,7 @@ impl PreparedDoors {
                         gateway: inner.stage.subscribe(),
                         here: here.clone(),
                         shared: inner.shared.clone(),
+                        workers: inner.workers.clone(),
                     };
                     match Open::new(socket, door, wanted, around) {
                         Ok(opened) => opened,

@@ -28,6 +28,7 @@ use crate::refuse::Stop;
 use crate::request::Host;
 use crate::request::Ids;
 use crate::request::TUNNEL;
+use crate::workers::Places;
 use answer::Passing;
 use attempts::Sending;
 use countersign_core::config::PeerKind;
@@ -80,6 +81,8 @@ pub(crate) struct Upstreams {
     public: PublicRoots,
     roots: Arc<Roots>,
     svid: Arc<SvidSource>,
+    /// What keeps connections apart: one for each thread.
+    places: Places,
 }
 
 /// An admitted request on its way.
@@ -122,8 +125,8 @@ impl Upstreams {
     pub(crate) fn new(
         assertions: SigningKey,
         public: PublicRoots,
-        roots: Arc<Roots>,
-        svid: Arc<SvidSource>,
+        (roots, svid): (Arc<Roots>, Arc<SvidSource>),
+        places: Places,
     ) -> Self {
         let (credentials, known) = (Credentials::default(), Mutex::default());
         Self {
@@ -133,6 +136,7 @@ impl Upstreams {
             public,
             roots,
             svid,
+            places,
         }
     }
 
@@ -213,7 +217,13 @@ impl Upstreams {
             ServiceUrl::Http { host, port, base } => (host, *port, base, Network::Loopback),
             ServiceUrl::Unix { path } => {
                 let reach = Reach::Unix(path.into());
-                let pool = Pool::new("localhost".to_owned(), String::new(), reach, None);
+                let pool = Pool::new(
+                    "localhost".to_owned(),
+                    String::new(),
+                    reach,
+                    None,
+                    self.places,
+                );
                 return Ok(Some(pool));
             }
             _ => return Ok(None),
@@ -243,7 +253,13 @@ impl Upstreams {
             port,
         };
         let authority = authority(host, port, if plain { 80 } else { 443 });
-        let pool = Pool::new(authority, base.clone(), Reach::Tcp(target), tls);
+        let pool = Pool::new(
+            authority,
+            base.clone(),
+            Reach::Tcp(target),
+            tls,
+            self.places,
+        );
         Ok(Some(pool))
     }
 }

@@ -1,4 +1,6 @@
 use crate::body::Body;
+use crate::workers::Each;
+use crate::workers::Places;
 use countersign_core::snapshot::Revocations;
 use countersign_core::vocabulary::Timestamp;
 use countersign_enforce::Admitted;
@@ -45,10 +47,17 @@ pub(super) struct Pool {
     /// Put in front of every path.
     base: String,
     dialer: Dialer,
-    idle: Arc<Mutex<Vec<Open>>>,
+    kept: Each<Kept>,
     reach: Reach,
-    shared: Mutex<Option<Open>>,
     tls: Option<Tls>,
+}
+
+/// Connections that are kept, for whoever is on the thread that they were opened on: a request that
+/// goes out on another one would wait for that thread to turn to it.
+#[derive(Default)]
+struct Kept {
+    idle: Arc<Mutex<Vec<Open>>>,
+    shared: Mutex<Option<Open>>,
 }
 
 /// Where an address is.
@@ -128,7 +137,7 @@ enum Sender {
 
 /// The largest header block of an answer, in bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
-/// Idle HTTP/1.1 connections kept for one upstream.
+/// Idle HTTP/1.1 connections kept for one upstream by each thread.
 const MOST_IDLE: usize = 64;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -170,16 +179,20 @@ impl SendError {
 
 impl Pool {
     /// A pool of connections to `reach`, called `authority` in requests.
-    pub(super) fn new(authority: String, base: String, reach: Reach, tls: Option<Tls>) -> Self {
-        let (idle, shared) = (Arc::default(), Mutex::default());
+    pub(super) fn new(
+        authority: String,
+        base: String,
+        reach: Reach,
+        tls: Option<Tls>,
+        places: Places,
+    ) -> Self {
         Self {
             parsed: authority.parse().ok(),
             authority,
             base,
             dialer: Dialer,
-            idle,
+            kept: places.each(),
             reach,
-            shared,
             tls,
         }
     }
@@ -239,7 +252,7 @@ impl Pool {
         };
         // Without TLS both protocols may be in use side by side.
         if self.tls.is_some() || how.http2 {
-            let mut shared = self.shared.lock();
+            let mut shared = self.kept.mine().shared.lock();
             match shared.as_ref().filter(|open| usable(open)) {
                 Some(Open {
                     connection,
@@ -259,7 +272,7 @@ impl Pool {
         if self.tls.is_none() && how.http2 {
             return None;
         }
-        let mut idle = self.idle.lock();
+        let mut idle = self.kept.mine().idle.lock();
         while let Some(open) = idle.pop() {
             if open.since.elapsed() < IDLE && usable(&open) {
                 return Some(open);
@@ -332,7 +345,7 @@ impl Pool {
         mut sender: http1::SendRequest<Body>,
         connection: Option<countersign_net::Connection>,
     ) {
-        let idle = self.idle.clone();
+        let idle = self.kept.mine().idle.clone();
         tokio::spawn(async move {
             if sender.ready().await.is_ok() {
                 let mut idle = idle.lock();
@@ -454,7 +467,7 @@ impl Pool {
             sender: Sender::H2(sender),
             since: Instant::now(),
         };
-        *self.shared.lock() = Some(open(sender.clone()));
+        *self.kept.mine().shared.lock() = Some(open(sender.clone()));
         Ok(open(sender))
     }
 }
