@@ -1,11 +1,16 @@
 //! What waits to be written, and who writes it.
 //!
 //! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
-//! one flush share the next. Under [`Commit::Os`] whoever appends writes, together with those who
-//! want the file at the same moment: one of them holds it and the others find theirs written.
+//! one flush share the next.
+//!
+//! Under [`Commit::Os`] whoever appends writes. A task that finds nobody before it leads: it lets the
+//! other tasks that are ready go first, which leave their records in the queue, and then writes all
+//! of them at once. Callers outside a runtime write at once, with all that is queued; of those who
+//! want the file at the same moment one holds it, and the others find theirs written.
 //!
 //! Records that nobody waits for don't cost a write of their own: they go with the next append. The
-//! thread, which both have, sees to it that they never wait for longer than [`LATE`].
+//! thread, which both have, sees to it that they never wait for longer than [`LATE`], nor those who
+//! wait for a leader that is kept from its turn.
 
 use super::Commit;
 use super::Promise;
@@ -16,6 +21,7 @@ use crate::object::JsonObject;
 use crate::storage::StorageError;
 use parking_lot::Condvar;
 use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -24,7 +30,7 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// The longest that a record waits for company when nobody waits for it.
+/// The longest that a record waits for company when nobody waits for it, or for the task that leads.
 const LATE: Duration = Duration::from_millis(5);
 
 /// So many of them are written at once by whoever brings one more, under [`Commit::Os`].
@@ -86,6 +92,10 @@ struct State {
     answered: u64,
     /// Who wants to know when so many were answered.
     asked: Vec<(u64, oneshot::Sender<()>)>,
+    /// Since when the first of the records waits.
+    since: Option<Instant>,
+    /// Whether one of the records is that of a task which will write all of them.
+    led: bool,
     closed: bool,
     /// Whether the thread waits for anything at all to come.
     idle: bool,
@@ -115,7 +125,15 @@ impl Lane {
     /// Writes a record, or has it written.
     pub(super) async fn append(&self, record: JsonObject, reserved: bool) -> Written {
         match self.commit {
-            Commit::Os => self.write_through(record, reserved),
+            Commit::Os => {
+                let (written, leads) = self.queue.push_together(record, reserved);
+                if leads {
+                    let turn = Turn(self);
+                    tokio::task::yield_now().await;
+                    drop(turn);
+                }
+                written.await.map_err(|_| SpoolError::Closed)?
+            }
             Commit::Fsync => {
                 let written = self.queue.push(record, reserved);
                 self.queue.filled.notify_one();
@@ -124,7 +142,7 @@ impl Lane {
         }
     }
 
-    /// The same for callers outside an asynchronous runtime.
+    /// The same for callers outside an asynchronous runtime: there is nothing to let go first.
     pub(super) fn append_blocking(&self, record: JsonObject, reserved: bool) -> Written {
         match self.commit {
             Commit::Os => self.write_through(record, reserved),
@@ -182,6 +200,18 @@ impl Lane {
     }
 }
 
+/// The turn of a task that leads. Its end writes what is queued, also if the task is gone by then:
+/// others wait for it. Their answers and its own come as everybody's do, and are there already if
+/// somebody else wrote meanwhile.
+struct Turn<'a>(&'a Lane);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Lane { queue, shared, .. } = self.0;
+        queue.write(&mut shared.core.lock(), usize::MAX);
+    }
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
         self.queue.state.lock().closed = true;
@@ -202,18 +232,41 @@ impl Queue {
         receiver
     }
 
-    /// The thread is woken only if it waits for nothing yet: a wake for each would cost more than
-    /// the write that is saved. Gives how many are waiting like this.
+    /// Gives, too, whether the caller leads. The thread need not know of one that waits for nobody
+    /// else.
+    fn push_together(
+        &self,
+        record: JsonObject,
+        reserved: bool,
+    ) -> (oneshot::Receiver<Written>, bool) {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.awaited += 1;
+        state.push(record, reserved, Waits::For(sender));
+        let leads = !std::mem::replace(&mut state.led, true);
+        if !leads {
+            self.wake(state);
+        }
+        (receiver, leads)
+    }
+
+    /// Gives how many are waiting like this.
     fn push_late(&self, record: JsonObject, failed: Failed) -> usize {
         let mut state = self.state.lock();
         state.push(record, true, Waits::Nobody(failed));
         let late = self.late.fetch_add(1, Ordering::Release) + 1;
+        self.wake(state);
+        late
+    }
+
+    /// The thread is woken only if it waits for nothing yet: a wake for each would cost more than
+    /// the write that is saved.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
         let idle = std::mem::take(&mut state.idle);
         drop(state);
         if idle {
             self.filled.notify_one();
         }
-        late
     }
 
     fn ask(&self, until: impl FnOnce(&State) -> u64) -> oneshot::Receiver<()> {
@@ -266,6 +319,8 @@ impl Queue {
         if state.records.len() <= most {
             // Both keep their room for the next time.
             std::mem::swap(batch, &mut state.records);
+            state.since = None;
+            state.led = false;
         } else {
             batch.extend(state.records.drain(..most));
         }
@@ -312,9 +367,8 @@ impl Queue {
     /// fill a batch: what a batch holds is what came during the flush before. Gives whether to go on.
     fn wait(&self, commit: Commit) -> bool {
         let mut state = self.state.lock();
-        let mut since = None;
         loop {
-            // Under `Os` those who wait write themselves.
+            // Under `Os` one of those who wait writes.
             let awaited = commit == Commit::Fsync && state.awaited > 0;
             if awaited || !state.asked.is_empty() {
                 return true;
@@ -322,17 +376,17 @@ impl Queue {
             if state.closed {
                 return !state.records.is_empty();
             }
-            if state.records.is_empty() {
-                since = None;
+            let Some(since) = state.since else {
                 state.idle = true;
                 self.filled.wait(&mut state);
                 state.idle = false;
                 continue;
-            }
-            let until = *since.get_or_insert_with(Instant::now) + LATE;
-            if self.filled.wait_until(&mut state, until).timed_out() {
+            };
+            let until = since + LATE;
+            if Instant::now() >= until {
                 return true;
             }
+            self.filled.wait_until(&mut state, until);
         }
     }
 }
@@ -340,6 +394,7 @@ impl Queue {
 impl State {
     fn push(&mut self, record: JsonObject, reserved: bool, waits: Waits) {
         self.came += 1;
+        self.since.get_or_insert_with(Instant::now);
         self.records.push(Pending {
             record,
             reserved,

@@ -55,7 +55,8 @@ pub enum Commit {
     #[default]
     Fsync,
     /// When the operating system has it: survives `kill -9`, not a power cut. Written by the
-    /// calling task itself, or by another one that appends at the same moment.
+    /// calling task itself, once the others that are ready have had their turn and with what these
+    /// append, or by another one that does so.
     Os,
 }
 

@@ -106,6 +106,9 @@ fn a_full_disk_refuses_until_there_is_space_again() {
                 Err(SpoolError::Full)
             ));
         }
+        for answer in append_many(&spool, 1..20) {
+            assert!(matches!(answer, Err(SpoolError::Full)), "{answer:?}");
+        }
         assert_eq!(spool.head().next, 1);
         disk.set_full(false);
         for answer in append_many(&spool, 20..40) {

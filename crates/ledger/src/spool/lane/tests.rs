@@ -1,5 +1,6 @@
-//! Those who wait for the file at the same moment share a write. Here the file is held until all of
-//! them wait, so that there is nothing to chance.
+//! Those who wait for the file at the same moment share a write, and so do tasks that are ready at
+//! the same time. Here the file is held until all of them wait, or tasks get their turns by hand, so
+//! that there is nothing to chance.
 
 use super::*;
 use crate::spool::Spool;
@@ -9,7 +10,15 @@ use crate::storage::FsStorage;
 use crate::storage::Lock;
 use crate::storage::Open;
 use crate::storage::Storage;
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::atomic::AtomicBool;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
 
 /// A disk that counts writes, and fails them when told to.
 #[derive(Debug)]
@@ -163,4 +172,187 @@ fn when_the_write_fails_each_of_them_hears_it_and_nothing_is_promised() {
     told.broken.store(false, Ordering::SeqCst);
     assert_eq!(spool.append_blocking(b"{}".to_vec()).unwrap().seq(), 0);
     assert_eq!(spool.read_from(0, 100).unwrap().len(), 1);
+}
+
+fn record(n: u64) -> Vec<u8> {
+    format!("{{\"n\":{n}}}").into_bytes()
+}
+
+fn never(error: &SpoolError) {
+    panic!("{error}");
+}
+
+/// What a task gets whose turn it is once.
+fn poll<F: Future>(task: Pin<&mut F>) -> Poll<F::Output> {
+    task.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn promised(task: Poll<Written>) -> u64 {
+    match task {
+        Poll::Ready(written) => written.unwrap().seq(),
+        Poll::Pending => panic!("not written"),
+    }
+}
+
+/// Has so many tasks append on one thread, and gives what they were answered.
+fn as_tasks(spool: &Spool, count: u64) -> Vec<Written> {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for n in 0..count {
+            let spool = spool.clone();
+            tasks.spawn(async move { spool.append(record(n)).await });
+        }
+        tasks.join_all().await
+    })
+}
+
+#[test]
+fn tasks_that_are_ready_together_share_a_write() {
+    let (disk, told) = Disk::new();
+    let spool = open(disk);
+    let before = told.writes.load(Ordering::SeqCst);
+    let written = as_tasks(&spool, 1000);
+    let writes = told.writes.load(Ordering::SeqCst) - before;
+    assert!(writes <= 250, "{writes}");
+    let seqs: BTreeSet<_> = written.into_iter().map(|it| it.unwrap().seq()).collect();
+    assert!(seqs.into_iter().eq(0..1000));
+    assert_eq!(spool.verify().unwrap().next, 1000);
+}
+
+#[test]
+fn each_of_those_who_share_a_write_hears_that_it_failed() {
+    let (disk, told) = Disk::new();
+    let spool = open(disk);
+    told.broken.store(true, Ordering::SeqCst);
+    let written = as_tasks(&spool, 100);
+    assert_eq!(written.len(), 100);
+    for written in written {
+        let failed = matches!(written, Err(SpoolError::Storage(_)));
+        assert!(failed, "{written:?}");
+    }
+    told.broken.store(false, Ordering::SeqCst);
+    assert_eq!(spool.head().next, 0);
+    assert!(as_tasks(&spool, 100).iter().all(Result::is_ok));
+    assert_eq!(spool.verify().unwrap().next, 100);
+}
+
+#[test]
+fn a_leader_that_goes_away_leaves_its_record_and_everybody_else_s() {
+    let (disk, told) = Disk::new();
+    let spool = open(disk);
+    let before = told.writes.load(Ordering::SeqCst);
+    let mut leader = Box::pin(spool.append(record(0)));
+    let mut gone = Box::pin(spool.append(record(1)));
+    let mut waits = pin!(spool.append(record(2)));
+    let held = spool.inner.lane.shared.core.lock();
+    assert!(poll(leader.as_mut()).is_pending());
+    assert!(poll(gone.as_mut()).is_pending());
+    assert!(poll(waits.as_mut()).is_pending());
+    drop(held);
+    drop(gone);
+    drop(leader);
+    assert_eq!(promised(poll(waits)), 2);
+    assert_eq!(told.writes.load(Ordering::SeqCst), before + 1);
+    // The next one leads again.
+    let mut next = pin!(spool.append(record(3)));
+    assert!(poll(next.as_mut()).is_pending());
+    assert_eq!(promised(poll(next)), 3);
+    assert_eq!(spool.verify().unwrap().next, 4);
+}
+
+#[test]
+fn a_leader_that_is_kept_from_its_turn_keeps_nobody_waiting() {
+    let (disk, _) = Disk::new();
+    let spool = open(disk);
+    let mut leader = pin!(spool.append(record(0)));
+    assert!(poll(leader.as_mut()).is_pending());
+    let runtime = Builder::new_current_thread().enable_time().build();
+    let waits = async {
+        let hang = Duration::from_secs(60);
+        tokio::time::timeout(hang, spool.append(record(1))).await
+    };
+    let written = runtime.unwrap().block_on(waits).unwrap();
+    assert_eq!(written.unwrap().seq(), 1);
+    assert_eq!(promised(poll(leader)), 0);
+    assert_eq!(spool.head().next, 2);
+}
+
+#[test]
+fn whoever_writes_meanwhile_writes_for_the_leader_and_those_behind_it() {
+    let (disk, told) = Disk::new();
+    let spool = open(disk);
+    let before = told.writes.load(Ordering::SeqCst);
+    let mut leader = pin!(spool.append(record(0)));
+    let mut waits = pin!(spool.append(record(1)));
+    let held = spool.inner.lane.shared.core.lock();
+    assert!(poll(leader.as_mut()).is_pending());
+    assert!(poll(waits.as_mut()).is_pending());
+    drop(held);
+    assert_eq!(spool.append_blocking(record(2)).unwrap().seq(), 2);
+    assert_eq!(promised(poll(waits)), 1);
+    let writes = told.writes.load(Ordering::SeqCst);
+    // Two if the thread was faster.
+    assert!(writes <= before + 2, "{writes}");
+    assert_eq!(promised(poll(leader)), 0);
+    assert_eq!(told.writes.load(Ordering::SeqCst), writes, "written twice");
+
+    let mut leader = pin!(spool.append(record(3)));
+    let mut waits = pin!(spool.append(record(4)));
+    let held = spool.inner.lane.shared.core.lock();
+    assert!(poll(leader.as_mut()).is_pending());
+    assert!(poll(waits.as_mut()).is_pending());
+    drop(held);
+    for n in 0..MANY {
+        spool.append_late(record(n as u64), never).unwrap();
+    }
+    // The thread may have been faster, and not be done.
+    drop(spool.inner.lane.shared.core.lock());
+    assert_eq!(promised(poll(waits)), 4);
+    assert_eq!(promised(poll(leader)), 3);
+    let next = 5 + MANY as u64;
+    assert_eq!(spool.head().next, next);
+    assert_eq!(spool.verify().unwrap().next, next);
+}
+
+#[test]
+fn tasks_on_many_threads_beside_others_all_get_their_answers() {
+    const EACH: u64 = 200;
+    let (disk, _) = Disk::new();
+    let spool = open(disk);
+    let runtime = Builder::new_multi_thread().worker_threads(4).build();
+    let runtime = runtime.unwrap();
+    let seqs = runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for task in 0..16 {
+            let spool = spool.clone();
+            tasks.spawn(async move {
+                let mut seqs = Vec::new();
+                for n in 0..EACH {
+                    let body = record(task * EACH + n);
+                    if n % 3 == 0 {
+                        // One that goes away after its first turn at the latest.
+                        let mut gone = Box::pin(spool.append(record(n)));
+                        let _answer = poll(gone.as_mut());
+                    }
+                    let written = match n % 10 {
+                        0 => spool.append_blocking(body.clone()),
+                        1 => spool.append_reserved(body.clone()).await,
+                        _ => spool.append(body.clone()).await,
+                    };
+                    spool.append_late(record(n), never).unwrap();
+                    let promise = written.unwrap();
+                    assert!(promise.covers(&body));
+                    seqs.push(promise.seq());
+                }
+                seqs
+            });
+        }
+        tasks.join_all().await.concat()
+    });
+    let distinct: BTreeSet<_> = seqs.iter().collect();
+    assert_eq!(distinct.len() as u64, 16 * EACH);
+    let gone = 16 * EACH.div_ceil(3);
+    assert_eq!(spool.head().next, 2 * 16 * EACH + gone);
+    assert_eq!(spool.verify().unwrap(), spool.head());
 }
