@@ -172,7 +172,7 @@ impl Shipping {
                 bytes += leaf.leaf.len();
                 fits
             });
-            let batch = batch.map(|leaf| leaf.leaf.into()).collect();
+            let batch = batch.map(|leaf| leaf.leaf).collect();
             next = match self.deliver(next, batch).await {
                 Ok(next) => next,
                 Err(error) => {

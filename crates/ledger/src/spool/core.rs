@@ -11,6 +11,8 @@ use super::frame::Link;
 use super::frame::Reader;
 use super::frame::Stop;
 use super::lane::Pending;
+use super::recent::Batch;
+use super::recent::Recent;
 use crate::envelope::NO_PREVIOUS;
 use crate::storage::File;
 use crate::storage::Lock;
@@ -92,6 +94,7 @@ pub(super) struct Core {
     node: Arc<str>,
     options: SpoolOptions,
     view: Arc<Mutex<View>>,
+    recent: Arc<Mutex<Recent>>,
     head: watch::Sender<Head>,
     file: Arc<dyn File>,
     name: SegmentName,
@@ -139,6 +142,7 @@ impl Core {
         let core = Self {
             used: view.used_bytes(),
             view: Arc::new(Mutex::new(view)),
+            recent: Arc::default(),
             head: watch::Sender::new(head),
             file: newest.file,
             name: newest.name,
@@ -163,6 +167,10 @@ impl Core {
 
     pub(super) fn view(&self) -> Arc<Mutex<View>> {
         Arc::clone(&self.view)
+    }
+
+    pub(super) fn recent(&self) -> Arc<Mutex<Recent>> {
+        Arc::clone(&self.recent)
     }
 
     /// Writes a batch in one go and answers each record, in order of their durability.
@@ -190,19 +198,7 @@ impl Core {
         }
         let committed = self.commit();
         if committed.is_ok() {
-            self.length += self.buffer.len() as u64;
-            self.used += self.buffer.len() as u64;
-            self.link = link;
-            let mut view = self.view.lock();
-            view.next = link.next;
-            if let Some(newest) = view.segments.last_mut() {
-                newest.length = self.length;
-            }
-            drop(view);
-            self.head.send_replace(Head {
-                next: link.next,
-                hash: link.hash,
-            });
+            self.show(link);
         }
         for (index, promise) in self.promises.drain(..) {
             if let Some(pending) = batch.get_mut(index) {
@@ -211,8 +207,31 @@ impl Core {
         }
     }
 
+    /// Shows readers what is in the buffer, which is written (and synced), up to a new end.
+    fn show(&mut self, end: Link) {
+        let leaves = self.promises.iter();
+        let leaves = leaves.map(|(_, promise)| (promise.leaf_hash, promise.leaf_len));
+        let first = self.link.next;
+        let batch = Batch::new(self.name, self.length, first, &self.buffer, leaves);
+        self.recent.lock().keep(batch);
+        self.length += self.buffer.len() as u64;
+        self.used += self.buffer.len() as u64;
+        self.link = end;
+        let mut view = self.view.lock();
+        view.next = end.next;
+        if let Some(newest) = view.segments.last_mut() {
+            newest.length = self.length;
+        }
+        drop(view);
+        self.head.send_replace(Head {
+            next: end.next,
+            hash: end.hash,
+        });
+    }
+
     /// Removes segments whose records all come before `seq`.
     pub(super) fn forget_before(&mut self, seq: u64) -> Result<(), SpoolError> {
+        self.recent.lock().forget_before(seq);
         let segments = self.view.lock().segments.clone();
         // The segment after it says where one ends.
         let ends = segments.iter().zip(segments.iter().skip(1));

@@ -150,10 +150,14 @@ pub(super) struct Reader {
 impl Reader {
     /// A reader at the first frame of a segment.
     pub(super) fn new(file: Arc<dyn File>, node: Arc<str>, start: Link) -> Self {
-        let offset = SEGMENT_HEADER;
+        Self::at(file, node, start, SEGMENT_HEADER)
+    }
+
+    /// A reader at a later frame, of a chain that is known up to there.
+    pub(super) fn at(file: Arc<dyn File>, node: Arc<str>, link: Link, offset: u64) -> Self {
         Self {
             file,
-            link: start,
+            link,
             offset,
             node,
             buffer: Vec::new(),

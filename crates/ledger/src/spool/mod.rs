@@ -27,6 +27,7 @@ mod damage;
 mod frame;
 mod lane;
 mod read;
+mod recent;
 
 pub use self::damage::AsideFile;
 pub use self::damage::SetAside;
@@ -35,6 +36,7 @@ pub use self::damage::set_aside;
 use self::core::Core;
 use self::core::View;
 use self::lane::Lane;
+use self::recent::Recent;
 use crate::Hash;
 use crate::ReceiptId;
 use crate::envelope;
@@ -42,6 +44,7 @@ use crate::object::JsonObject;
 use crate::object::NotAnObject;
 use crate::storage::Storage;
 use crate::storage::StorageError;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -255,8 +258,9 @@ impl Promise {
     }
 }
 
-/// A leaf on its way to the log. Only a spool makes one, of a frame whose check agreed: it is known
-/// to be this record's envelope, and the hash to be its own.
+/// A leaf on its way to the log. Only a spool makes one: of a frame that it read and whose check
+/// agreed, or of one that it wrote itself moments ago and kept in memory. Either way it is known to
+/// be this record's envelope, and the hash to be its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpooledLeaf {
@@ -264,8 +268,9 @@ pub struct SpooledLeaf {
     pub seq: u64,
     /// The RFC 6962 hash of its bytes.
     pub leaf_hash: Hash,
-    /// Its bytes, the canonical JSON envelope.
-    pub leaf: Vec<u8>,
+    /// Its bytes, the canonical JSON envelope. They may be part of more, which stays in memory for as
+    /// long as this does.
+    pub leaf: Bytes,
 }
 
 /// One node's spool. Clones share it; the last one to go flushes and closes it.
@@ -299,6 +304,7 @@ struct Shared {
     node: Arc<str>,
     core: Mutex<Core>,
     view: Arc<Mutex<View>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl Spool {
@@ -328,13 +334,14 @@ impl Spool {
             warn: options.warn_bytes,
         };
         let (core, recovered) = Core::open(Arc::clone(&storage), Arc::clone(&node), options)?;
-        let (head, view) = (core.subscribe(), core.view());
+        let (head, view, recent) = (core.subscribe(), core.view(), core.recent());
         let limit = crate::MAX_LEAF.saturating_sub(envelope::overhead(&node));
         let shared = Arc::new(Shared {
             storage,
             node,
             core: Mutex::new(core),
             view,
+            recent,
         });
         let lane = Lane::start(Arc::clone(&shared), commit, batch)?;
         let inner = Inner {
@@ -481,7 +488,8 @@ impl Spool {
         turned.await.map_err(|_| SpoolError::Closed)
     }
 
-    /// Removes the segments that hold only records before `seq`; the newest one stays.
+    /// Removes the segments that hold only records before `seq`; the newest one stays. What of those
+    /// records was still in memory goes in any case.
     ///
     /// # Errors
     /// [`SpoolError::Storage`].

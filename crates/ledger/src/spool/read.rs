@@ -11,64 +11,97 @@ use super::frame;
 use super::frame::Link;
 use super::frame::Reader;
 use super::frame::Stop;
+use super::recent::At;
 use crate::Hash;
 use crate::ReceiptId;
 use crate::ReceiptPrefix;
 use crate::envelope::Envelope;
 use crate::storage::Open;
+use bytes::Bytes;
 use std::sync::Arc;
 
-/// Where the last read ended, so that shipping reads each byte once.
+/// Where the last read ended, so that shipping reads each byte at most once.
 #[derive(Debug)]
-pub(super) struct Cursor {
-    segment: SegmentName,
-    reader: Reader,
+pub(super) enum Cursor {
+    /// In a file.
+    File(SegmentName, Reader),
+    /// In memory; this is where it would have been in the file.
+    Memory(At),
+}
+
+impl Cursor {
+    /// Whether it is of use to whoever wants this record of this segment.
+    fn leads_to(&self, place: Place, wanted: u64) -> bool {
+        let (segment, next) = match self {
+            Self::File(segment, reader) => (*segment, reader.link.next),
+            Self::Memory(at) => (at.segment, at.link.next),
+        };
+        segment == place.name && next <= wanted
+    }
 }
 
 impl Spool {
-    /// Up to `max` durable records from `seq` on, in order; fewer or none at the end.
+    /// Up to `max` durable records from `seq` on, in order; fewer or none at the end. The newest
+    /// megabyte comes from memory, what is older from the files.
     ///
     /// # Errors
     /// [`SpoolError::Forgotten`], [`SpoolError::Corrupt`], [`SpoolError::Storage`].
     pub fn read_from(&self, seq: u64, max: usize) -> Result<Vec<SpooledLeaf>, SpoolError> {
-        let view = self.view();
-        if seq < view.first() {
-            return Err(SpoolError::Forgotten {
-                first: view.first(),
-            });
+        self.inner.lane.before_reading();
+        let shared = &self.inner.shared;
+        let view = shared.view.lock();
+        let first = view.first();
+        if seq < first {
+            return Err(SpoolError::Forgotten { first });
         }
+        let end = view.next.min(seq.saturating_add(max as u64));
+        let recent = shared.recent.lock().between(seq, end);
+        let files_end = recent.first().map_or(end, |batch| batch.first());
+        // Most of the time nobody needs to know where the files are.
+        let files = (seq < files_end).then(|| view.clone());
+        drop(view);
+        let mut leaves = match files {
+            Some(view) => self.read_files(&view, seq, files_end)?,
+            None => Vec::with_capacity(end.saturating_sub(seq) as usize),
+        };
+        for batch in &recent {
+            leaves.extend(batch.leaves(seq, end));
+        }
+        if let Some(at) = recent.last().and_then(|batch| batch.end(end)) {
+            *self.inner.cursor.lock() = Some(Cursor::Memory(at));
+        }
+        Ok(leaves)
+    }
+
+    /// The records from `seq` on before `end`, all of which are durable, from the files.
+    fn read_files(&self, view: &View, seq: u64, end: u64) -> Result<Vec<SpooledLeaf>, SpoolError> {
         let mut leaves = Vec::new();
         let mut cursor = self.inner.cursor.lock().take();
         let from = view
             .segments
             .partition_point(|segment| segment.name.first <= seq);
         for index in from.saturating_sub(1)..view.segments.len() {
-            let place = Place::of(&view, index);
             let wanted = seq + leaves.len() as u64;
-            let kept = cursor.take().filter(|cursor| {
-                Some(cursor.segment) == place.map(|place| place.name)
-                    && cursor.reader.link.next <= wanted
-            });
-            let Some(place) = place.filter(|place| wanted < place.next) else {
+            if wanted >= end {
+                break;
+            }
+            let place = Place::of(view, index).filter(|place| wanted < place.next);
+            let Some(place) = place else {
                 continue;
             };
+            let kept = cursor.take().filter(|it| it.leads_to(place, wanted));
             let mut reader = match kept {
-                Some(cursor) => cursor.reader,
+                Some(Cursor::File(_, reader)) => reader,
+                Some(Cursor::Memory(at)) => self.reader_at(place, at)?,
                 None => self.reader(place)?,
             };
-            while leaves.len() < max && reader.link.next < place.next {
+            while reader.link.next < end.min(place.next) {
                 let leaf = self.leaf(&mut reader, place)?;
                 if leaf.seq >= seq {
                     leaves.push(leaf);
                 }
             }
-            cursor = Some(Cursor {
-                segment: place.name,
-                reader,
-            });
-            if leaves.len() >= max {
-                break;
-            }
+            cursor = Some(Cursor::File(place.name, reader));
         }
         *self.inner.cursor.lock() = cursor;
         Ok(leaves)
@@ -159,6 +192,15 @@ impl Spool {
         Ok(Reader::new(file, Arc::clone(&shared.node), start))
     }
 
+    /// A reader that goes on behind what was read from memory: what this process wrote there itself
+    /// needs no second look.
+    fn reader_at(&self, place: Place, at: At) -> Result<Reader, SpoolError> {
+        let shared = &self.inner.shared;
+        let file = shared.storage.open(&self.segment_path(place), Open::Read)?;
+        let node = Arc::clone(&shared.node);
+        Ok(Reader::at(file, node, at.link, at.offset))
+    }
+
     /// The next leaf, which must be there.
     fn leaf(&self, reader: &mut Reader, place: Place) -> Result<SpooledLeaf, SpoolError> {
         let (offset, seq) = (reader.offset, reader.link.next);
@@ -166,7 +208,7 @@ impl Spool {
             Ok(frame) => Ok(SpooledLeaf {
                 seq,
                 leaf_hash: frame.hash,
-                leaf: frame.leaf.to_vec(),
+                leaf: Bytes::copy_from_slice(frame.leaf),
             }),
             Err(Stop::Storage(error)) => Err(error.into()),
             Err(Stop::Bad | Stop::End) => Err(self.corrupt(place, offset, seq)),

@@ -53,7 +53,7 @@ fn flip(disk: &Disk, path: &str, at: u64) {
 fn ship(log: &Log, spool: &Spool, end: u64) -> Head {
     let next = log.position("gw-1").map_or(0, |it| it.next);
     let leaves = spool.read_from(next, (end - next) as usize).unwrap();
-    let bytes: Vec<_> = leaves.iter().map(|leaf| leaf.leaf.as_slice()).collect();
+    let bytes: Vec<_> = leaves.iter().map(|leaf| leaf.leaf.as_ref()).collect();
     log.append_from("gw-1", next, &bytes).unwrap();
     logged(log).unwrap()
 }

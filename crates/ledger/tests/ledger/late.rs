@@ -38,8 +38,8 @@ fn writes(disk: &Disk) -> usize {
 /// The records of a spool, in order.
 fn records(spool: &Spool) -> Vec<String> {
     let leaves = spool.read_from(0, 10_000).unwrap();
-    let text = |leaf: Vec<u8>| String::from_utf8(leaf).unwrap();
-    leaves.into_iter().map(|leaf| text(leaf.leaf)).collect()
+    let text = |leaf: &[u8]| String::from_utf8(leaf.to_vec()).unwrap();
+    leaves.iter().map(|leaf| text(&leaf.leaf)).collect()
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod late;
 mod log;
 mod parsers;
 mod power_cut;
+mod recent;
 mod spool;
 mod tamper;
 mod verifier;
@@ -94,5 +95,5 @@ fn leaves(node: &str, count: u64) -> Vec<Vec<u8>> {
         let _promise = spool.append_blocking(record(n)).unwrap();
     }
     let leaves = spool.read_from(0, count as usize).unwrap();
-    leaves.into_iter().map(|leaf| leaf.leaf).collect()
+    leaves.into_iter().map(|leaf| leaf.leaf.to_vec()).collect()
 }

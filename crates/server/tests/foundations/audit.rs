@@ -240,7 +240,7 @@ async fn remote_nodes_deliver_in_order_and_only_for_themselves() {
         first: u64::try_from(first).unwrap(),
         leaves: leaves[first..end]
             .iter()
-            .map(|leaf| leaf.leaf.clone().into())
+            .map(|leaf| leaf.leaf.clone())
             .collect(),
         node: Name::new("two").unwrap(),
     };

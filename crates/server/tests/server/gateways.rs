@@ -238,7 +238,7 @@ async fn a_name_with_records_in_the_log_goes_on_from_them_or_not_at_all() {
     drop(spool);
     let delivery = Delivery {
         first: 0,
-        leaves: leaves.iter().map(|it| it.leaf.clone().into()).collect(),
+        leaves: leaves.iter().map(|it| it.leaf.clone()).collect(),
         node: Name::new("gw7").unwrap(),
     };
     let body = delivery.encode().unwrap();
