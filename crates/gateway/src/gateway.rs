@@ -11,7 +11,6 @@ use crate::shared::Shared;
 use crate::updates;
 use crate::updates::Sinks;
 use crate::upstreams::Upstreams;
-use crate::workers::Workers;
 use countersign_core::vocabulary::Name;
 use countersign_enforce::EnforcementPoint;
 use countersign_net::KeyAlgorithm;
@@ -97,7 +96,6 @@ impl Gateway {
         memory: Option<Arc<Memory>>,
     ) -> Result<Self, GatewayError> {
         let snapshot = point.snapshot();
-        let workers = Workers::start().map_err(GatewayError::Threads)?;
         let assertions = SigningKey::generate(KeyAlgorithm::EdDsa)?;
         publish(&*control, &assertions, &svid)
             .await
@@ -109,12 +107,7 @@ impl Gateway {
                 .map_err(GatewayError::Roots)?;
         }
         let issuer = snapshot.config().trust_domain.issuer();
-        let upstreams = Upstreams::new(
-            assertions,
-            public,
-            (roots.clone(), svid.clone()),
-            workers.places(),
-        );
+        let upstreams = Upstreams::new(assertions, public, roots.clone(), svid.clone());
         let tokens = TokenVerifier::new(keys.clone(), issuer, CACHED_TOKENS);
         let plane = Plane {
             control: control.clone(),
@@ -130,7 +123,7 @@ impl Gateway {
             upstreams,
         });
         let bound = (options.bind_override, options.sockets);
-        let (doors, drain) = Doors::new(&shared, &roots, &svid, bound, workers);
+        let (doors, drain) = Doors::new(&shared, &roots, &svid, bound)?;
         doors.prepare(&snapshot)?.commit();
         let kept = memory.as_ref().map_or(0, |memory| memory.serial());
         let sinks = Sinks {

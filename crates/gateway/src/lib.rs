@@ -27,6 +27,7 @@ mod quota;
 mod refuse;
 mod request;
 mod shared;
+mod to_the_end;
 mod updates;
 mod upstreams;
 mod workers;

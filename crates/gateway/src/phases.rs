@@ -22,7 +22,6 @@ use crate::connected::Connected;
 use crate::grpc;
 use crate::mesh;
 use crate::observe::Answered;
-use crate::refuse::Failure;
 use crate::refuse::Stop;
 use crate::request;
 use crate::request::Ids;
@@ -31,6 +30,7 @@ use crate::request::X_REQUEST_ID;
 use crate::request::query;
 use crate::request::socket;
 use crate::shared::Shared;
+use crate::to_the_end::ToTheEnd;
 use crate::upstreams;
 use crate::upstreams::Call;
 use countersign_core::config::Limits;
@@ -57,10 +57,7 @@ use http::header;
 use http::request::Parts;
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
-use std::future::Future;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// A request under way.
@@ -190,32 +187,14 @@ async fn phases(
     };
     let body = exchange.ours(body).await?;
     let deciding = exchange.connected.place.decides().await;
-    let decided = to_the_end(async move {
+    // Whoever else has asked something is read first, and then all are decided.
+    tokio::task::yield_now().await;
+    let decided = ToTheEnd::new(async move {
         let _deciding = deciding;
         exchange.admit(body).await
     });
-    let (exchange, admitted, body, token) = decided.await??;
+    let (exchange, admitted, body, token) = decided.await?;
     exchange.forward(admitted, body, token).await
-}
-
-/// Decides even if the caller goes away meanwhile: its connection and all that is under way on it is
-/// dropped then, and what it had asked for would be neither decided nor recorded. Mostly nothing has
-/// to be waited for; else the rest is done on a task of its own.
-async fn to_the_end<T: Send + 'static>(
-    deciding: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Stop> {
-    let mut deciding = Box::pin(deciding);
-    let first = poll_fn(|cx| Poll::Ready(deciding.as_mut().poll(cx)));
-    if let Poll::Ready(decided) = first.await {
-        return Ok(decided);
-    }
-    tokio::spawn(deciding).await.map_err(|error| {
-        tracing::error!(%error, "deciding did not come to its end");
-        Stop::Failed {
-            failure: Failure::Interrupted,
-            receipt: None,
-        }
-    })
 }
 
 /// A request that was admitted.

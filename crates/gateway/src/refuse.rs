@@ -64,8 +64,6 @@ pub(crate) enum Failure {
     Control,
     /// The system has no randomness: 503.
     Randomness,
-    /// Deciding did not come to its end: 503.
-    Interrupted,
     /// As many bodies as there is room for are being held: 503.
     Crowded,
 }
@@ -213,11 +211,9 @@ impl Failure {
         match self {
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream => StatusCode::BAD_GATEWAY,
-            Self::NoneLeft(_)
-            | Self::Control
-            | Self::Randomness
-            | Self::Interrupted
-            | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoneLeft(_) | Self::Control | Self::Randomness | Self::Crowded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -226,7 +222,7 @@ impl Failure {
             Self::TimedOut => "the upstream did not answer in time",
             Self::Upstream | Self::NoneLeft(_) => "the upstream is not available",
             Self::Control => "the control plane is not available",
-            Self::Randomness | Self::Interrupted => "not available",
+            Self::Randomness => "not available",
             Self::Crowded => "too many bodies are being read at once",
         }
     }

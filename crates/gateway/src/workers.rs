@@ -39,8 +39,7 @@ thread_local! {
 impl Workers {
     /// One thread for each processor that this process may use.
     pub(crate) fn start() -> io::Result<Self> {
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        (0..threads)
+        (0..processors())
             .map(Worker::start)
             .collect::<Result<_, _>>()
             .map(Self)
@@ -57,11 +56,6 @@ impl Workers {
             let _counted = counted;
             connection.await;
         });
-    }
-
-    /// How many there are.
-    pub(crate) fn places(&self) -> Places {
-        Places(self.0.len())
     }
 }
 
@@ -98,20 +92,6 @@ impl Drop for Counted {
     }
 }
 
-/// How many threads there are that may keep something for themselves.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Places(usize);
-
-impl Places {
-    /// Something for each of them, and for whoever is on none.
-    pub(crate) fn each<T: Default>(self) -> Each<T> {
-        Each {
-            elsewhere: T::default(),
-            theirs: (0..self.0).map(|_| T::default()).collect(),
-        }
-    }
-}
-
 /// Something that each thread has one of.
 #[derive(Debug)]
 pub(crate) struct Each<T> {
@@ -119,10 +99,74 @@ pub(crate) struct Each<T> {
     theirs: Box<[T]>,
 }
 
+impl<T: Default> Default for Each<T> {
+    /// One for each of the threads, and one for whoever is on none.
+    fn default() -> Self {
+        Self {
+            elsewhere: T::default(),
+            theirs: (0..processors()).map(|_| T::default()).collect(),
+        }
+    }
+}
+
 impl<T> Each<T> {
     /// What the thread has that asks.
     pub(crate) fn mine(&self) -> &T {
         let theirs = NUMBER.get().and_then(|number| self.theirs.get(number));
         theirs.unwrap_or(&self.elsewhere)
+    }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    /// Whose is whose: what is kept on one thread is not seen on another, nor by whoever is on none.
+    #[tokio::test]
+    async fn each_thread_keeps_its_own() {
+        let workers = Workers::start().unwrap();
+        let kept: Arc<Each<AtomicUsize>> = Arc::default();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut waiting = Vec::new();
+        for _ in 0..2 * processors() {
+            let (kept, tell) = (kept.clone(), tell.clone());
+            let (here, gone) = oneshot::channel::<()>();
+            waiting.push(here);
+            workers.serve(async move {
+                let name = thread::current().name().map(str::to_owned);
+                tell.send((name, kept.mine().fetch_add(1, Ordering::Relaxed)))
+                    .unwrap();
+                let _ = gone.await;
+            });
+        }
+        let mut seen = Vec::new();
+        for _ in &waiting {
+            seen.push(told.recv().await.unwrap());
+        }
+        seen.sort();
+        // The one with the fewest is asked: each has two, which see each other.
+        let numbers = 0..processors();
+        let two = |number| [0, 1].map(|nth| (Some(format!("worker-{number}")), nth));
+        let mut expected: Vec<_> = numbers.flat_map(two).collect();
+        expected.sort();
+        assert_eq!(seen, expected);
+        assert_eq!(kept.mine().load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_cut_with_its_threads() {
+        let workers = Workers::start().unwrap();
+        let (here, gone) = oneshot::channel::<()>();
+        workers.serve(async move {
+            let _here = here;
+            std::future::pending::<()>().await;
+        });
+        drop(workers);
+        assert!(gone.await.is_err());
     }
 }

@@ -326,8 +326,9 @@ fn h1(limits: Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         // A floor only, see `State::head`.
         .header_read_timeout(limits.header_time + limits.idle)
-        .max_buf_size(buffer)
-        .max_headers(MOST_HEADERS);
+        // The most of header fields is hyper's own, the same: where it is set, its table is filled and
+        // copied for each request.
+        .max_buf_size(buffer);
     builder
 }
 

@@ -89,8 +89,8 @@ impl Doors {
         roots: &Arc<Roots>,
         svid: &Arc<SvidSource>,
         (instead, sockets): (HashMap<Name, SocketAddr>, Sockets),
-        workers: Workers,
-    ) -> (Self, Drain) {
+    ) -> Result<(Self, Drain), GatewayError> {
+        let workers = Workers::start().map_err(GatewayError::Threads)?;
         let (here, gone) = mpsc::channel(1);
         let doors = Self(Arc::new(Inner {
             here: Mutex::new(Some(here)),
@@ -107,7 +107,7 @@ impl Doors {
             doors: doors.clone(),
             gone,
         };
-        (doors, drain)
+        Ok((doors, drain))
     }
 
     /// Binds what a configuration has and this gateway has not. Nobody is accepted there, and

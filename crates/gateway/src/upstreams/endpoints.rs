@@ -209,7 +209,6 @@ impl http_body::Body for Leased {
 mod tests {
     use super::super::pool::Reach;
     use super::*;
-    use crate::workers::Places;
 
     fn endpoints(count: u16, balance: Balance) -> Endpoints {
         let pool = |nth| {
@@ -218,7 +217,6 @@ mod tests {
                 String::new(),
                 Reach::Unix("/s".into()),
                 None,
-                Places::default(),
             )
         };
         Endpoints::new((0..count).map(pool).collect(), balance)

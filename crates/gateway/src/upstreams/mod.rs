@@ -28,7 +28,6 @@ use crate::refuse::Stop;
 use crate::request::Host;
 use crate::request::Ids;
 use crate::request::TUNNEL;
-use crate::workers::Places;
 use answer::Passing;
 use attempts::Sending;
 use countersign_core::config::PeerKind;
@@ -81,8 +80,6 @@ pub(crate) struct Upstreams {
     public: PublicRoots,
     roots: Arc<Roots>,
     svid: Arc<SvidSource>,
-    /// What keeps connections apart: one for each thread.
-    places: Places,
 }
 
 /// An admitted request on its way.
@@ -125,8 +122,8 @@ impl Upstreams {
     pub(crate) fn new(
         assertions: SigningKey,
         public: PublicRoots,
-        (roots, svid): (Arc<Roots>, Arc<SvidSource>),
-        places: Places,
+        roots: Arc<Roots>,
+        svid: Arc<SvidSource>,
     ) -> Self {
         let (credentials, known) = (Credentials::default(), Mutex::default());
         Self {
@@ -136,7 +133,6 @@ impl Upstreams {
             public,
             roots,
             svid,
-            places,
         }
     }
 
@@ -217,13 +213,7 @@ impl Upstreams {
             ServiceUrl::Http { host, port, base } => (host, *port, base, Network::Loopback),
             ServiceUrl::Unix { path } => {
                 let reach = Reach::Unix(path.into());
-                let pool = Pool::new(
-                    "localhost".to_owned(),
-                    String::new(),
-                    reach,
-                    None,
-                    self.places,
-                );
+                let pool = Pool::new("localhost".to_owned(), String::new(), reach, None);
                 return Ok(Some(pool));
             }
             _ => return Ok(None),
@@ -253,13 +243,7 @@ impl Upstreams {
             port,
         };
         let authority = authority(host, port, if plain { 80 } else { 443 });
-        let pool = Pool::new(
-            authority,
-            base.clone(),
-            Reach::Tcp(target),
-            tls,
-            self.places,
-        );
+        let pool = Pool::new(authority, base.clone(), Reach::Tcp(target), tls);
         Ok(Some(pool))
     }
 }
@@ -321,17 +305,15 @@ async fn exchange(
     let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
     let (place, service) = (call.connected.place.clone(), &upstream.service);
     let ids = call.ids.clone();
-    let ready = tokio::time::timeout_at(deadline, ready::dress(service, call)).await;
     let Ready {
         caller,
         fault,
         leak,
         outgoing,
         websocket,
-    } = match ready {
-        Ok(Ok(ready)) => ready,
-        Ok(Err(failure)) => return Err(failed(&admitted, failure)),
-        Err(_elapsed) => return Err(failed(&admitted, Failure::TimedOut)),
+    } = match ready::dress(service, call, deadline).await {
+        Ok(ready) => ready,
+        Err(failure) => return Err(failed(&admitted, failure)),
     };
     let revocations = point.state().revocations;
     let sending = Sending {

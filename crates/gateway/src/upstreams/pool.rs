@@ -1,6 +1,5 @@
 use crate::body::Body;
 use crate::workers::Each;
-use crate::workers::Places;
 use countersign_core::snapshot::Revocations;
 use countersign_core::vocabulary::Timestamp;
 use countersign_enforce::Admitted;
@@ -179,19 +178,13 @@ impl SendError {
 
 impl Pool {
     /// A pool of connections to `reach`, called `authority` in requests.
-    pub(super) fn new(
-        authority: String,
-        base: String,
-        reach: Reach,
-        tls: Option<Tls>,
-        places: Places,
-    ) -> Self {
+    pub(super) fn new(authority: String, base: String, reach: Reach, tls: Option<Tls>) -> Self {
         Self {
             parsed: authority.parse().ok(),
             authority,
             base,
             dialer: Dialer,
-            kept: places.each(),
+            kept: Each::default(),
             reach,
             tls,
         }

@@ -28,6 +28,7 @@ use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A request ready to be sent, and what is needed for its answer.
 pub(super) struct Ready {
@@ -55,7 +56,12 @@ pub(super) struct Socket {
 }
 
 /// The request as its upstream gets it: target from the admission, headers from its kind.
-pub(super) async fn dress(service: &Service, mut call: Call<'_>) -> Result<Ready, Failure> {
+/// A credential for a third party has to be there by the deadline.
+pub(super) async fn dress(
+    service: &Service,
+    mut call: Call<'_>,
+    deadline: Instant,
+) -> Result<Ready, Failure> {
     let caller = Caller {
         version: call.parts.version,
         trailers: call.parts.version >= Version::HTTP_2
@@ -66,7 +72,11 @@ pub(super) async fn dress(service: &Service, mut call: Call<'_>) -> Result<Ready
     let announced = headers::announced_trailers(&call.parts.headers);
     let mut dressed = match service.peer {
         PeerKind::Service => service::dress(&mut call)?,
-        PeerKind::ThirdParty => Box::pin(third_party::dress(service, &call)).await?,
+        PeerKind::ThirdParty => {
+            let dressed = Box::pin(third_party::dress(service, &call));
+            let dressed = tokio::time::timeout_at(deadline, dressed).await;
+            dressed.map_err(|_elapsed| Failure::TimedOut)??
+        }
         _ => return Err(Failure::Upstream),
     };
     if websocket.is_some() {
