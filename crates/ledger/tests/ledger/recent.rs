@@ -168,6 +168,23 @@ fn a_file_is_read_on_from_where_memory_ended() {
 }
 
 #[test]
+fn what_is_forgotten_does_not_stay_in_memory() {
+    let disk = Disk::new(0);
+    let spool = open(&disk, Commit::Os, 1 << 30);
+    let mut promises = Vec::new();
+    for _ in 0..10 {
+        promises.extend(append(&spool, 1, 10));
+    }
+    spool.forget_before(5).unwrap();
+    // Its segment is the newest, and stays.
+    are_promised(&spool.read_from(0, 100).unwrap(), &promises);
+    erase(&disk);
+    are_promised(&spool.read_from(5, 100).unwrap(), &promises[5..]);
+    let gone = spool.read_from(4, 100);
+    assert!(matches!(gone, Err(SpoolError::Storage(_))), "{gone:?}");
+}
+
+#[test]
 fn a_reader_beside_writers_sees_one_chain() {
     const RECORDS: u64 = 3000;
     let disk = Disk::new(0);

@@ -194,6 +194,15 @@ fn promised(task: Poll<Written>) -> u64 {
     }
 }
 
+/// Waits until the thread has nothing to look after.
+fn idle(spool: &Spool) {
+    let hang = Instant::now() + Duration::from_secs(60);
+    while !spool.inner.lane.queue.state.lock().idle {
+        assert!(Instant::now() < hang, "it never rests");
+        thread::yield_now();
+    }
+}
+
 /// Has so many tasks append on one thread, and gives what they were answered.
 fn as_tasks(spool: &Spool, count: u64) -> Vec<Written> {
     let runtime = Builder::new_current_thread().build().unwrap();
@@ -265,6 +274,7 @@ fn a_leader_that_goes_away_leaves_its_record_and_everybody_else_s() {
 fn a_leader_that_is_kept_from_its_turn_keeps_nobody_waiting() {
     let (disk, _) = Disk::new();
     let spool = open(disk);
+    idle(&spool);
     let mut leader = pin!(spool.append(record(0)));
     assert!(poll(leader.as_mut()).is_pending());
     let runtime = Builder::new_current_thread().enable_time().build();
@@ -276,6 +286,7 @@ fn a_leader_that_is_kept_from_its_turn_keeps_nobody_waiting() {
     assert_eq!(written.unwrap().seq(), 1);
     assert_eq!(promised(poll(leader)), 0);
     assert_eq!(spool.head().next, 2);
+    idle(&spool);
 }
 
 #[test]
