@@ -44,4 +44,5 @@ pub use refusal::Refusal;
 pub use room::damage_record;
 pub use streams::Cut;
 pub use tasks::Tasks;
+pub use tasks::Threads;
 pub use telling::Spending;

@@ -1,12 +1,28 @@
 use parking_lot::Mutex;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// The tasks that have to run for as long as a process decides, and which of them don't any more.
 ///
 /// What streams are decided again by, or the server's heartbeat, is missed by nobody who asks for
-/// one thing at a time: whoever watches over the process is told.
+/// one thing at a time: whoever watches over the process is told. So it is where tasks are run on
+/// further threads, one of which hangs.
 #[derive(Clone, Debug, Default)]
-pub struct Tasks(Arc<Mutex<Vec<&'static str>>>);
+pub struct Tasks(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    ended: Mutex<Vec<&'static str>>,
+    /// Numbered as they came.
+    runtimes: Mutex<(u64, Vec<(u64, Handle)>)>,
+}
+
+/// Has a runtime count among what has to run, until it is dropped.
+#[derive(Debug)]
+pub struct Threads {
+    number: u64,
+    tasks: Tasks,
+}
 
 /// Notes the end of a task that is not one of its own choosing.
 struct Watch {
@@ -48,12 +64,38 @@ impl Tasks {
     /// Those that ended, in that order.
     #[must_use]
     pub fn ended(&self) -> Vec<&'static str> {
-        self.0.lock().clone()
+        self.0.ended.lock().clone()
+    }
+
+    /// Has the threads of a runtime count among what has to run.
+    #[must_use]
+    pub fn threads(&self, runtime: Handle) -> Threads {
+        let mut runtimes = self.0.runtimes.lock();
+        let (next, counted) = &mut *runtimes;
+        let number = *next;
+        *next += 1;
+        counted.push((number, runtime));
+        Threads {
+            number,
+            tasks: self.clone(),
+        }
+    }
+
+    /// Whether each of the runtimes that count runs a task which is begun now. Does not return where
+    /// one hangs.
+    pub async fn turn(&self) -> bool {
+        let runtimes = self.0.runtimes.lock().1.clone();
+        for (_, runtime) in runtimes {
+            if runtime.spawn(async {}).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     fn end(&self, name: &'static str) {
         tracing::error!(name, "a task has ended that this process can't do without");
-        self.0.lock().push(name);
+        self.0.ended.lock().push(name);
     }
 }
 
@@ -65,10 +107,47 @@ impl Drop for Watch {
     }
 }
 
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let mut runtimes = self.tasks.0.runtimes.lock();
+        runtimes.1.retain(|(number, _)| *number != self.number);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::future::pending;
+    use std::sync::mpsc;
+    use std::time::Duration;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn a_thread_that_hangs_does_not_come_round() {
+        let here = Builder::new_current_thread().enable_time().build().unwrap();
+        let there = Builder::new_multi_thread().worker_threads(1).build();
+        let there = there.unwrap();
+        let tasks = Tasks::default();
+        assert!(here.block_on(tasks.turn()), "there is none to wait for");
+        let threads = tasks.threads(there.handle().clone());
+        assert!(here.block_on(tasks.turn()));
+        let (let_go, held) = mpsc::channel::<()>();
+        there.spawn(async move { held.recv() });
+        let soon = async {
+            let turn = tokio::time::timeout(Duration::from_millis(20), tasks.turn());
+            turn.await.is_ok()
+        };
+        assert!(!here.block_on(soon));
+        drop(threads);
+        assert!(here.block_on(tasks.turn()), "it does not count any more");
+        let threads = tasks.threads(there.handle().clone());
+        drop(let_go);
+        assert!(here.block_on(tasks.turn()));
+        drop(there);
+        assert!(!here.block_on(tasks.turn()), "it is gone and counts");
+        drop(threads);
+        assert!(here.block_on(tasks.turn()));
+    }
 
     #[tokio::test]
     async fn what_ends_without_being_told_to_is_named() {

@@ -1,6 +1,7 @@
 //! A connection's place at its listener, and how far the end of the listener or of the whole
 //! gateway has come.
 
+use crate::workers::Counted;
 use countersign_net::places::Held;
 use countersign_net::token::Presenter;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub(crate) struct Place {
     /// What its peer has of the listener's connections, once that has proved who it is.
     part: OnceLock<Held<Presenter>>,
     running: Running,
-    _seat: Seat,
+    _seat: (Seat, Counted),
 }
 
 impl Running {
@@ -99,8 +100,8 @@ impl Drop for Seat {
 }
 
 impl Place {
-    /// A place among the connections of a listener, for so many requests at once.
-    pub(crate) fn new(seat: Seat, running: Running, streams: u32) -> Self {
+    /// A place among the connections of a listener and of a thread, for so many requests at once.
+    pub(crate) fn new(seat: (Seat, Counted), running: Running, streams: u32) -> Self {
         let streams = usize::try_from(streams).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             abort: Notify::new(),

@@ -1,7 +1,6 @@
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
-use std::task::ready;
 use tokio::runtime::Handle;
 
 /// Decides even if the caller goes away meanwhile: its connection and all that is under way on it is
@@ -19,12 +18,15 @@ impl<F: Future<Output: Send> + Send + 'static> Future for ToTheEnd<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(deciding) = &mut self.0 else {
+        // Out of its place: a panic is not to be gone on with.
+        let Some(mut deciding) = self.0.take() else {
             return Poll::Pending;
         };
-        let decided = ready!(deciding.as_mut().poll(cx));
-        self.0 = None;
-        Poll::Ready(decided)
+        let polled = deciding.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.0 = Some(deciding);
+        }
+        polled
     }
 }
 

@@ -6,83 +6,130 @@
 //! far follow each other, find their code in the cache, and share what can be written at once. So
 //! each connection stays with one thread, its requests and its upstreams' connections with it.
 
+use countersign_enforce::Tasks;
+use countersign_enforce::Threads;
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Where connections are served. Dropped, what is still under way on its threads is cut.
 #[derive(Debug)]
-pub(crate) struct Workers(Vec<Worker>);
+pub(crate) struct Workers {
+    all: Vec<Worker>,
+    /// Of those that have equally few connections, whose turn it is.
+    turn: AtomicUsize,
+}
 
 #[derive(Debug)]
 struct Worker {
     connections: Arc<AtomicUsize>,
+    /// Hears that the thread has ended what was under way.
+    ended: Mutex<mpsc::Receiver<()>>,
     runtime: Handle,
-    _stop: oneshot::Sender<()>,
+    /// Dropped, the thread ends.
+    stop: Option<oneshot::Sender<()>>,
+    thread: JoinHandle<()>,
+    /// Before the end of the thread, which then is no sign of anything.
+    watched: Option<Threads>,
 }
 
-/// One more connection of a worker.
+/// One more connection of a worker, for as long as anything is left of it.
 #[derive(Debug)]
-struct Counted(Arc<AtomicUsize>);
+pub(crate) struct Counted(Arc<AtomicUsize>);
+
+/// How long the threads may take to end what is under way on them.
+const END: Duration = Duration::from_secs(1);
 
 thread_local! {
     static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 impl Workers {
-    /// One thread for each processor that this process may use.
-    pub(crate) fn start() -> io::Result<Self> {
-        (0..processors())
-            .map(Worker::start)
-            .collect::<Result<_, _>>()
-            .map(Self)
+    /// One thread for each processor that this process may use. Whoever watches over the process
+    /// notices when one hangs, or is gone.
+    pub(crate) fn start(tasks: &Tasks) -> io::Result<Self> {
+        let all = (0..processors()).map(|number| Worker::start(number, tasks));
+        Ok(Self {
+            all: all.collect::<Result<_, _>>()?,
+            turn: AtomicUsize::new(0),
+        })
     }
 
-    /// Serves a connection, on the thread that has the fewest.
-    pub(crate) fn serve<F: Future<Output = ()> + Send + 'static>(&self, connection: F) {
-        let count = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
-        let Some(worker) = self.0.iter().min_by_key(count) else {
-            return;
-        };
-        let counted = Counted::of(&worker.connections);
-        worker.runtime.spawn(async move {
-            let _counted = counted;
-            connection.await;
-        });
+    /// The thread that has the fewest connections, which now has one more. None if all are gone.
+    pub(crate) fn least(&self) -> Option<(&Handle, Counted)> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len().max(1);
+        let (before, behind) = self.all.split_at_checked(turn)?;
+        let there = behind.iter().chain(before);
+        let there = there.filter(|worker| !worker.thread.is_finished());
+        let worker = there.min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some((&worker.runtime, Counted(worker.connections.clone())))
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.all {
+            worker.watched = None;
+            worker.stop = None;
+        }
+        // What ends with a hop has to be in the spool before that is closed.
+        for worker in &mut self.all {
+            let late =
+                worker.ended.get_mut().recv_timeout(END) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                tracing::warn!("a thread does not end what is under way on it");
+            }
+        }
     }
 }
 
 impl Worker {
-    fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+    fn start(number: usize, tasks: &Tasks) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel::<()>();
-        thread::Builder::new()
+        let (ends, ended) = mpsc::channel();
+        let (ready, made) = mpsc::channel();
+        let run = tasks.watched("worker", async {
+            // Nothing is ever sent: it hears that the other end is gone.
+            let _ = stopped.await;
+        });
+        let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
+                let _ends: mpsc::Sender<()> = ends;
                 NUMBER.set(Some(number));
-                // Nothing is ever sent: it hears that the other end is gone.
-                let _ = runtime.block_on(stopped);
+                // Here, because a runtime can't be dropped within another one, if this fails.
+                let runtime = match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                let _ = ready.send(Ok(runtime.handle().clone()));
+                runtime.block_on(run);
+                // A name that is being looked up keeps nobody waiting.
+                runtime.shutdown_background();
             })?;
+        let gone = |_| io::Error::other("the thread has ended");
+        let runtime = made.recv().map_err(gone)??;
         Ok(Self {
             connections: Arc::default(),
-            runtime: handle,
-            _stop: stop,
+            ended: Mutex::new(ended),
+            watched: Some(tasks.threads(runtime.clone())),
+            runtime,
+            stop: Some(stop),
+            thread,
         })
-    }
-}
-
-impl Counted {
-    fn of(connections: &Arc<AtomicUsize>) -> Self {
-        connections.fetch_add(1, Ordering::Relaxed);
-        Self(connections.clone())
     }
 }
 
@@ -115,41 +162,47 @@ impl<T> Each<T> {
         let theirs = NUMBER.get().and_then(|number| self.theirs.get(number));
         theirs.unwrap_or(&self.elsewhere)
     }
+
+    /// What each of the threads may have of something, at least one.
+    pub(crate) fn share(&self, of: usize) -> usize {
+        (of / self.theirs.len().max(1)).max(1)
+    }
 }
 
+/// As it was when it was first asked for: threads and what they keep are as many.
 fn processors() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::mpsc;
+    use tokio::sync::mpsc::unbounded_channel;
 
     /// Whose is whose: what is kept on one thread is not seen on another, nor by whoever is on none.
     #[tokio::test]
     async fn each_thread_keeps_its_own() {
-        let workers = Workers::start().unwrap();
+        let workers = Workers::start(&Tasks::default()).unwrap();
         let kept: Arc<Each<AtomicUsize>> = Arc::default();
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let mut waiting = Vec::new();
+        let (tell, mut told) = unbounded_channel();
+        // The one with the fewest is asked: each gets two, which see each other.
+        let mut counted = Vec::new();
         for _ in 0..2 * processors() {
             let (kept, tell) = (kept.clone(), tell.clone());
-            let (here, gone) = oneshot::channel::<()>();
-            waiting.push(here);
-            workers.serve(async move {
+            let (thread, count) = workers.least().unwrap();
+            counted.push(count);
+            thread.spawn(async move {
                 let name = thread::current().name().map(str::to_owned);
                 tell.send((name, kept.mine().fetch_add(1, Ordering::Relaxed)))
                     .unwrap();
-                let _ = gone.await;
             });
         }
         let mut seen = Vec::new();
-        for _ in &waiting {
+        for _ in &counted {
             seen.push(told.recv().await.unwrap());
         }
         seen.sort();
-        // The one with the fewest is asked: each has two, which see each other.
         let numbers = 0..processors();
         let two = |number| [0, 1].map(|nth| (Some(format!("worker-{number}")), nth));
         let mut expected: Vec<_> = numbers.flat_map(two).collect();
@@ -159,14 +212,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_under_way_is_cut_with_its_threads() {
-        let workers = Workers::start().unwrap();
-        let (here, gone) = oneshot::channel::<()>();
-        workers.serve(async move {
+    async fn what_is_under_way_has_ended_when_its_threads_are_gone() {
+        let workers = Workers::start(&Tasks::default()).unwrap();
+        let (here, gone) = mpsc::channel::<()>();
+        let (begins, begun) = oneshot::channel();
+        workers.least().unwrap().0.spawn(async move {
             let _here = here;
+            begins.send(()).unwrap();
             std::future::pending::<()>().await;
         });
+        begun.await.unwrap();
         drop(workers);
-        assert!(gone.await.is_err());
+        assert_eq!(gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_gone_is_told_of_and_gets_no_connection() {
+        let tasks = Tasks::default();
+        let mut workers = Workers::start(&tasks).unwrap();
+        assert!(tasks.turn().await);
+        let mut stopped = workers.all.swap_remove(0);
+        stopped.stop = None;
+        while !stopped.thread.is_finished() {
+            thread::yield_now();
+        }
+        assert!(!tasks.turn().await, "its end was not asked for");
+        let number = stopped.thread.thread().id();
+        workers.all.push(stopped);
+        for _ in 0..3 * processors() {
+            let Some((thread, _count)) = workers.least() else {
+                assert_eq!(processors(), 1);
+                break;
+            };
+            let on = thread.spawn(async { thread::current().id() });
+            assert_ne!(on.await.unwrap(), number);
+        }
+        drop(workers);
+        assert!(tasks.turn().await, "now it was");
     }
 }

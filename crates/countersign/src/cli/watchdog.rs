@@ -48,10 +48,11 @@ impl Drop for Watchdog {
     }
 }
 
-/// Whether a task that is begun is run, none has ended that has to run, and the writer comes round.
+/// Whether a task that is begun is run, on each thread that serves, too, none has ended that has to run, and the writer comes round.
 /// Does not return where something hangs.
 async fn is_well(spool: &Spool, tasks: &Tasks) -> bool {
-    tokio::spawn(async {}).await.is_ok() && tasks.ended().is_empty() && spool.turn().await.is_ok()
+    let run = tokio::spawn(async {}).await.is_ok() && tasks.turn().await;
+    run && tasks.ended().is_empty() && spool.turn().await.is_ok()
 }
 
 /// How often to tell: three times in the time after which it is taken for dead.

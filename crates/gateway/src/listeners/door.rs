@@ -282,14 +282,21 @@ fn enter(
             return;
         }
     };
+    let Some((thread, counted)) = around.workers.least() else {
+        tracing::error!(door = %door.name, "no thread is left to serve a connection");
+        return;
+    };
     let (gateway, here) = (around.gateway.clone(), around.here.clone());
     let running = Running::new(here, gateway, door.stage.clone());
-    let place = Arc::new(Place::new(seat, running, door.limits.streams));
+    let place = Place::new((seat, counted), running, door.limits.streams);
     let (shared, peers) = (around.shared.clone(), peers.clone());
-    around.workers.serve(async move {
+    thread.spawn(async move {
         // Here, on the thread that serves it.
         match TcpStream::from_std(stream) {
-            Ok(stream) => connect(&door, &shared, (stream, source), place, (shaking, peers)).await,
+            Ok(stream) => {
+                let (at, held) = ((stream, source), (shaking, peers));
+                connect(&door, &shared, at, Arc::new(place), held).await;
+            }
             Err(error) => tracing::warn!(%error, %source, "can't serve"),
         }
     });

@@ -90,7 +90,7 @@ impl Doors {
         svid: &Arc<SvidSource>,
         (instead, sockets): (HashMap<Name, SocketAddr>, Sockets),
     ) -> Result<(Self, Drain), GatewayError> {
-        let workers = Workers::start().map_err(GatewayError::Threads)?;
+        let workers = Workers::start(shared.plane.point.tasks()).map_err(GatewayError::Threads)?;
         let (here, gone) = mpsc::channel(1);
         let doors = Self(Arc::new(Inner {
             here: Mutex::new(Some(here)),

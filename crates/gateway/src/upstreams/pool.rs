@@ -119,7 +119,8 @@ pub(super) struct Unanswered {
     pub(super) unsent: Option<Box<Request<Body>>>,
 }
 
-/// A stream of bytes to an upstream.
+/// A stream of bytes to an upstream. In a box, since hyper makes a task for each request that has
+/// room for the connection's own.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 
@@ -136,7 +137,7 @@ enum Sender {
 
 /// The largest header block of an answer, in bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
-/// Idle HTTP/1.1 connections kept for one upstream by each thread.
+/// Idle HTTP/1.1 connections kept for one upstream, by all threads together.
 const MOST_IDLE: usize = 64;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -339,10 +340,13 @@ impl Pool {
         connection: Option<countersign_net::Connection>,
     ) {
         let idle = self.kept.mine().idle.clone();
+        let most = self.kept.share(MOST_IDLE);
         tokio::spawn(async move {
             if sender.ready().await.is_ok() {
                 let mut idle = idle.lock();
-                if idle.len() < MOST_IDLE {
+                // The oldest are in front, and it may be long before somebody asks for one.
+                idle.retain(|open| open.since.elapsed() < IDLE);
+                if idle.len() < most {
                     idle.push(Open {
                         connection,
                         sender: Sender::H1(sender),
@@ -393,13 +397,13 @@ impl Pool {
     async fn open(&self, how: How<'_>) -> Result<Open, SendError> {
         let (target, tls) = match (&self.reach, &self.tls) {
             (Reach::Tcp(target), Some(tls)) => (target, tls),
-            (Reach::Tcp(target), None) => {
-                let stream = self.dialer.connect(target, how.connect_by).await?;
-                return self.plain(stream, how.http2).await;
-            }
-            (Reach::Unix(path), _) => {
-                let stream = self.dialer.connect_unix(path, how.connect_by).await?;
-                return self.plain(stream, how.http2).await;
+            _ => {
+                let stream = self.dial(how.connect_by).await?;
+                return if how.http2 {
+                    self.start_h2(stream, None).await
+                } else {
+                    start_h1(stream, None).await
+                };
             }
         };
         let stream = self.dialer.connect(target, how.connect_by).await?;
@@ -407,9 +411,9 @@ impl Pool {
         let (stream, connection) = connected.await?;
         not_revoked(Some(&connection), how.revocations)?;
         if connection.alpn.as_deref() == Some(b"h2") {
-            self.start_h2(stream, Some(connection)).await
+            self.start_h2(Box::new(stream), Some(connection)).await
         } else {
-            start_h1(stream, Some(connection)).await
+            start_h1(Box::new(stream), Some(connection)).await
         }
     }
 
@@ -426,28 +430,14 @@ impl Pool {
         let connected = tls.http1.connect(stream, &tls.name, how.connect_by);
         let (stream, connection) = connected.await?;
         not_revoked(Some(&connection), how.revocations)?;
-        start_h1(stream, Some(connection)).await
+        start_h1(Box::new(stream), Some(connection)).await
     }
 
-    async fn plain<IO>(&self, stream: IO, http2: bool) -> Result<Open, SendError>
-    where
-        IO: Bytes + 'static,
-    {
-        if http2 {
-            self.start_h2(stream, None).await
-        } else {
-            start_h1(stream, None).await
-        }
-    }
-
-    async fn start_h2<IO>(
+    async fn start_h2(
         &self,
-        stream: IO,
+        stream: Box<dyn Bytes>,
         connection: Option<countersign_net::Connection>,
-    ) -> Result<Open, SendError>
-    where
-        IO: Bytes + 'static,
-    {
+    ) -> Result<Open, SendError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -475,13 +465,10 @@ impl Unanswered {
     }
 }
 
-async fn start_h1<IO>(
-    stream: IO,
+async fn start_h1(
+    stream: Box<dyn Bytes>,
     connection: Option<countersign_net::Connection>,
-) -> Result<Open, SendError>
-where
-    IO: Bytes + 'static,
-{
+) -> Result<Open, SendError> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEADERS as usize);
     let (sender, task) = builder.handshake(TokioIo::new(stream)).await?;

@@ -1,8 +1,8 @@
 //! Active health checks: asking each address of a service whether it is well.
 //!
 //! A probe is ours and no caller's hop: nothing of a caller travels with it, no token, no
-//! credential, no assertion, and so it is not decided or recorded. It goes by the same connections,
-//! with the same identities on both sides; an address that can't prove who it is, is not well.
+//! credential, no assertion, and so it is not decided or recorded. It goes by connections of the same
+//! kind, with the same identities on both sides; an address that can't prove who it is, is not well.
 
 use super::Upstream;
 use super::endpoints::Endpoint;

@@ -251,25 +251,26 @@ pub(super) fn whole(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Frame<'_>)> {
 
 fn frame_header(length: u32, mark: u64, leaf_hash: &Hash) -> [u8; FRAME_HEADER] {
     let mut covered = [0; 48];
-    let parts = [
-        &FRAME_MAGIC[..],
-        &length.to_le_bytes(),
-        &mark.to_le_bytes(),
-        leaf_hash,
-    ];
-    let bytes = parts.into_iter().flatten();
-    covered
-        .iter_mut()
-        .zip(bytes)
-        .for_each(|(to, from)| *to = *from);
+    put(&mut covered, 0, FRAME_MAGIC);
+    put(&mut covered, 4, &length.to_le_bytes());
+    put(&mut covered, 8, &mark.to_le_bytes());
+    put(&mut covered, 16, leaf_hash);
     let check = sha256(&covered);
     let mut header = [0; FRAME_HEADER];
-    let bytes = covered.iter().take(16).chain(check.iter().take(7));
+    put(
+        &mut header,
+        0,
+        covered.first_chunk::<16>().unwrap_or(&[0; 16]),
+    );
+    put(&mut header, 16, check.first_chunk::<7>().unwrap_or(&[0; 7]));
     header
-        .iter_mut()
-        .zip(bytes)
-        .for_each(|(to, from)| *to = *from);
-    header
+}
+
+fn put<const LENGTH: usize>(to: &mut [u8], at: usize, bytes: &[u8; LENGTH]) {
+    let place = to.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
+    if let Some(place) = place {
+        *place = *bytes;
+    }
 }
 
 #[cfg(test)]

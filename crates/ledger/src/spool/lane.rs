@@ -3,9 +3,9 @@
 //! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
 //! one flush share the next.
 //!
-//! Under [`Commit::Os`] whoever appends writes. A task that finds nobody before it leads: it lets the
-//! other tasks that are ready go first, which leave their records in the queue, and then writes all
-//! of them at once. Callers outside a runtime write at once, with all that is queued; of those who
+//! Under [`Commit::Os`] whoever appends writes. A task that finds nobody before it on its
+//! thread leads: it lets the other tasks that are ready go first, which leave their records in the
+//! queue, and then writes all that is there at once. Callers outside a runtime write at once, with all that is queued; of those who
 //! want the file at the same moment one holds it, and the others find theirs written.
 //!
 //! Records that nobody waits for don't cost a write of their own: they go with the next append. The
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::thread::ThreadId;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -94,8 +95,9 @@ struct State {
     asked: Vec<(u64, oneshot::Sender<()>)>,
     /// Since when the first of the records waits.
     since: Option<Instant>,
-    /// Whether one of the records is that of a task which will write all of them.
-    led: bool,
+    /// The threads on which a task leads, one of whose records is here: another thread may turn to
+    /// its task much later.
+    led: Vec<ThreadId>,
     closed: bool,
     /// Whether the thread waits for anything at all to come.
     idle: bool,
@@ -243,8 +245,11 @@ impl Queue {
         let mut state = self.state.lock();
         state.awaited += 1;
         state.push(record, reserved, Waits::For(sender));
-        let leads = !std::mem::replace(&mut state.led, true);
-        if !leads {
+        let here = thread::current().id();
+        let leads = !state.led.contains(&here);
+        if leads {
+            state.led.push(here);
+        } else {
             self.wake(state);
         }
         (receiver, leads)
@@ -320,7 +325,7 @@ impl Queue {
             // Both keep their room for the next time.
             std::mem::swap(batch, &mut state.records);
             state.since = None;
-            state.led = false;
+            state.led.clear();
         } else {
             batch.extend(state.records.drain(..most));
         }

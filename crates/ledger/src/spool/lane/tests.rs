@@ -221,9 +221,12 @@ fn tasks_that_are_ready_together_share_a_write() {
     let (disk, told) = Disk::new();
     let spool = open(disk);
     let before = told.writes.load(Ordering::SeqCst);
+    let begun = Instant::now();
     let written = as_tasks(&spool, 1000);
     let writes = told.writes.load(Ordering::SeqCst) - before;
-    assert!(writes <= 250, "{writes}");
+    // The thread writes, too, where they are kept from their turn for too long.
+    let late = begun.elapsed().as_micros() / LATE.as_micros();
+    assert!(writes as u128 <= 250 + late, "{writes}");
     let seqs: BTreeSet<_> = written.into_iter().map(|it| it.unwrap().seq()).collect();
     assert!(seqs.into_iter().eq(0..1000));
     assert_eq!(spool.verify().unwrap().next, 1000);
