@@ -85,12 +85,21 @@ impl Tasks {
     /// one hangs.
     pub async fn turn(&self) -> bool {
         let runtimes = self.0.runtimes.lock().1.clone();
-        for (_, runtime) in runtimes {
-            if runtime.spawn(async {}).await.is_err() {
+        let begun = runtimes.into_iter();
+        let begun = begun.map(|(number, runtime)| (number, runtime.spawn(async {})));
+        let begun: Vec<_> = begun.collect();
+        for (number, begun) in begun {
+            // One that does not count any more may be gone.
+            if begun.await.is_err() && self.has(number) {
                 return false;
             }
         }
         true
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let runtimes = self.0.runtimes.lock();
+        runtimes.1.iter().any(|(there, _)| *there == number)
     }
 
     fn end(&self, name: &'static str) {

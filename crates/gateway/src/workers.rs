@@ -20,6 +20,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -38,19 +39,21 @@ struct Worker {
     /// Hears that the thread has ended what was under way.
     ended: Mutex<mpsc::Receiver<()>>,
     runtime: Handle,
+    /// Dropped before the thread ends, which then is no sign of anything.
+    watched: Option<Threads>,
     /// Dropped, the thread ends.
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
-    /// Before the end of the thread, which then is no sign of anything.
-    watched: Option<Threads>,
 }
 
 /// One more connection of a worker, for as long as anything is left of it.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<AtomicUsize>);
 
-/// How long the threads may take to end what is under way on them.
-const END: Duration = Duration::from_secs(1);
+/// How long the threads may take to end what is under way on them, all together.
+const END: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
+/// What each thread may have of something is never less.
+const LEAST: usize = 8;
 
 thread_local! {
     static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
@@ -86,9 +89,11 @@ impl Drop for Workers {
             worker.stop = None;
         }
         // What ends with a hop has to be in the spool before that is closed.
+        let until = Instant::now() + END;
         for worker in &mut self.all {
+            let left = until.saturating_duration_since(Instant::now());
             let late =
-                worker.ended.get_mut().recv_timeout(END) == Err(mpsc::RecvTimeoutError::Timeout);
+                worker.ended.get_mut().recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
                 tracing::warn!("a thread does not end what is under way on it");
             }
@@ -163,9 +168,9 @@ impl<T> Each<T> {
         theirs.unwrap_or(&self.elsewhere)
     }
 
-    /// What each of the threads may have of something, at least one.
+    /// What each of the threads may have of something, at least [`LEAST`].
     pub(crate) fn share(&self, of: usize) -> usize {
-        (of / self.theirs.len().max(1)).max(1)
+        (of / self.theirs.len().max(1)).max(LEAST)
     }
 }
 

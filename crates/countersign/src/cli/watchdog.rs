@@ -34,7 +34,7 @@ impl Watchdog {
             let ended = tasks.ended();
             tracing::error!(
                 ?ended,
-                "the ledger's writer or a task has ended: the watchdog is told nothing"
+                "a thread, the ledger's writer or a task has ended: the watchdog is told nothing"
             );
         })))
     }
@@ -48,8 +48,8 @@ impl Drop for Watchdog {
     }
 }
 
-/// Whether a task that is begun is run, on each thread that serves, too, none has ended that has to run, and the writer comes round.
-/// Does not return where something hangs.
+/// Whether a task that is begun is run, on each thread that serves, too, none has ended that has to
+/// run, and the writer comes round. Does not return where something hangs.
 async fn is_well(spool: &Spool, tasks: &Tasks) -> bool {
     let run = tokio::spawn(async {}).await.is_ok() && tasks.turn().await;
     run && tasks.ended().is_empty() && spool.turn().await.is_ok()

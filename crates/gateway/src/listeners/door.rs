@@ -47,6 +47,7 @@ use tokio::time::Instant;
 
 static CLOSED: EachSecond = EachSecond::new();
 static CROWDED: EachSecond = EachSecond::new();
+static UNSERVED: EachSecond = EachSecond::new();
 
 /// What new connections of a listener are held to; those that are there keep what they began with.
 #[derive(Debug)]
@@ -73,9 +74,10 @@ struct Proof {
 #[derive(Clone, Debug)]
 pub(super) struct Around {
     pub(super) gateway: watch::Receiver<Stage>,
+    /// Above what is waited for: gone before that says so.
+    pub(super) workers: Arc<Workers>,
     pub(super) here: mpsc::Sender<()>,
     pub(super) shared: Arc<Shared>,
-    pub(super) workers: Arc<Workers>,
 }
 
 /// Time for a TLS handshake, which begins with one flight from the client.
@@ -283,7 +285,9 @@ fn enter(
         }
     };
     let Some((thread, counted)) = around.workers.least() else {
-        tracing::error!(door = %door.name, "no thread is left to serve a connection");
+        if let Some(untold) = UNSERVED.tell() {
+            tracing::error!(door = %door.name, untold, "no thread is left to serve a connection");
+        }
         return;
     };
     let (gateway, here) = (around.gateway.clone(), around.here.clone());

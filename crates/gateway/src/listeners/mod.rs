@@ -62,7 +62,8 @@ struct Inner {
     sockets: Sockets,
     stage: watch::Sender<Stage>,
     svid: Arc<SvidSource>,
-    workers: Arc<Workers>,
+    /// Until the gateway has drained.
+    workers: Mutex<Option<Arc<Workers>>>,
 }
 
 /// A socket that connections are accepted from, as long as this lives.
@@ -101,7 +102,7 @@ impl Doors {
             sockets,
             stage: watch::Sender::new(Stage::Serving),
             svid: svid.clone(),
-            workers: Arc::new(workers),
+            workers: Mutex::new(Some(Arc::new(workers))),
         }));
         let drain = Drain {
             doors: doors.clone(),
@@ -177,7 +178,8 @@ impl PreparedDoors {
     /// what the configuration has no more: what is under way there may finish.
     pub fn commit(self) {
         let inner = &self.doors.0;
-        let Some(here) = inner.here.lock().clone() else {
+        let (here, workers) = (inner.here.lock().clone(), inner.workers.lock().clone());
+        let Some((here, workers)) = here.zip(workers) else {
             // The gateway drains: what was bound is closed with this.
             return;
         };
@@ -205,7 +207,7 @@ impl PreparedDoors {
                         gateway: inner.stage.subscribe(),
                         here: here.clone(),
                         shared: inner.shared.clone(),
-                        workers: inner.workers.clone(),
+                        workers: workers.clone(),
                     };
                     match Open::new(socket, door, wanted, around) {
                         Ok(opened) => opened,
@@ -268,5 +270,8 @@ impl Drain {
             inner.stage.send_replace(Stage::Cut);
             let _ = tokio::time::timeout(Duration::from_secs(1), self.gone.recv()).await;
         }
+        // What is left is cut, and its end is in the spool, before that is taken to be all.
+        let workers = inner.workers.lock().take();
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
     }
 }

@@ -137,7 +137,7 @@ enum Sender {
 
 /// The largest header block of an answer, in bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
-/// Idle HTTP/1.1 connections kept for one upstream, by all threads together.
+/// Idle HTTP/1.1 connections kept for one upstream, shared out among the threads.
 const MOST_IDLE: usize = 64;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(30);

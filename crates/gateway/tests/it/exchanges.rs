@@ -347,7 +347,7 @@ async fn a_caller_who_goes_away_leaves_nothing_behind() {
         assert!(Instant::now() < deadline, "{records:#?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(cast.point.open(), 0);
+    cast.nothing_is_open().await;
     assert_eq!(
         whole.load(Ordering::SeqCst),
         0,

@@ -208,7 +208,7 @@ async fn an_upstream_that_is_revoked_before_it_answers_gets_no_more() {
     let completion = cast.completion(&receipt).await;
     assert_eq!(completion["ending"], "cut");
     assert_eq!(completion["code"], Code::CERTIFICATE_REVOKED.to_string());
-    assert_eq!(cast.point.open(), 0);
+    cast.nothing_is_open().await;
 }
 
 #[tokio::test]

@@ -357,6 +357,15 @@ impl Cast {
         }
     }
 
+    /// Waits until no hop is under way: one leaves when its completion is in the spool.
+    pub(crate) async fn nothing_is_open(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.point.open() > 0 {
+            assert!(Instant::now() < deadline, "{} are open", self.point.open());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits for the completion of a decision, and gives its `completion`.
     pub(crate) async fn completion(&self, receipt: &str) -> Value {
         let record = self
@@ -454,6 +463,14 @@ impl Client {
                 sender.ready().await?;
                 sender.send_request(Request::from_parts(parts, body)).await
             }
+        }
+    }
+
+    /// The same connection once more, if it is one of HTTP/2.
+    pub(crate) fn another(&self) -> Self {
+        match self {
+            Self::H1(_) => panic!("one request at a time"),
+            Self::H2(sender) => Self::H2(sender.clone()),
         }
     }
 

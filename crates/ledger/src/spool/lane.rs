@@ -3,10 +3,11 @@
 //! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
 //! one flush share the next.
 //!
-//! Under [`Commit::Os`] whoever appends writes. A task that finds nobody before it on its
-//! thread leads: it lets the other tasks that are ready go first, which leave their records in the
-//! queue, and then writes all that is there at once. Callers outside a runtime write at once, with all that is queued; of those who
-//! want the file at the same moment one holds it, and the others find theirs written.
+//! Under [`Commit::Os`] whoever appends writes. A task that finds nobody before it on its thread
+//! leads: it lets the other tasks that are ready go first, which leave their records in the queue,
+//! and then writes all that is there at once. Callers outside a runtime write at once, with all that
+//! is queued; of those who want the file at the same moment one holds it, and the others find theirs
+//! written.
 //!
 //! Records that nobody waits for don't cost a write of their own: they go with the next append. The
 //! thread, which both have, sees to it that they never wait for longer than [`LATE`], nor those who
