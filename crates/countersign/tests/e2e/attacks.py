@@ -333,7 +333,7 @@ def play(clinic):
         doors.refused(door, "expired", [f"Bearer {token}"], "CSD215")
         answer = doors.ask(door, [f"Bearer {doors.token(door)}"])
         check(answer.status == 200, f"the good token at {door}: {answer}")
-        clinic.settings["before"] = clinic.upstream_bytes()
+        clinic.settings["before"] = clinic.upstream_settled()
     check(clinic.settings["before"] > 0, "the good call was not seen on its way")
     # The good calls are the only ones that were let through to anything.
     for service, resource in (("hms-api", "hms-api/ai/summary"), ("vault", "vault/openai_primary"),

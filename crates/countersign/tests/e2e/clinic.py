@@ -170,6 +170,17 @@ class Clinic:
         with socket.create_connection((HOST, self.settings["counter"]), WAIT) as counter:
             return int(counter.makefile("r").read())
 
+    def upstream_settled(self):
+        """The same once nothing is left of a call that went there: ends of streams and
+        connections come after its answer."""
+        count, since = self.upstream_bytes(), time.monotonic()
+        while time.monotonic() - since < 1:
+            time.sleep(0.05)
+            now = self.upstream_bytes()
+            if now != count:
+                count, since = now, time.monotonic()
+        return count
+
     # Identities.
 
     def identity(self, folder):
