@@ -187,10 +187,10 @@ async fn phases(
     };
     let body = exchange.ours(body).await?;
     let deciding = exchange.connected.place.decides().await;
-    // Whoever else has asked something is read first, and then all are decided.
-    tokio::task::yield_now().await;
     let decided = ToTheEnd::new(async move {
         let _deciding = deciding;
+        // Whoever else has asked something is read first, and then all are decided.
+        tokio::task::yield_now().await;
         exchange.admit(body).await
     });
     let (exchange, admitted, body, token) = decided.await?;
