@@ -139,7 +139,6 @@ impl EnforcementPoint {
     /// # Errors
     /// The refusal.
     pub async fn enforce(&self, ask: Ask<'_>) -> Result<Admitted, Refusal> {
-        // What refuses is in boxes: whoever is admitted does not carry the room for it.
         let now = self.inner.clock.now();
         let (state, freshness) = self.known(now);
         let context = ask.context;
@@ -147,14 +146,12 @@ impl EnforcementPoint {
         let watch = self.watch();
         let (proof, held) = match self.prove(hop, &state, now, watch.as_ref()) {
             Ok(proved) => proved,
-            Err(denial) => {
-                return Err(Box::pin(self.refuse_watched(&denial, &context, watch)).await);
-            }
+            Err(denial) => return Err(self.refuse_watched(&denial, &context, watch).await),
         };
         let sealed = proof.seal(&context);
         if let Some(why) = self.inner.unsound.load_full() {
             let denial = sealed.refused(why.as_str());
-            return Err(Box::pin(self.refuse(&denial, &context)).await);
+            return Err(self.refuse(&denial, &context).await);
         }
         let begun = Instant::now();
         let appended = self.inner.spool.append_reserved(sealed.record());
@@ -162,7 +159,7 @@ impl EnforcementPoint {
             Ok(promise) => promise,
             Err(error @ SpoolError::TooLarge { .. }) => {
                 let denial = sealed.refused(error.to_string());
-                return Err(Box::pin(self.refuse(&denial, &context)).await);
+                return Err(self.refuse(&denial, &context).await);
             }
             Err(error) => {
                 let denial = sealed.refused(error.to_string());
@@ -187,7 +184,7 @@ impl EnforcementPoint {
         let admitted = Admitted::new(admission, self.inner.clone(), now);
         if let Some(denial) = self.overtaken(&admitted, &state) {
             admitted.withdraw(denial.code());
-            return Err(Box::pin(self.refuse(&denial, &context)).await);
+            return Err(self.refuse(&denial, &context).await);
         }
         held.rates.keep();
         self.inner.admitted.fetch_add(1, Ordering::Relaxed);

@@ -39,13 +39,8 @@ impl EnforcementPoint {
     ) -> Refusal {
         self.inner.refused.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
-        let appended = if denial.is_stranger() {
-            self.append_of_stranger(denial, context).await
-        } else if denial.code() == Code::RATE_EXCEEDED {
-            self.append_of_excess(denial, context).await
-        } else {
-            self.append(denial, context).await.map(Some)
-        };
+        // In a box: whoever is admitted does not carry the room for it.
+        let appended = Box::pin(self.append_refusal(denial, context)).await;
         if let Ok(promise) = &appended {
             let took = promise.is_some().then(|| begun.elapsed());
             self.tell_refused(denial, took, watch);
@@ -63,6 +58,20 @@ impl EnforcementPoint {
             },
             // Whoever is proven is told that the ledger failed.
             Err(error) => self.unrecorded(denial, &error),
+        }
+    }
+
+    async fn append_refusal(
+        &self,
+        denial: &Denial,
+        context: &Context<'_>,
+    ) -> Result<Option<Promise>, SpoolError> {
+        if denial.is_stranger() {
+            self.append_of_stranger(denial, context).await
+        } else if denial.code() == Code::RATE_EXCEEDED {
+            self.append_of_excess(denial, context).await
+        } else {
+            self.append(denial, context).await.map(Some)
         }
     }
 

@@ -1,6 +1,7 @@
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+use tokio::runtime::Id;
 
 /// The tasks that have to run for as long as a process decides, and which of them don't any more.
 ///
@@ -13,14 +14,13 @@ pub struct Tasks(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     ended: Mutex<Vec<&'static str>>,
-    /// Numbered as they came.
-    runtimes: Mutex<(u64, Vec<(u64, Handle)>)>,
+    runtimes: Mutex<Vec<Handle>>,
 }
 
 /// Has a runtime count among what has to run, until it is dropped.
 #[derive(Debug)]
 pub struct Threads {
-    number: u64,
+    runtime: Id,
     tasks: Tasks,
 }
 
@@ -70,36 +70,31 @@ impl Tasks {
     /// Has the threads of a runtime count among what has to run.
     #[must_use]
     pub fn threads(&self, runtime: Handle) -> Threads {
-        let mut runtimes = self.0.runtimes.lock();
-        let (next, counted) = &mut *runtimes;
-        let number = *next;
-        *next += 1;
-        counted.push((number, runtime));
-        Threads {
-            number,
+        let threads = Threads {
+            runtime: runtime.id(),
             tasks: self.clone(),
-        }
+        };
+        self.0.runtimes.lock().push(runtime);
+        threads
     }
 
     /// Whether each of the runtimes that count runs a task which is begun now. Does not return where
     /// one hangs.
     pub async fn turn(&self) -> bool {
-        let runtimes = self.0.runtimes.lock().1.clone();
-        let begun = runtimes.into_iter();
-        let begun = begun.map(|(number, runtime)| (number, runtime.spawn(async {})));
-        let begun: Vec<_> = begun.collect();
-        for (number, begun) in begun {
+        let begin = |runtime: &Handle| (runtime.id(), runtime.spawn(async {}));
+        let begun: Vec<_> = self.0.runtimes.lock().iter().map(begin).collect();
+        for (runtime, begun) in begun {
             // One that does not count any more may be gone.
-            if begun.await.is_err() && self.has(number) {
+            if begun.await.is_err() && self.has(runtime) {
                 return false;
             }
         }
         true
     }
 
-    fn has(&self, number: u64) -> bool {
+    fn has(&self, runtime: Id) -> bool {
         let runtimes = self.0.runtimes.lock();
-        runtimes.1.iter().any(|(there, _)| *there == number)
+        runtimes.iter().any(|there| there.id() == runtime)
     }
 
     fn end(&self, name: &'static str) {
@@ -119,7 +114,7 @@ impl Drop for Watch {
 impl Drop for Threads {
     fn drop(&mut self) {
         let mut runtimes = self.tasks.0.runtimes.lock();
-        runtimes.1.retain(|(number, _)| *number != self.number);
+        runtimes.retain(|there| there.id() != self.runtime);
     }
 }
 
