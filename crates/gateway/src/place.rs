@@ -1,7 +1,6 @@
 //! A connection's place at its listener, and how far the end of the listener or of the whole
 //! gateway has come.
 
-use crate::workers::Counted;
 use countersign_net::places::Held;
 use countersign_net::token::Presenter;
 use std::sync::Arc;
@@ -36,7 +35,7 @@ pub(crate) struct Running {
     _here: mpsc::Sender<()>,
 }
 
-/// One of the connections that a listener may have at once.
+/// One of the connections that a listener, or a thread, may have at once.
 #[derive(Debug)]
 pub(crate) struct Seat(Arc<AtomicU32>);
 
@@ -50,7 +49,7 @@ pub(crate) struct Place {
     /// What its peer has of the listener's connections, once that has proved who it is.
     part: OnceLock<Held<Presenter>>,
     running: Running,
-    _seat: (Seat, Counted),
+    _seats: [Seat; 2],
 }
 
 impl Running {
@@ -101,14 +100,14 @@ impl Drop for Seat {
 
 impl Place {
     /// A place among the connections of a listener and of a thread, for so many requests at once.
-    pub(crate) fn new(seat: (Seat, Counted), running: Running, streams: u32) -> Self {
+    pub(crate) fn new(seats: [Seat; 2], running: Running, streams: u32) -> Self {
         let streams = usize::try_from(streams).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             abort: Notify::new(),
             deciding: Arc::new(Semaphore::new(streams.clamp(1, Semaphore::MAX_PERMITS))),
             part: OnceLock::new(),
             running,
-            _seat: seat,
+            _seats: seats,
         }
     }
 

@@ -6,6 +6,7 @@
 //! far follow each other, find their code in the cache, and share what can be written at once. So
 //! each connection stays with one thread, its requests and its upstreams' connections with it.
 
+use crate::place::Seat;
 use countersign_enforce::Tasks;
 use countersign_enforce::Threads;
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -35,7 +37,7 @@ pub(crate) struct Workers {
 
 #[derive(Debug)]
 struct Worker {
-    connections: Arc<AtomicUsize>,
+    connections: Arc<AtomicU32>,
     /// Hears that the thread has ended what was under way.
     ended: Mutex<mpsc::Receiver<()>>,
     runtime: Handle,
@@ -45,10 +47,6 @@ struct Worker {
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
 }
-
-/// One more connection of a worker, for as long as anything is left of it.
-#[derive(Debug)]
-pub(crate) struct Counted(Arc<AtomicUsize>);
 
 /// How long the threads may take to end what is under way on them, all together.
 const END: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
@@ -70,15 +68,15 @@ impl Workers {
         })
     }
 
-    /// The thread that has the fewest connections, which now has one more. None if all are gone.
-    pub(crate) fn least(&self) -> Option<(&Handle, Counted)> {
+    /// The thread that has the fewest connections, and the seat of one more there. None if all are
+    /// gone.
+    pub(crate) fn least(&self) -> Option<(&Handle, Seat)> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len().max(1);
         let (before, behind) = self.all.split_at_checked(turn)?;
         let there = behind.iter().chain(before);
         let there = there.filter(|worker| !worker.thread.is_finished());
         let worker = there.min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
-        worker.connections.fetch_add(1, Ordering::Relaxed);
-        Some((&worker.runtime, Counted(worker.connections.clone())))
+        Some((&worker.runtime, Seat::take(&worker.connections, u32::MAX)?))
     }
 }
 
@@ -135,12 +133,6 @@ impl Worker {
             stop: Some(stop),
             thread,
         })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -284,7 +284,7 @@ fn enter(
             return;
         }
     };
-    let Some((thread, counted)) = around.workers.least() else {
+    let Some((thread, there)) = around.workers.least() else {
         if let Some(untold) = UNSERVED.tell() {
             tracing::error!(door = %door.name, untold, "no thread is left to serve a connection");
         }
@@ -292,7 +292,7 @@ fn enter(
     };
     let (gateway, here) = (around.gateway.clone(), around.here.clone());
     let running = Running::new(here, gateway, door.stage.clone());
-    let place = Place::new((seat, counted), running, door.limits.streams);
+    let place = Place::new([seat, there], running, door.limits.streams);
     let (shared, peers) = (around.shared.clone(), peers.clone());
     thread.spawn(async move {
         // Here, on the thread that serves it.
