@@ -183,8 +183,19 @@ fn never(error: &SpoolError) {
 }
 
 /// What a task gets whose turn it is once.
-fn poll<F: Future>(task: Pin<&mut F>) -> Poll<F::Output> {
+fn poll<F: Future + ?Sized>(task: Pin<&mut F>) -> Poll<F::Output> {
     task.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Has tasks leave their records in the queue while nobody can write.
+fn queue<const COUNT: usize>(
+    spool: &Spool,
+    tasks: [Pin<&mut dyn Future<Output = Written>>; COUNT],
+) {
+    let _held = spool.inner.lane.shared.core.lock();
+    for task in tasks {
+        assert!(poll(task).is_pending());
+    }
 }
 
 fn promised(task: Poll<Written>) -> u64 {
@@ -257,11 +268,7 @@ fn a_leader_that_goes_away_leaves_its_record_and_everybody_else_s() {
     let mut leader = Box::pin(spool.append(record(0)));
     let mut gone = Box::pin(spool.append(record(1)));
     let mut waits = pin!(spool.append(record(2)));
-    let held = spool.inner.lane.shared.core.lock();
-    assert!(poll(leader.as_mut()).is_pending());
-    assert!(poll(gone.as_mut()).is_pending());
-    assert!(poll(waits.as_mut()).is_pending());
-    drop(held);
+    queue(&spool, [leader.as_mut(), gone.as_mut(), waits.as_mut()]);
     drop(gone);
     drop(leader);
     assert_eq!(promised(poll(waits)), 2);
@@ -299,10 +306,7 @@ fn whoever_writes_meanwhile_writes_for_the_leader_and_those_behind_it() {
     let before = told.writes.load(Ordering::SeqCst);
     let mut leader = pin!(spool.append(record(0)));
     let mut waits = pin!(spool.append(record(1)));
-    let held = spool.inner.lane.shared.core.lock();
-    assert!(poll(leader.as_mut()).is_pending());
-    assert!(poll(waits.as_mut()).is_pending());
-    drop(held);
+    queue(&spool, [leader.as_mut(), waits.as_mut()]);
     assert_eq!(spool.append_blocking(record(2)).unwrap().seq(), 2);
     assert_eq!(promised(poll(waits)), 1);
     let writes = told.writes.load(Ordering::SeqCst);
@@ -313,10 +317,7 @@ fn whoever_writes_meanwhile_writes_for_the_leader_and_those_behind_it() {
 
     let mut leader = pin!(spool.append(record(3)));
     let mut waits = pin!(spool.append(record(4)));
-    let held = spool.inner.lane.shared.core.lock();
-    assert!(poll(leader.as_mut()).is_pending());
-    assert!(poll(waits.as_mut()).is_pending());
-    drop(held);
+    queue(&spool, [leader.as_mut(), waits.as_mut()]);
     for n in 0..MANY {
         spool.append_late(record(n as u64), never).unwrap();
     }
