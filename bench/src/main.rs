@@ -78,6 +78,10 @@ enum Command {
         /// Folder with `svid.pem`, `key.pem` and `bundle.pem`
         #[arg(long)]
         identity: PathBuf,
+        /// Sign an assertion for each request, and write its decision and its completion to a spool
+        /// in this folder
+        #[arg(long, value_name = "FOLDER")]
+        proven: Option<PathBuf>,
     },
     /// Serve fixed answers over mutual TLS
     #[command(hide = true)]
@@ -102,7 +106,11 @@ fn main() -> ExitCode {
             listen,
             upstream,
             identity,
-        } => alone(bare::serve(listen, upstream, &identity)).map(|()| true),
+            proven,
+        } => {
+            let serving = bare::serve(listen, upstream, &identity, proven.as_deref());
+            alone(serving).map(|()| true)
+        }
         Command::Upstream { listen, identity } => {
             alone(upstream::serve(listen, &identity)).map(|()| true)
         }

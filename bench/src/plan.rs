@@ -99,13 +99,14 @@ pub(crate) struct Contestant<'a> {
     site: &'a Site,
 }
 
-const OTHERS: [(Who, Kind); 6] = [
+const OTHERS: [(Who, Kind); 7] = [
     (Who::Haproxy, Kind::Haproxy { full: true }),
     (Who::HaproxyTls, Kind::Haproxy { full: false }),
     (Who::Nginx, Kind::Nginx),
     (Who::Envoy, Kind::Envoy { full: true }),
     (Who::EnvoyTls, Kind::Envoy { full: false }),
-    (Who::Bare, Kind::Bare),
+    (Who::Bare, Kind::Bare { proven: false }),
+    (Who::Proven, Kind::Bare { proven: true }),
 ];
 
 /// Runs it all. False if a ratio is above what is promised and that was to be checked.
@@ -205,7 +206,8 @@ impl Field {
         } else {
             (options.rounds.max(1), options.seconds)
         };
-        for contestant in &contestants {
+        let at_rest = |it: &&Contestant<'_>| What::AtRest.concerns(it.who);
+        for contestant in contestants.iter().filter(at_rest) {
             let bytes = machine::memory(contestant.pid)?;
             figures.add(What::AtRest, contestant.who, mebi(bytes));
         }

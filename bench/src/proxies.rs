@@ -43,7 +43,10 @@ pub(crate) enum Kind {
     /// nginx, which has no tokens.
     Nginx,
     /// The libraries of countersign, with mutual TLS alone.
-    Bare,
+    Bare {
+        /// With assertions and records, too.
+        proven: bool,
+    },
     /// Envoy with everything, or with mutual TLS alone.
     Envoy {
         /// Everything.
@@ -58,7 +61,8 @@ impl Kind {
             Self::Haproxy { full: true } => "haproxy",
             Self::Haproxy { full: false } => "haproxy-tls",
             Self::Nginx => "nginx",
-            Self::Bare => "libraries",
+            Self::Bare { proven: false } => "libraries",
+            Self::Bare { proven: true } => "libraries-proven",
             Self::Envoy { full: true } => "envoy",
             Self::Envoy { full: false } => "envoy-tls",
         }
@@ -80,7 +84,7 @@ impl Kind {
         let file = folder.join(format!("{}.yaml", self.name()));
         let (program, flag) = match self {
             Self::Haproxy { .. } => (PathBuf::from("haproxy"), vec!["-f"]),
-            Self::Bare => return bare(site),
+            Self::Bare { proven } => return self.bare(site, proven),
             Self::Nginx => (PathBuf::from("nginx"), vec!["-c"]),
             Self::Envoy { .. } => {
                 let flags = vec![
@@ -120,7 +124,7 @@ impl Kind {
                 HAPROXY.replace("@RULES@", rules)
             }
             Self::Nginx => NGINX.to_owned(),
-            Self::Bare => String::new(),
+            Self::Bare { .. } => String::new(),
             Self::Envoy { full } => {
                 let filters = if full { ENVOY_FILTERS } else { "" };
                 ENVOY.replace("@FILTERS@", filters)
@@ -138,32 +142,37 @@ impl Kind {
             .replace("@AUDIENCE@", site::AUDIENCE)
             .replace("@ISSUER@", site::ISSUER)
     }
-}
 
-/// This very program, which logs nothing.
-fn bare(site: &Site) -> Result<Proxy> {
-    let address = unused()?;
-    let own = std::env::current_exe()?.display().to_string();
-    let identity = site.folder.join("proxy").display().to_string();
-    let (listen, upstream) = (address.to_string(), site.upstream.to_string());
-    let words = [
-        own.as_str(),
-        "bare",
-        "--listen",
-        &listen,
-        "--upstream",
-        &upstream,
-        "--identity",
-        &identity,
-    ];
-    let command = words.map(str::to_owned);
-    let mut process = Process::start("libraries", PROXY_CORE, &command, &site.folder)?;
-    process.listens(address)?;
-    Ok(Proxy {
-        address,
-        log: site.folder.join("libraries.log"),
-        process,
-    })
+    /// This very program, which logs nothing, or has a folder for what it writes.
+    fn bare(self, site: &Site, proven: bool) -> Result<Proxy> {
+        let address = unused()?;
+        let own = std::env::current_exe()?.display().to_string();
+        let identity = site.folder.join("proxy").display().to_string();
+        let (listen, upstream) = (address.to_string(), site.upstream.to_string());
+        let words = [
+            own.as_str(),
+            "bare",
+            "--listen",
+            &listen,
+            "--upstream",
+            &upstream,
+            "--identity",
+            &identity,
+        ];
+        let mut command = words.map(str::to_owned).to_vec();
+        let log = site.folder.join(self.name());
+        if proven {
+            fs::create_dir(&log)?;
+            command.extend(["--proven".to_owned(), log.display().to_string()]);
+        }
+        let mut process = Process::start(self.name(), PROXY_CORE, &command, &site.folder)?;
+        process.listens(address)?;
+        Ok(Proxy {
+            address,
+            log,
+            process,
+        })
+    }
 }
 
 /// Writes certificates and keys as the others want them.

@@ -12,6 +12,7 @@ use anyhow::bail;
 use anyhow::ensure;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_core::record::Record;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -199,6 +200,18 @@ impl Site {
     /// administration of its own.
     pub(crate) fn counts_here(&self) -> bool {
         self.shape == Shape::Whole
+    }
+
+    /// The records that its log got last.
+    pub(crate) fn recorded(&self) -> Result<Vec<Record<'static>>> {
+        let words = ["audit", "tail", "--lines", "1000", "-o", "json"];
+        let answer = operator(&self.binary, &self.folder, &words)?;
+        let mut answer: Value = serde_json::from_str(&answer)?;
+        let entries = answer.get_mut("records").and_then(Value::as_array_mut);
+        let entries = entries.context("no records in the answer")?.iter_mut();
+        let records = entries.filter_map(|it| it.get_mut("record").map(Value::take));
+        let records = records.map(|it| Ok(Record::from_bytes(it.to_string().as_bytes())?));
+        records.collect()
     }
 
     /// How many hops it decided and recorded: admitted, refused.

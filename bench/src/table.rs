@@ -18,6 +18,7 @@ pub(crate) enum Who {
     Envoy,
     EnvoyTls,
     Bare,
+    Proven,
 }
 
 /// What was measured.
@@ -44,7 +45,7 @@ pub(crate) enum What {
 }
 
 impl Who {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Whole,
         Self::Gateway,
         Self::Synced,
@@ -54,9 +55,10 @@ impl Who {
         Self::Envoy,
         Self::EnvoyTls,
         Self::Bare,
+        Self::Proven,
     ];
 
-    /// Those that sign an assertion for the service, which none of the others does.
+    /// Those of countersign, whose assertions have a line of their own.
     pub(crate) const OWN: [Self; 3] = [Self::Whole, Self::Gateway, Self::Synced];
 
     /// What it is called.
@@ -71,7 +73,13 @@ impl Who {
             Self::Envoy => "Envoy, token cache",
             Self::EnvoyTls => "Envoy, mTLS only",
             Self::Bare => "our libraries, mTLS only",
+            Self::Proven => "our libraries, with assertion and records",
         }
+    }
+
+    /// Whether it signs an assertion for the service with each request.
+    fn signs(self) -> bool {
+        Self::OWN.contains(&self) || self == Self::Proven
     }
 
     /// Whether connections as such are measured: what is behind them makes no difference.
@@ -158,6 +166,8 @@ impl What {
     /// Whether it says anything about this one.
     pub(crate) const fn concerns(self, who: Who) -> bool {
         match self {
+            Self::Kept | Self::Many | Self::Http2 => true,
+            _ if matches!(who, Who::Proven) => false,
             Self::First => matches!(who, Who::Whole | Who::Gateway | Who::Haproxy | Who::Envoy),
             Self::Assertion => matches!(who, Who::Whole | Who::Gateway | Who::Synced),
             _ => true,
@@ -196,7 +206,7 @@ impl Figures {
 
     /// The same without what signing an assertion costs, which only one of the two does.
     fn ratio_without_assertion(&self, what: What, above: Who, below: Who) -> Option<f64> {
-        if !what.is_signed() || Who::OWN.contains(&below) {
+        if !what.is_signed() || below.signs() {
             return None;
         }
         let signing = self.of.get(&(What::Assertion, above))?;
@@ -453,6 +463,8 @@ mod tests {
         assert_eq!(ratio, Some(0.1));
         let both = figures.ratio_without_assertion(What::Many, Who::Synced, Who::Whole);
         assert_eq!(both, None, "both sign");
+        let floor = figures.ratio_without_assertion(What::Kept, Who::Whole, Who::Proven);
+        assert_eq!(floor, None, "both sign");
         let handshakes = figures.ratio_without_assertion(What::Full, Who::Whole, Who::Envoy);
         assert_eq!(handshakes, None, "nothing is signed for");
         let text = promises(&figures).text;

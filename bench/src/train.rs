@@ -29,10 +29,12 @@ pub(crate) fn run(binary: &Path, smoke: bool) -> Result<()> {
         proof::countersign(&site, name)?;
         Contestant::own(&site).asked(seconds, smoke)?;
         if shape == Shape::Apart {
-            let mut libraries = Kind::Bare.start(&site, Path::new(""))?;
-            let contestant = Contestant::other(Who::Bare, &libraries, &site);
-            contestant.asked(seconds, smoke)?;
-            libraries.process.end()?;
+            for (who, proven) in [(Who::Bare, false), (Who::Proven, true)] {
+                let mut libraries = Kind::Bare { proven }.start(&site, Path::new(""))?;
+                let contestant = Contestant::other(who, &libraries, &site);
+                contestant.asked(seconds, smoke)?;
+                libraries.process.end()?;
+            }
         }
         site.end()?;
         eprintln!("{name}: asked");

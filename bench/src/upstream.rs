@@ -3,6 +3,7 @@
 use crate::tls;
 use anyhow::Result;
 use bytes::Bytes;
+use countersign_net::assertion;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -24,7 +25,9 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) const SMALL: &str = "/v1/reports/42";
 /// Where an answer of 1 MiB is.
 pub(crate) const BIG: &str = "/v1/files/42";
-/// The sizes of the two.
+/// Where the answer is the assertion that the request brought.
+pub(crate) const ASSERTION: &str = "/v1/assertion";
+/// The sizes of the first two.
 pub(crate) const SIZES: [usize; 2] = [1 << 10, 1 << 20];
 
 /// Serves until it is ended.
@@ -60,6 +63,10 @@ async fn answer(
         (StatusCode::OK, small)
     } else if path.starts_with("/v1/files/") {
         (StatusCode::OK, big)
+    } else if path == ASSERTION {
+        let brought = request.headers().get(assertion::HEADER);
+        let brought = brought.map_or(&[][..], |it| it.as_bytes());
+        (StatusCode::OK, Bytes::copy_from_slice(brought))
     } else {
         (StatusCode::NOT_FOUND, Bytes::new())
     };

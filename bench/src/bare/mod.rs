@@ -1,6 +1,11 @@
 //! The libraries that countersign is made of, without countersign: mutual TLS in, mutual TLS out,
 //! and nothing looked at. What a request costs here is the floor that they set.
+//!
+//! With [`Proven`], each request takes an assertion along and leaves its records, too.
 
+pub(crate) mod proven;
+
+use self::proven::Proven;
 use crate::tls;
 use anyhow::Result;
 use http::Request;
@@ -22,8 +27,19 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
 
-/// Forwards from `listen` to `upstream`, over one connection of HTTP/2, until it is ended.
-pub(crate) async fn serve(listen: SocketAddr, upstream: SocketAddr, identity: &Path) -> Result<()> {
+/// The connection to the service.
+pub(crate) type Upstream = http2::SendRequest<Incoming>;
+
+/// Forwards from `listen` to `upstream`, over one connection of HTTP/2, until it is ended; with
+/// assertions and records in the folder `proven`, if there is one.
+pub(crate) async fn serve(
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    identity: &Path,
+    proven: Option<&Path>,
+) -> Result<()> {
+    let proven = proven.map(|folder| Proven::start(folder, upstream));
+    let proven = proven.transpose()?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(identity)?));
     let connector = TlsConnector::from(Arc::new(tls::client(identity, true, b"h2", None)?));
     let stream = tls::connect(&connector, upstream, tls::HOST).await?;
@@ -35,21 +51,28 @@ pub(crate) async fn serve(listen: SocketAddr, upstream: SocketAddr, identity: &P
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (acceptor, sender) = (acceptor.clone(), sender.clone());
+        let (acceptor, sender, proven) = (acceptor.clone(), sender.clone(), proven.clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else {
                 return;
             };
-            let service = service_fn(move |request| forward(sender.clone(), request));
+            let stream = TokioIo::new(stream);
             let server = auto::Builder::new(TokioExecutor::new());
             // A connection that ends is its client's business.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            let _ = if let Some(proven) = proven {
+                let forward = move |request| proven.clone().forward(sender.clone(), request);
+                server.serve_connection(stream, service_fn(forward)).await
+            } else {
+                let forward = move |request| forward(sender.clone(), request);
+                server.serve_connection(stream, service_fn(forward)).await
+            };
         });
     }
 }
 
-async fn forward(
-    mut sender: http2::SendRequest<Incoming>,
+/// Forwards a request, and nothing else.
+pub(crate) async fn forward(
+    mut sender: Upstream,
     mut request: Request<Incoming>,
 ) -> Result<Response<Incoming>> {
     let path = request.uri().path_and_query().cloned();
