@@ -39,8 +39,7 @@ impl EnforcementPoint {
     ) -> Refusal {
         self.inner.refused.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
-        // In a box: whoever is admitted does not carry the room for it.
-        let appended = Box::pin(self.append_refusal(denial, context)).await;
+        let appended = self.append_refusal(denial, context).await;
         if let Ok(promise) = &appended {
             let took = promise.is_some().then(|| begun.elapsed());
             self.tell_refused(denial, took, watch);

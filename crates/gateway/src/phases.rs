@@ -38,6 +38,7 @@ use countersign_core::config::PeerKind;
 use countersign_core::hop::Evidence;
 use countersign_core::hop::Facts;
 use countersign_core::hop::RequestFault;
+use countersign_core::hop::SchemaFault;
 use countersign_core::record::Context;
 use countersign_core::snapshot::DoorKind;
 use countersign_core::snapshot::Snapshot;
@@ -46,6 +47,7 @@ use countersign_core::vocabulary::Timestamp;
 use countersign_core::vocabulary::clip;
 use countersign_enforce::Admitted;
 use countersign_enforce::Ask;
+use countersign_enforce::Refusal;
 use countersign_net::problem::RECEIPT;
 use countersign_net::token::Presenter;
 use http::HeaderValue;
@@ -60,7 +62,7 @@ use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A request under way.
+/// A request under way. In a box: it goes from phase to phase, and each would copy it.
 struct Exchange {
     connected: Arc<Connected>,
     ids: Arc<Ids>,
@@ -74,7 +76,7 @@ struct Exchange {
 pub(crate) async fn answer(
     shared: Arc<Shared>,
     connected: Arc<Connected>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Response<Body> {
     let observer = shared.observer.get().cloned();
     let ids = match Ids::of(&connected, request.headers(), observer) {
@@ -167,7 +169,7 @@ async fn phases(
     shared: Arc<Shared>,
     connected: Arc<Connected>,
     ids: Arc<Ids>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, Stop> {
     let snapshot = shared.plane.point.snapshot();
     let (mut parts, body) = request.into_parts();
@@ -177,14 +179,14 @@ async fn phases(
     if ids.place().is_some() {
         ids.journey.asks(&wanted.service, &wanted.operation);
     }
-    let exchange = Exchange {
+    let exchange = Box::new(Exchange {
         connected,
         ids,
         parts,
         shared,
         snapshot,
         wanted,
-    };
+    });
     let body = exchange.ours(body).await?;
     let deciding = exchange.connected.place.decides().await;
     let decided = ToTheEnd::new(async move {
@@ -198,7 +200,7 @@ async fn phases(
 }
 
 /// A request that was admitted.
-type Decided = (Exchange, Admitted, Held, Option<HeaderValue>);
+type Decided = (Box<Exchange>, Admitted, Held, Option<HeaderValue>);
 
 /// A value that nothing prints.
 fn secret(mut value: Option<HeaderValue>) -> Option<HeaderValue> {
@@ -210,11 +212,18 @@ fn secret(mut value: Option<HeaderValue>) -> Option<HeaderValue> {
 
 impl Exchange {
     /// From the evidence to the decision and its record.
-    async fn admit(self, body: Received) -> Result<Decided, Stop> {
+    async fn admit(self: Box<Self>, body: Received) -> Result<Decided, Stop> {
         let (evidence, token) = self.evidence().await?;
         let (body, facts) = self.body(body, &evidence).await?;
-        let admitted = self.enforce(evidence, facts).await?;
-        Ok((self, admitted, body, token))
+        let verdicts = facts.schemas.iter();
+        let faults = verdicts.flat_map(|it| it.faults.clone()).collect();
+        let model = facts.model.is_some();
+        // The one question.
+        let point = &self.shared.plane.point;
+        match point.enforce(self.ask(evidence, facts)).await {
+            Ok(admitted) => Ok((self, admitted, body, token)),
+            Err(refusal) => Err(self.refused(&refusal, model, faults)),
+        }
     }
 
     /// What countersign serves itself at this door. Gives the body back if that is nothing.
@@ -335,49 +344,47 @@ impl Exchange {
         }
     }
 
-    /// The one question.
-    async fn enforce(&self, evidence: Evidence, facts: Facts) -> Result<Admitted, Stop> {
-        let model = facts.model.is_some();
-        let verdicts = facts.schemas.iter();
-        let faults: Vec<_> = verdicts.flat_map(|it| it.faults.clone()).collect();
-        self.shared
-            .plane
-            .point
-            .enforce(self.ask(evidence, facts))
-            .await
-            .map_err(|refusal| {
-                let (code, reason) = (refusal.code, &refusal.reason);
-                let receipt = refusal.receipt.map(|it| it.to_string());
-                tracing::info!(%code, reason, receipt, request = self.ids.request, "refused");
-                match browser::sign_in_instead(&self.visit(), &refusal) {
-                    Some(response) => Stop::Answered(Box::new(response)),
-                    None => Stop::refused(&refusal, model).with_faults(faults),
-                }
-            })
+    /// A refusal as its caller gets it.
+    fn refused(&self, refusal: &Refusal, model: bool, faults: Vec<SchemaFault>) -> Stop {
+        let (code, reason) = (refusal.code, &refusal.reason);
+        let receipt = refusal.receipt.map(|it| it.to_string());
+        tracing::info!(%code, reason, receipt, request = self.ids.request, "refused");
+        match browser::sign_in_instead(&self.visit(), refusal) {
+            Some(response) => Stop::Answered(Box::new(response)),
+            None => Stop::refused(refusal, model).with_faults(faults),
+        }
     }
 
     /// What was decided is what is sent.
     async fn forward(
-        self,
+        self: Box<Self>,
         admitted: Admitted,
         body: Held,
         token: Option<HeaderValue>,
     ) -> Result<Response<Body>, Stop> {
         let idle = self.limits().idle;
+        let Self {
+            connected,
+            ids,
+            parts,
+            shared,
+            wanted,
+            ..
+        } = *self;
         let call = Call {
             admitted,
             body,
-            connected: &self.connected,
+            connected: &connected,
             idle,
-            host: self.wanted.host,
-            ids: self.ids,
-            parts: self.parts,
-            query: self.wanted.query,
-            plane: &self.shared.plane,
+            host: wanted.host,
+            ids,
+            parts,
+            query: wanted.query,
+            plane: &shared.plane,
             token,
-            upstreams: &self.shared.upstreams,
+            upstreams: &shared.upstreams,
         };
-        upstreams::forward(call).await
+        upstreams::forward(Box::new(call)).await
     }
 
     fn limits(&self) -> Limits {

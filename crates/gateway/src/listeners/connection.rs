@@ -1,3 +1,6 @@
+mod activity;
+mod course;
+
 use super::linger::Linger;
 use crate::body::Body;
 use crate::body::BodyError;
@@ -7,6 +10,8 @@ use crate::place::Stage;
 use crate::request::random;
 use crate::shared::Shared;
 use crate::upstreams::Relayed;
+use activity::Activity;
+use activity::UnderWay;
 use bytes::Bytes;
 use countersign_core::config::Limits;
 use countersign_core::hop::Facts;
@@ -21,6 +26,9 @@ use countersign_net::framing::Guarded;
 use countersign_net::framing::HeadLimits;
 use countersign_net::framing::Metered;
 use countersign_net::framing::is_flood;
+use course::Course;
+use course::Turn;
+use futures_util::StreamExt;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -38,8 +46,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -51,8 +57,6 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 /// The most header fields of an HTTP/1.1 request.
 const MOST_HEADERS: usize = 100;
@@ -63,10 +67,6 @@ const MOST_RESETS: usize = 20;
 /// Streams of a connection that we may have to reset for what the peer did on them (CVE-2025-8671).
 const MOST_OWN_RESETS: usize = 100;
 
-/// How long a caller may leave what we have for it unread: it then holds the response, its hop and
-/// its connection for nothing. An answer of our own has no longer to be taken, all of it: by HTTP/2 a
-/// caller may leave a body unread whose connection it reads (RFC 9113 section 6.9.1).
-const STALL: Duration = Duration::from_secs(30);
 /// Bytes that every connection of HTTP/2 begins with (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 
@@ -76,84 +76,19 @@ const PREFACE: usize = 24;
 /// closed (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(3);
 
-/// What goes on on a connection.
-#[derive(Debug)]
-struct Activity {
-    changed: Notify,
-    /// How long what is there for the peer may stay unread.
-    stall: Duration,
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Debug)]
-struct State {
-    /// Since when the peer takes no more bytes.
-    blocked: Option<Instant>,
-    /// Since when the head of a request is on its way (HTTP/1.1), or the preface of the connection
-    /// (HTTP/2). hyper counts from the end of the response before it, which would end a connection
-    /// that is merely kept, and waits for a preface for ever.
-    head: Option<Instant>,
-    /// Since when answers of our own are to be taken.
-    own: BTreeSet<(Instant, u64)>,
-    /// How many of those there were.
-    owned: u64,
-    /// Whether the last request had a body, which its client may still be sending.
-    sends: bool,
-    /// When something was last under way.
-    since: Instant,
-    under_way: usize,
-}
-
-/// Why a connection has to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
-    /// Nothing was under way for too long.
-    Silent,
-    /// A head takes too long, or nothing is read of what is sent.
-    Stuck,
-}
-
-/// A request under way, until its response has been sent or given up.
-#[derive(Debug)]
-struct UnderWay {
-    activity: Arc<Activity>,
-    /// Where its answer is our own.
-    own: Option<(Instant, u64)>,
-}
-
-/// Runs a connection until it ends, is idle for too long, or the gateway drains; the two kinds of
-/// connection have the same methods but no trait.
+/// Runs a connection until it ends or is told to; the two kinds of connection have the same methods
+/// but no trait.
 macro_rules! drive {
-    ($connection:ident, $place:expr, $activity:ident, $limits:expr, $first:expr, $linger:expr) => {{
-        let mut running = $place.running();
-        let (mut told, mut draining) = (None, None);
+    ($connection:ident, $turns:expr) => {{
+        let mut turns = $turns;
         loop {
-            let next = if told.is_some() { Stage::Cut } else { $first };
-            let lingered = told.unwrap_or_else(Instant::now);
-            let over = $activity.over($limits, draining);
             tokio::select! {
                 biased;
                 outcome = $connection.as_mut() => break outcome,
-                () = running.reaches(next) => {
-                    if told.is_some() {
-                        break Ok(());
-                    }
-                    told = Some(Instant::now() + $linger);
-                }
-                () = tokio::time::sleep_until(lingered), if told.is_some() && draining.is_none() => {
-                    draining = Some(Instant::now());
-                    $connection.as_mut().graceful_shutdown();
-                }
-                () = $place.aborted() => break Ok(()),
-                over = over => {
-                    // Whoever was told to end and is silent still would be there for ever: HTTP/2
-                    // says goodbye only after a preface, and waits for the other side to hear it.
-                    if over == Over::Stuck || draining.is_some() {
-                        break Ok(());
-                    }
-                    draining = Some(Instant::now());
-                    $connection.as_mut().graceful_shutdown();
-                }
+                turn = turns.next() => match turn {
+                    Some(Turn::Finish) => $connection.as_mut().graceful_shutdown(),
+                    Some(Turn::End) | None => break Ok(()),
+                },
             }
         }
     }};
@@ -170,7 +105,7 @@ pub(super) async fn serve<IO>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connected = Arc::new(connected);
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(limits));
     let Some((io, guard, floods)) = guarded(io, &activity, http2, limits) else {
         tracing::error!("no randomness: a connection can't be served");
         return;
@@ -180,6 +115,7 @@ pub(super) async fn serve<IO>(
         let sends = !request.body().is_end_stream() || guard.fault(&request).is_some();
         let mut under_way = UnderWay::begin(&activity, sends);
         let (shared, connected, guard) = (shared.clone(), connected.clone(), guard.clone());
+        let request = Box::new(request);
         // A box: while nothing is asked, a connection does not hold the room for it.
         Box::pin(async move {
             let answer = answer(shared, connected, guard, request).await;
@@ -193,30 +129,17 @@ pub(super) async fn serve<IO>(
             }))
         })
     });
+    let course = |first, linger| Course::new(&connected.place, &activity, first, linger).turns();
     let io = TokioIo::new(io);
     let outcome = if http2 {
         // A box, so that one of HTTP/1.1 has no room for it.
         let mut connection = Box::pin(h2(limits).serve_connection(io, service));
         // GOAWAY names the last stream that is answered, so nothing is lost by saying it early.
-        drive!(
-            connection,
-            connected.place,
-            activity,
-            limits,
-            Stage::Retiring,
-            Duration::ZERO
-        )
+        drive!(connection, course(Stage::Retiring, Duration::ZERO))
     } else {
         let connection = h1(limits).serve_connection(io, service).with_upgrades();
         let mut connection = pin!(connection);
-        drive!(
-            connection,
-            connected.place,
-            activity,
-            limits,
-            Stage::Draining,
-            LINGER
-        )
+        drive!(connection, course(Stage::Draining, LINGER))
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, source = %connected.source, "a connection ended");
@@ -259,7 +182,7 @@ async fn answer(
     shared: Arc<Shared>,
     connected: Arc<Connected>,
     guard: Guard,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<Incoming>>,
 ) -> Response<Body> {
     let place = connected.place.clone();
     let old = request.version() < Version::HTTP_2;
@@ -348,114 +271,6 @@ fn h2(limits: Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-impl Activity {
-    /// A connection that has just begun, with what it begins with on its way.
-    fn new() -> Self {
-        let since = Instant::now();
-        let state = State {
-            blocked: None,
-            head: Some(since),
-            own: BTreeSet::new(),
-            owned: 0,
-            sends: false,
-            since,
-            under_way: 0,
-        };
-        Self {
-            changed: Notify::new(),
-            stall: STALL,
-            state: Mutex::new(state),
-        }
-    }
-
-    /// Waits until the connection has to end; silence counts anew from when it was told to end.
-    async fn over(&self, limits: Limits, draining: Option<Instant>) -> Over {
-        loop {
-            let state = self.state.lock().clone();
-            let head = state.head.map(|since| since + limits.header_time);
-            let stalled = state.blocked.map(|since| since + self.stall);
-            let own = state.own.first().map(|(since, _)| *since + self.stall);
-            let stuck = [head, stalled, own].into_iter().flatten().min();
-            let since = draining.map_or(state.since, |told| told.max(state.since));
-            let silent = (state.under_way == 0).then(|| since + limits.idle);
-            let now = Instant::now();
-            if stuck.is_some_and(|end| end <= now) {
-                return Over::Stuck;
-            }
-            if silent.is_some_and(|end| end <= now) {
-                return Over::Silent;
-            }
-            let next = [stuck, silent].into_iter().flatten().min();
-            let next = next.unwrap_or(now + limits.idle);
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = tokio::time::sleep_until(next) => {}
-            }
-        }
-    }
-
-    /// Bytes came; between requests they begin the next one.
-    fn read(&self) {
-        let mut state = self.state.lock();
-        if state.under_way == 0 && state.head.is_none() {
-            state.head = Some(Instant::now());
-            self.changed.notify_one();
-        }
-    }
-
-    /// The preface of HTTP/2 is there.
-    fn begun(&self) {
-        self.state.lock().head = None;
-    }
-
-    /// Bytes were to go.
-    fn wrote(&self, pending: bool) {
-        let mut state = self.state.lock();
-        if !pending {
-            state.blocked = None;
-        } else if state.blocked.is_none() {
-            state.blocked = Some(Instant::now());
-            self.changed.notify_one();
-        }
-    }
-}
-
-impl UnderWay {
-    fn begin(activity: &Arc<Activity>, sends: bool) -> Self {
-        let mut state = activity.state.lock();
-        state.head = None;
-        state.sends = sends;
-        state.under_way += 1;
-        drop(state);
-        Self {
-            activity: activity.clone(),
-            own: None,
-        }
-    }
-
-    /// Its answer is our own: there is no upstream whose time it has.
-    fn is_own(&mut self) {
-        let mut state = self.activity.state.lock();
-        let own = (Instant::now(), state.owned);
-        state.owned += 1;
-        state.own.insert(own);
-        drop(state);
-        self.own = Some(own);
-        self.activity.changed.notify_one();
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut state = self.activity.state.lock();
-        if let Some(own) = self.own {
-            state.own.remove(&own);
-        }
-        state.since = Instant::now();
-        state.under_way = state.under_way.saturating_sub(1);
-    }
-}
-
 /// A stream that tells what goes on on it.
 struct Watched<IO> {
     activity: Arc<Activity>,
@@ -526,7 +341,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
             let polled = Pin::new(&mut this.io).poll_shutdown(cx);
             this.activity.wrote(polled.is_pending());
             // On a stream of HTTP/2 the rest of a body is given up by a frame.
-            let sends = this.heads && this.activity.state.lock().sends;
+            let sends = this.heads && this.activity.sends();
             if !sends || !matches!(polled, Poll::Ready(Ok(()))) {
                 return polled;
             }

@@ -78,7 +78,7 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         mut lease: Lease,
-        mut outgoing: Outgoing,
+        outgoing: &mut Outgoing,
         sending: &Sending<'_>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let mut request = outgoing.request().ok_or(SendError::Target)?;
@@ -139,7 +139,7 @@ impl Upstream {
 
 impl Outgoing {
     /// The request, if its body has not gone.
-    fn request(&mut self) -> Option<Request<Body>> {
+    fn request(&mut self) -> Option<Box<Request<Body>>> {
         let body = match &mut self.payload {
             Payload::Whole(bytes) if bytes.is_empty() => body::empty(),
             Payload::Whole(bytes) => body::full(bytes.clone()),
@@ -148,16 +148,16 @@ impl Outgoing {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.fields.clone();
-        Some(request)
+        Some(Box::new(request))
     }
 
     /// The request once more, if it is safe to send it again: nothing of it left, the upstream says
     /// that it did not begin with it, or to do it twice is the same as once and no answer had begun
     /// (RFC 9110 section 9.2.2).
-    fn again(&mut self, unanswered: Unanswered) -> (SendError, Option<Request<Body>>) {
+    fn again(&mut self, unanswered: Unanswered) -> (SendError, Option<Box<Request<Body>>>) {
         let Unanswered { error, unsent, .. } = unanswered;
         if let Some(unsent) = unsent {
-            return (error, Some(*unsent));
+            return (error, Some(unsent));
         }
         let safe = error.is_unprocessed() || (self.method.is_idempotent() && error.is_broken());
         let again = if safe { self.request() } else { None };

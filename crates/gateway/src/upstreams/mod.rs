@@ -65,6 +65,7 @@ use pool::Reach;
 use pool::SendError;
 use pool::Tls;
 use ready::Ready;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use third_party::Injected;
@@ -262,7 +263,7 @@ fn authority(host: &str, port: u16, default: u16) -> String {
 }
 
 /// Forwards an admitted request and passes on its answer.
-pub(crate) async fn forward(call: Call<'_>) -> Result<Response<Body>, Stop> {
+pub(crate) async fn forward(call: Box<Call<'_>>) -> Result<Response<Body>, Stop> {
     let (admitted, started) = (call.admitted.clone(), Instant::now());
     let Some(upstream) = call.upstreams.of(admitted.admission(), &call.plane.point) else {
         return Err(failed(&admitted, Failure::Upstream));
@@ -298,20 +299,14 @@ struct Within {
 
 async fn exchange(
     upstream: &Upstream,
-    call: Call<'_>,
+    call: Box<Call<'_>>,
     lease: Lease,
     Within { deadline, longest }: Within,
 ) -> Result<Response<Body>, Stop> {
     let (admitted, point, upstreams) = (call.admitted.clone(), &call.plane.point, call.upstreams);
     let (place, service) = (call.connected.place.clone(), &upstream.service);
     let ids = call.ids.clone();
-    let Ready {
-        caller,
-        fault,
-        leak,
-        outgoing,
-        websocket,
-    } = match ready::dress(service, call, deadline).await {
+    let mut ready = match ready::dress(service, call, deadline).await {
         Ok(ready) => ready,
         Err(failure) => return Err(failed(&admitted, failure)),
     };
@@ -319,25 +314,34 @@ async fn exchange(
     let sending = Sending {
         admitted: &admitted,
         deadline,
-        fault: &fault,
-        http2: grpc::is_grpc(&outgoing.fields),
+        fault: &ready.fault,
+        http2: grpc::is_grpc(&ready.outgoing.fields),
         now: point.now(),
         revocations: &revocations,
-        switch: websocket.is_some(),
+        switch: ready.websocket.is_some(),
     };
-    let method = outgoing.method.clone();
     let begun = std::time::Instant::now();
-    let sent = upstream.send(lease, outgoing, &sending);
-    let answer = tokio::select! {
-        biased;
-        code = admitted.cut().wait() => return Err(cut(&admitted, code)),
-        sent = tokio::time::timeout_at(deadline, sent) => sent,
+    let answer = {
+        // Where it is: moved, all the room that it takes would be copied.
+        let sent = pin!(upstream.send(lease, &mut ready.outgoing, &sending));
+        tokio::select! {
+            biased;
+            code = admitted.cut().wait() => return Err(cut(&admitted, code)),
+            sent = tokio::time::timeout_at(deadline, sent) => sent,
+        }
     };
     let status = answer.as_ref().ok().and_then(|sent| sent.as_ref().ok());
     let status = status.map(|(answer, _)| answer.status().as_u16());
     ids.journey.called(begun, &admitted, status);
     match answer {
         Ok(Ok((answer, lease))) => {
+            let Ready {
+                caller,
+                leak,
+                outgoing,
+                websocket,
+                ..
+            } = *ready;
             let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
             if let Some(injected) = leak.as_ref().filter(|_| unauthorized) {
                 upstreams.credentials.forget(injected.secret());
@@ -347,13 +351,13 @@ async fn exchange(
                 leak,
                 lease,
                 longest,
-                method,
+                method: outgoing.method,
                 place,
                 websocket,
             };
             answer::pass_on(&admitted, service, answer, passing)
         }
-        Ok(Err(error)) => Err(broken(&admitted, &error, *fault.lock())),
+        Ok(Err(error)) => Err(broken(&admitted, &error, *ready.fault.lock())),
         Err(_elapsed) => Err(failed(&admitted, Failure::TimedOut)),
     }
 }

@@ -196,7 +196,7 @@ impl Pool {
     pub(super) async fn send(
         &self,
         path: &str,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         how: How<'_>,
     ) -> Result<Response<Incoming>, Unanswered> {
         while let Some(open) = self.take(how).filter(|_| !how.fresh) {
@@ -204,7 +204,7 @@ impl Pool {
                 Err(Unanswered {
                     unsent: Some(unsent),
                     ..
-                }) => request = *unsent,
+                }) => request = unsent,
                 sent => return sent,
             }
         }
@@ -218,7 +218,7 @@ impl Pool {
     pub(super) async fn upgrade(
         &self,
         path: &str,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         how: How<'_>,
     ) -> Result<Response<Incoming>, Unanswered> {
         match self.open_http1(how).await {
@@ -287,7 +287,7 @@ impl Pool {
         &self,
         open: Open,
         path: &str,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         (how, kept): (How<'_>, bool),
     ) -> Result<Response<Incoming>, Unanswered> {
         let Open {
@@ -296,7 +296,7 @@ impl Pool {
         let unsent = |error, request, kept| Unanswered {
             error,
             kept,
-            unsent: Some(Box::new(request)),
+            unsent: Some(request),
         };
         if let Err(error) = self.address(&mut request, path, matches!(sender, Sender::H2(_))) {
             return Err(unsent(error, request, kept));
@@ -309,7 +309,7 @@ impl Pool {
                 if !reaches(connection.as_ref(), how) {
                     return Err(unsent(SendError::Revoked, request, kept));
                 }
-                let sent = sender.try_send_request(request).await;
+                let sent = sender.try_send_request(*request).await;
                 if sent.is_ok() {
                     self.keep(sender, connection);
                 }
@@ -322,7 +322,7 @@ impl Pool {
                 if !reaches(connection.as_ref(), how) {
                     return Err(unsent(SendError::Revoked, request, kept));
                 }
-                sender.try_send_request(request).await
+                sender.try_send_request(*request).await
             }
         };
         sent.map_err(|mut error| Unanswered {
@@ -456,11 +456,11 @@ impl Pool {
 }
 
 impl Unanswered {
-    fn unsent(error: SendError, request: Request<Body>) -> Self {
+    fn unsent(error: SendError, request: Box<Request<Body>>) -> Self {
         Self {
             error,
             kept: false,
-            unsent: Some(Box::new(request)),
+            unsent: Some(request),
         }
     }
 }

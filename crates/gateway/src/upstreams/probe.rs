@@ -92,7 +92,7 @@ impl Watched {
             revocations: &revocations,
         };
         let pool = &self.endpoint.pool;
-        match pool.send(&self.health.path, request, how).await {
+        match pool.send(&self.health.path, Box::new(request), how).await {
             Ok(answer) => {
                 let well = answer.status().is_success();
                 // Read, so that the connection can be kept.

@@ -59,9 +59,9 @@ pub(super) struct Socket {
 /// A credential for a third party has to be there by the deadline.
 pub(super) async fn dress(
     service: &Service,
-    mut call: Call<'_>,
+    mut call: Box<Call<'_>>,
     deadline: Instant,
-) -> Result<Ready, Failure> {
+) -> Result<Box<Ready>, Failure> {
     let caller = Caller {
         version: call.parts.version,
         trailers: call.parts.version >= Version::HTTP_2
@@ -106,13 +106,13 @@ pub(super) async fn dress(
         path,
         payload,
     };
-    Ok(Ready {
+    Ok(Box::new(Ready {
         caller,
         fault,
         leak: dressed.leak,
         outgoing,
         websocket,
-    })
+    }))
 }
 
 /// The body of the request: what was held, or what comes, by HTTP/2 and as gRPC or not.

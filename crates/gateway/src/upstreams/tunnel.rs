@@ -42,7 +42,7 @@ const BUFFER: usize = 16 * 1024;
 /// Opens a tunnel to the address of `lease`, which the decision named, and to no other. What flows
 /// in it is between the caller and the service, who have to prove themselves to each other.
 pub(super) async fn open(
-    mut call: Call<'_>,
+    mut call: Box<Call<'_>>,
     mut lease: Lease,
     Within { deadline, longest }: Within,
 ) -> Result<Response<Body>, Stop> {

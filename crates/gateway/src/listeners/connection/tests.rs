@@ -1,6 +1,9 @@
+use super::activity::Over;
 use super::*;
+use futures_util::FutureExt;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_kept_connection_is_idle_and_a_slow_head_is_stuck() {
@@ -9,18 +12,40 @@ async fn a_kept_connection_is_idle_and_a_slow_head_is_stuck() {
         idle: Duration::from_millis(300),
         ..Limits::default()
     };
-    let activity = Arc::new(Activity::new());
-    assert_eq!(activity.over(limits, None).await, Over::Stuck);
+    let activity = Arc::new(Activity::new(limits));
+    assert_eq!(activity.over(None).await, Over::Stuck);
     drop(UnderWay::begin(&activity, false));
     let kept = Instant::now();
-    assert_eq!(activity.over(limits, None).await, Over::Silent);
+    assert_eq!(activity.over(None).await, Over::Silent);
     assert!(kept.elapsed() >= limits.idle);
     let heard = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         activity.read();
     };
-    let (over, ()) = tokio::join!(activity.over(limits, Some(Instant::now())), heard);
+    let (over, ()) = tokio::join!(activity.over(Some(Instant::now())), heard);
     assert_eq!(over, Over::Stuck);
+}
+
+#[test]
+fn what_begins_is_looked_at_in_time_and_wakes_nobody_who_looks_before() {
+    let mut activity = Activity::new(Limits::default());
+    activity.stall = Duration::from_millis(1);
+    let (activity, limits) = (Arc::new(activity), Limits::default());
+    let first = activity.look(None).unwrap();
+    let woken = || activity.changed.notified().now_or_never().is_some();
+    drop(UnderWay::begin(&activity, false));
+    let begun = Instant::now();
+    activity.read();
+    assert!(!woken(), "its end is behind the first look");
+    let next = activity.look(None).unwrap();
+    assert!(next >= begun + limits.header_time && next > first);
+    activity.wrote(true);
+    assert!(woken(), "that ends before");
+    drop(UnderWay::begin(&activity, false));
+    activity.wrote(false);
+    assert!(activity.look(None).unwrap() > next, "only silence is left");
+    activity.read();
+    assert!(woken(), "nobody would look before the silence is over");
 }
 
 #[tokio::test]
@@ -29,17 +54,17 @@ async fn whoever_was_told_to_end_is_not_waited_for_again_and_again() {
         idle: Duration::from_millis(50),
         ..Limits::default()
     };
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(limits));
     activity.begun();
-    assert_eq!(activity.over(limits, None).await, Over::Silent);
+    assert_eq!(activity.over(None).await, Over::Silent);
     let told = Instant::now();
-    assert_eq!(activity.over(limits, Some(told)).await, Over::Silent);
+    assert_eq!(activity.over(Some(told)).await, Over::Silent);
     assert!(told.elapsed() >= limits.idle);
 }
 
 #[tokio::test]
 async fn an_answer_of_our_own_has_to_be_taken() {
-    let mut activity = Activity::new();
+    let mut activity = Activity::new(Limits::default());
     activity.stall = Duration::from_millis(50);
     let activity = Arc::new(activity);
     let relayed = UnderWay::begin(&activity, false);
@@ -49,7 +74,7 @@ async fn an_answer_of_our_own_has_to_be_taken() {
     let mut left = UnderWay::begin(&activity, false);
     left.is_own();
     let begun = Instant::now();
-    assert_eq!(activity.over(Limits::default(), None).await, Over::Stuck);
+    assert_eq!(activity.over(None).await, Over::Stuck);
     assert!(begun.elapsed() >= activity.stall / 2);
     drop((left, relayed));
     assert!(activity.state.lock().own.is_empty());
@@ -57,7 +82,7 @@ async fn an_answer_of_our_own_has_to_be_taken() {
 
 #[tokio::test]
 async fn whoever_reads_nothing_is_stuck_and_a_slow_reader_is_not() {
-    let mut activity = Activity::new();
+    let mut activity = Activity::new(Limits::default());
     activity.stall = Duration::from_millis(50);
     let activity = Arc::new(activity);
     let _under_way = UnderWay::begin(&activity, false);
@@ -69,7 +94,7 @@ async fn whoever_reads_nothing_is_stuck_and_a_slow_reader_is_not() {
         linger: None,
         preface: 0,
     };
-    let over = activity.over(Limits::default(), None);
+    let over = activity.over(None);
     tokio::select! {
         written = io.write_all(&[b'x'; 64]) => assert!(written.is_err(), "it does not fit"),
         over = over => assert_eq!(over, Over::Stuck),
