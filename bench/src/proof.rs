@@ -128,7 +128,8 @@ fn leaves_proof(proxy: &Proxy, site: &Site) -> Result<()> {
         let assertion = assertion.map_err(|fault| anyhow!("an assertion that is {fault:?}"))?;
         assertion.fits(AUDIENCE, "GET", ASSERTION, proven::now()?)?;
         ensure!(ids.insert(assertion.jti), "two assertions have one id");
-        receipts.insert(assertion.receipt);
+        let other = receipts.insert(assertion.receipt);
+        ensure!(other, "two assertions name one receipt");
     }
     // The good call before has left its own.
     let expected = 2 * (ASSERTIONS + 1);

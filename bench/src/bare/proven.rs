@@ -271,8 +271,10 @@ async fn forget(spool: Spool) {
     }
 }
 
+/// What is measured behind it would not be what it says.
 fn failed(error: &SpoolError) {
     eprintln!("a completion is lost: {error}");
+    std::process::exit(1);
 }
 
 /// The wall clock.

@@ -147,13 +147,13 @@ impl EnforcementPoint {
         let (proof, held) = match self.prove(hop, &state, now, watch.as_ref()) {
             Ok(proved) => proved,
             Err(denial) => {
-                return Err(Box::pin(self.refuse_watched(&denial, &context, watch)).await);
+                return Err(self.refuse_watched(&denial, &context, watch).await);
             }
         };
         let sealed = proof.seal(&context);
         if let Some(why) = self.inner.unsound.load_full() {
             let denial = sealed.refused(why.as_str());
-            return Err(Box::pin(self.refuse(&denial, &context)).await);
+            return Err(self.refuse(&denial, &context).await);
         }
         let begun = Instant::now();
         let appended = self.inner.spool.append_reserved(sealed.record());
@@ -161,7 +161,7 @@ impl EnforcementPoint {
             Ok(promise) => promise,
             Err(error @ SpoolError::TooLarge { .. }) => {
                 let denial = sealed.refused(error.to_string());
-                return Err(Box::pin(self.refuse(&denial, &context)).await);
+                return Err(self.refuse(&denial, &context).await);
             }
             Err(error) => {
                 let denial = sealed.refused(error.to_string());
@@ -186,7 +186,7 @@ impl EnforcementPoint {
         let admitted = Admitted::new(admission, self.inner.clone(), now);
         if let Some(denial) = self.overtaken(&admitted, &state) {
             admitted.withdraw(denial.code());
-            return Err(Box::pin(self.refuse(&denial, &context)).await);
+            return Err(self.refuse(&denial, &context).await);
         }
         held.rates.keep();
         self.inner.admitted.fetch_add(1, Ordering::Relaxed);

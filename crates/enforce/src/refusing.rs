@@ -37,6 +37,16 @@ impl EnforcementPoint {
         context: &Context<'_>,
         watch: Option<Watch>,
     ) -> Refusal {
+        // In a box: whoever is admitted does not carry the room for it.
+        Box::pin(self.record_refusal(denial, context, watch)).await
+    }
+
+    async fn record_refusal(
+        &self,
+        denial: &Denial,
+        context: &Context<'_>,
+        watch: Option<Watch>,
+    ) -> Refusal {
         self.inner.refused.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
         let appended = self.append_refusal(denial, context).await;

@@ -57,6 +57,7 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::task::coop;
 
 /// The most header fields of an HTTP/1.1 request.
 const MOST_HEADERS: usize = 100;
@@ -85,7 +86,8 @@ macro_rules! drive {
             tokio::select! {
                 biased;
                 outcome = $connection.as_mut() => break outcome,
-                turn = turns.next() => match turn {
+                // Also when the connection has used up what a task may do at once.
+                turn = coop::unconstrained(turns.next()) => match turn {
                     Some(Turn::Finish) => $connection.as_mut().graceful_shutdown(),
                     Some(Turn::End) | None => break Ok(()),
                 },

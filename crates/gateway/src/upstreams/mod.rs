@@ -326,10 +326,11 @@ async fn exchange(
         let sent = pin!(upstream.send(lease, &mut ready.outgoing, &sending));
         tokio::select! {
             biased;
-            code = admitted.cut().wait() => return Err(cut(&admitted, code)),
-            sent = tokio::time::timeout_at(deadline, sent) => sent,
+            code = admitted.cut().wait() => Err(code),
+            sent = tokio::time::timeout_at(deadline, sent) => Ok(sent),
         }
     };
+    let answer = answer.map_err(|code| cut(&admitted, code))?;
     let status = answer.as_ref().ok().and_then(|sent| sent.as_ref().ok());
     let status = status.map(|(answer, _)| answer.status().as_u16());
     ids.journey.called(begun, &admitted, status);

@@ -22,18 +22,17 @@ pub(super) enum Turn {
 }
 
 /// The course of a connection.
-#[derive(Debug)]
 pub(super) struct Course {
     activity: Arc<Activity>,
     /// Since when it only finishes.
     draining: Option<Instant>,
-    /// What it ends at.
+    /// The stage at which it begins to end.
     first: Stage,
     /// How long it is served still when that is reached.
     linger: Duration,
     place: Arc<Place>,
     running: Running,
-    /// Until when it is, once that was reached.
+    /// Until when it is served still, once that stage was reached.
     told: Option<Instant>,
 }
 
@@ -58,7 +57,8 @@ impl Course {
     }
 
     /// What it is told, one after the other. A connection is polled several times for each request
-    /// and is told something once in its life: `select_all` asks only where something was heard.
+    /// and is told something once in its life: `select_all` is here for asking only when something
+    /// was heard, though there is but one to select from.
     pub(super) fn turns(self) -> impl Stream<Item = Turn> + Send + Unpin {
         let turns = stream::unfold(self, |mut course| async move {
             let turn = course.next().await;
@@ -100,5 +100,106 @@ impl Course {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::place::Seat;
+    use countersign_core::config::Limits;
+    use futures_util::StreamExt as _;
+    use std::sync::atomic::AtomicU32;
+    use tokio::sync::mpsc;
+    use tokio::sync::watch;
+
+    /// A place, and what ends it.
+    pub(in super::super) struct Placed {
+        door: Arc<watch::Sender<Stage>>,
+        pub(in super::super) place: Arc<Place>,
+        _gateway: watch::Sender<Stage>,
+        _here: mpsc::Receiver<()>,
+    }
+
+    impl Placed {
+        pub(in super::super) fn new() -> Self {
+            let (here, ends) = mpsc::channel(1);
+            let (gateway, hears) = watch::channel(Stage::Serving);
+            let door = Arc::new(watch::Sender::new(Stage::Serving));
+            let taken = Arc::new(AtomicU32::new(0));
+            let seats = [(); 2].map(|()| Seat::take(&taken, 2).unwrap());
+            let running = Running::new(here, hears, door.clone());
+            Self {
+                door,
+                place: Arc::new(Place::new(seats, running, 1)),
+                _gateway: gateway,
+                _here: ends,
+            }
+        }
+    }
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// What a connection is told that was begun with these limits, and has sent its first request
+    /// if it is `kept`.
+    fn turns(placed: &Placed, limits: Limits, kept: bool) -> impl Stream<Item = Turn> + Unpin {
+        let activity = Arc::new(Activity::new(limits));
+        if kept {
+            activity.begun();
+        }
+        Course::new(&placed.place, &activity, Stage::Draining, SHORT).turns()
+    }
+
+    #[tokio::test]
+    async fn it_finishes_some_time_after_its_listener_and_ends_with_it() {
+        let placed = Placed::new();
+        let mut turns = turns(&placed, Limits::default(), true);
+        placed.door.send_replace(Stage::Draining);
+        let told = Instant::now();
+        assert_eq!(turns.next().await, Some(Turn::Finish));
+        assert!(told.elapsed() >= SHORT);
+        placed.door.send_replace(Stage::Cut);
+        assert_eq!(turns.next().await, Some(Turn::End));
+    }
+
+    #[tokio::test]
+    async fn it_ends_at_once_where_everything_does() {
+        let placed = Placed::new();
+        let activity = Arc::new(Activity::new(Limits::default()));
+        let long = Duration::from_secs(3_600);
+        let course = Course::new(&placed.place, &activity, Stage::Draining, long);
+        placed.door.send_replace(Stage::Cut);
+        assert_eq!(course.turns().next().await, Some(Turn::End));
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_somebody_ends_it() {
+        let placed = Placed::new();
+        let mut turns = turns(&placed, Limits::default(), true);
+        placed.place.abort();
+        assert_eq!(turns.next().await, Some(Turn::End));
+    }
+
+    #[tokio::test]
+    async fn a_silent_one_finishes_and_ends_when_it_says_nothing_to_that() {
+        let limits = Limits {
+            idle: SHORT,
+            ..Limits::default()
+        };
+        let placed = Placed::new();
+        let mut turns = turns(&placed, limits, true);
+        assert_eq!(turns.next().await, Some(Turn::Finish));
+        assert_eq!(turns.next().await, Some(Turn::End));
+    }
+
+    #[tokio::test]
+    async fn a_stuck_one_ends() {
+        let limits = Limits {
+            header_time: SHORT,
+            ..Limits::default()
+        };
+        let placed = Placed::new();
+        let mut turns = turns(&placed, limits, false);
+        assert_eq!(turns.next().await, Some(Turn::End));
     }
 }
