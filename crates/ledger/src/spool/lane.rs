@@ -1,13 +1,17 @@
 //! What waits to be written, and who writes it.
 //!
-//! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
-//! one flush share the next.
+//! A task that finds nobody before it on its thread leads: it lets the other tasks that are ready go
+//! first, which leave their records in the queue.
 //!
-//! Under [`Commit::Os`] whoever appends writes. A task that finds nobody before it on its thread
-//! leads: it lets the other tasks that are ready go first, which leave their records in the queue,
-//! and then writes all that is there at once. Callers outside a runtime write at once, with all that
-//! is queued; of those who want the file at the same moment one holds it, and the others find theirs
-//! written.
+//! Under [`Commit::Os`] the leader then writes all that is there at once. Callers outside a runtime
+//! write at once, with all that is queued; of those who want the file at the same moment one holds
+//! it, and the others find theirs written.
+//!
+//! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
+//! one flush share the next. A flush costs as much as a request and is not dearer for many records,
+//! so the leader lets others go first for as long as more of them bring records, up to [`GATHER`],
+//! and then says that a flush is due. Whoever is alone waits for nobody; callers outside a runtime
+//! don't wait for company.
 //!
 //! Records that nobody waits for don't cost a write of their own: they go with the next append. The
 //! thread, which both have, sees to it that they never wait for longer than [`LATE`], nor those who
@@ -34,6 +38,9 @@ use tokio::sync::oneshot;
 
 /// The longest that a record waits for company when nobody waits for it, or for the task that leads.
 const LATE: Duration = Duration::from_millis(5);
+
+/// The longest that a flush is put off for those who are still coming.
+const GATHER: Duration = Duration::from_millis(4);
 
 /// So many of them are written at once by whoever brings one more, under [`Commit::Os`].
 const MANY: usize = 256;
@@ -89,6 +96,8 @@ struct State {
     records: Vec<Pending>,
     /// How many of them somebody waits for.
     awaited: usize,
+    /// Whether those are to wait for no more company.
+    due: bool,
     /// How many ever came, and how many of those were answered.
     came: u64,
     answered: u64,
@@ -127,22 +136,16 @@ impl Lane {
 
     /// Writes a record, or has it written.
     pub(super) async fn append(&self, record: JsonObject, reserved: bool) -> Written {
-        match self.commit {
-            Commit::Os => {
-                let (written, leads) = self.queue.push_together(record, reserved);
-                if leads {
-                    let turn = Turn(self);
-                    tokio::task::yield_now().await;
-                    drop(turn);
-                }
-                written.await.map_err(|_| SpoolError::Closed)?
+        let (written, leads) = self.queue.push_together(record, reserved);
+        if leads {
+            let turn = Turn(self);
+            match self.commit {
+                Commit::Os => tokio::task::yield_now().await,
+                Commit::Fsync => self.queue.gather().await,
             }
-            Commit::Fsync => {
-                let written = self.queue.push(record, reserved);
-                self.queue.filled.notify_one();
-                written.await.map_err(|_| SpoolError::Closed)?
-            }
+            drop(turn);
         }
+        written.await.map_err(|_| SpoolError::Closed)?
     }
 
     /// The same for callers outside an asynchronous runtime: there is nothing to let go first.
@@ -151,7 +154,7 @@ impl Lane {
             Commit::Os => self.write_through(record, reserved),
             Commit::Fsync => {
                 let written = self.queue.push(record, reserved);
-                self.queue.filled.notify_one();
+                self.queue.flush();
                 written.blocking_recv().map_err(|_| SpoolError::Closed)?
             }
         }
@@ -203,15 +206,18 @@ impl Lane {
     }
 }
 
-/// The turn of a task that leads. Its end writes what is queued, also if the task is gone by then:
-/// others wait for it. Their answers and its own come as everybody's do, and are there already if
+/// The turn of a task that leads. Its end writes what is queued, or has it flushed, also if the task
+/// is gone by then: others wait for it. Their answers and its own come as everybody's do, and are there already if
 /// somebody else wrote meanwhile.
 struct Turn<'a>(&'a Lane);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let Lane { queue, shared, .. } = self.0;
-        queue.write(&mut shared.core.lock(), usize::MAX);
+        match self.0.commit {
+            Commit::Os => queue.write(&mut shared.core.lock(), usize::MAX),
+            Commit::Fsync => queue.flush(),
+        }
     }
 }
 
@@ -254,6 +260,31 @@ impl Queue {
             self.wake(state);
         }
         (receiver, leads)
+    }
+
+    /// Lets others go first for as long as more of them come to wait for a flush.
+    async fn gather(&self) {
+        let until = Instant::now() + GATHER;
+        let mut seen = self.state.lock().awaited;
+        loop {
+            tokio::task::yield_now().await;
+            let awaited = self.state.lock().awaited;
+            // Fewer: they have been written.
+            if awaited <= seen || Instant::now() >= until {
+                return;
+            }
+            seen = awaited;
+        }
+    }
+
+    /// Has the thread write what is queued. Nothing comes of it if that has happened meanwhile.
+    fn flush(&self) {
+        let mut state = self.state.lock();
+        state.due = state.awaited > 0;
+        if state.due {
+            drop(state);
+            self.filled.notify_one();
+        }
     }
 
     /// Gives how many are waiting like this.
@@ -326,6 +357,7 @@ impl Queue {
             // Both keep their room for the next time.
             std::mem::swap(batch, &mut state.records);
             state.since = None;
+            state.due = false;
             state.led.clear();
         } else {
             batch.extend(state.records.drain(..most));
@@ -355,7 +387,7 @@ impl Queue {
             Commit::Fsync => batch,
             Commit::Os => usize::MAX,
         };
-        while self.wait(commit) {
+        while self.wait() {
             self.write(&mut shared.core.lock(), most);
             let mut state = self.state.lock();
             let answered = state.answered;
@@ -369,14 +401,11 @@ impl Queue {
         }
     }
 
-    /// Waits until there is something to write. What somebody waits for is never kept waiting to
-    /// fill a batch: what a batch holds is what came during the flush before. Gives whether to go on.
-    fn wait(&self, commit: Commit) -> bool {
+    /// Waits until there is something to write. Gives whether to go on.
+    fn wait(&self) -> bool {
         let mut state = self.state.lock();
         loop {
-            // Under `Os` one of those who wait writes.
-            let awaited = commit == Commit::Fsync && state.awaited > 0;
-            if awaited || !state.asked.is_empty() {
+            if state.due || !state.asked.is_empty() {
                 return true;
             }
             if state.closed {

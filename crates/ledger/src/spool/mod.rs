@@ -54,7 +54,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Commit {
     /// When the disk says so: survives a power cut. Records that arrive during a flush share the
-    /// next one; a record that arrives at an idle writer is flushed at once.
+    /// next one, and so do those of tasks that come one after the other, for some milliseconds at
+    /// most; whoever is alone waits for nobody.
     #[default]
     Fsync,
     /// When the operating system has it: survives `kill -9`, not a power cut. Written by the

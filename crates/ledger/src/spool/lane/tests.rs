@@ -19,8 +19,9 @@ use std::task::Poll;
 use std::task::Waker;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
+use tokio::task::block_in_place;
 
-/// A disk that counts writes, and fails them when told to.
+/// A disk that counts writes and syncs, and fails them when told to.
 #[derive(Debug)]
 struct Disk {
     below: FsStorage,
@@ -31,6 +32,7 @@ struct Disk {
 #[derive(Debug, Default)]
 struct Told {
     broken: AtomicBool,
+    syncs: AtomicUsize,
     writes: AtomicUsize,
 }
 
@@ -105,6 +107,7 @@ impl File for Counted {
     }
 
     fn sync_data(&self) -> Result<(), StorageError> {
+        self.told.syncs.fetch_add(1, Ordering::SeqCst);
         self.below.sync_data()
     }
 }
@@ -131,8 +134,12 @@ fn together(spool: &Spool) -> Vec<Written> {
 }
 
 fn open(disk: Arc<Disk>) -> Spool {
+    open_with(disk, Commit::Os)
+}
+
+fn open_with(disk: Arc<Disk>, commit: Commit) -> Spool {
     let options = SpoolOptions {
-        commit: Commit::Os,
+        commit,
         ..SpoolOptions::default()
     };
     Spool::open(disk, "gw-1", options).unwrap().0
@@ -229,35 +236,39 @@ fn as_tasks(spool: &Spool, count: u64) -> Vec<Written> {
 
 #[test]
 fn tasks_that_are_ready_together_share_a_write() {
-    let (disk, told) = Disk::new();
-    let spool = open(disk);
-    let before = told.writes.load(Ordering::SeqCst);
-    let begun = Instant::now();
-    let written = as_tasks(&spool, 1000);
-    let writes = told.writes.load(Ordering::SeqCst) - before;
-    // The thread writes, too, where they are kept from their turn for too long.
-    let late = begun.elapsed().as_micros() / LATE.as_micros();
-    assert!(writes as u128 <= 250 + late, "{writes}");
-    let seqs: BTreeSet<_> = written.into_iter().map(|it| it.unwrap().seq()).collect();
-    assert!(seqs.into_iter().eq(0..1000));
-    assert_eq!(spool.verify().unwrap().next, 1000);
+    for commit in [Commit::Os, Commit::Fsync] {
+        let (disk, told) = Disk::new();
+        let spool = open_with(disk, commit);
+        let before = told.writes.load(Ordering::SeqCst);
+        let begun = Instant::now();
+        let written = as_tasks(&spool, 1000);
+        let writes = told.writes.load(Ordering::SeqCst) - before;
+        // The thread writes, too, where they are kept from their turn for too long.
+        let late = begun.elapsed().as_micros() / LATE.as_micros();
+        assert!(writes as u128 <= 250 + late, "{writes}");
+        let seqs: BTreeSet<_> = written.into_iter().map(|it| it.unwrap().seq()).collect();
+        assert!(seqs.into_iter().eq(0..1000));
+        assert_eq!(spool.verify().unwrap().next, 1000);
+    }
 }
 
 #[test]
 fn each_of_those_who_share_a_write_hears_that_it_failed() {
-    let (disk, told) = Disk::new();
-    let spool = open(disk);
-    told.broken.store(true, Ordering::SeqCst);
-    let written = as_tasks(&spool, 100);
-    assert_eq!(written.len(), 100);
-    for written in written {
-        let failed = matches!(written, Err(SpoolError::Storage(_)));
-        assert!(failed, "{written:?}");
+    for commit in [Commit::Os, Commit::Fsync] {
+        let (disk, told) = Disk::new();
+        let spool = open_with(disk, commit);
+        told.broken.store(true, Ordering::SeqCst);
+        let written = as_tasks(&spool, 100);
+        assert_eq!(written.len(), 100);
+        for written in written {
+            let failed = matches!(written, Err(SpoolError::Storage(_)));
+            assert!(failed, "{written:?}");
+        }
+        told.broken.store(false, Ordering::SeqCst);
+        assert_eq!(spool.head().next, 0);
+        assert!(as_tasks(&spool, 100).iter().all(Result::is_ok));
+        assert_eq!(spool.verify().unwrap().next, 100);
     }
-    told.broken.store(false, Ordering::SeqCst);
-    assert_eq!(spool.head().next, 0);
-    assert!(as_tasks(&spool, 100).iter().all(Result::is_ok));
-    assert_eq!(spool.verify().unwrap().next, 100);
 }
 
 #[test]
@@ -282,21 +293,73 @@ fn a_leader_that_goes_away_leaves_its_record_and_everybody_else_s() {
 
 #[test]
 fn a_leader_that_is_kept_from_its_turn_keeps_nobody_waiting() {
-    let (disk, _) = Disk::new();
-    let spool = open(disk);
-    idle(&spool);
+    for commit in [Commit::Os, Commit::Fsync] {
+        let (disk, _) = Disk::new();
+        let spool = open_with(disk, commit);
+        idle(&spool);
+        let mut leader = pin!(spool.append(record(0)));
+        assert!(poll(leader.as_mut()).is_pending());
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let waits = async {
+            let hang = Duration::from_secs(60);
+            tokio::time::timeout(hang, spool.append(record(1))).await
+        };
+        let written = runtime.unwrap().block_on(waits).unwrap();
+        assert_eq!(written.unwrap().seq(), 1);
+        assert_eq!(promised(poll(leader)), 0);
+        assert_eq!(spool.head().next, 2);
+        idle(&spool);
+    }
+}
+
+/// Whether the thread was told to flush what waits, or has done so by itself, being late.
+fn flushes(spool: &Spool) -> bool {
+    let state = spool.inner.lane.queue.state.lock();
+    state.due || state.awaited == 0
+}
+
+#[test]
+fn a_flush_waits_for_those_who_are_still_coming_and_for_nobody_else() {
+    let (disk, told) = Disk::new();
+    let spool = open_with(disk, Commit::Fsync);
+    let before = told.syncs.load(Ordering::SeqCst);
+    let begun = Instant::now();
     let mut leader = pin!(spool.append(record(0)));
     assert!(poll(leader.as_mut()).is_pending());
-    let runtime = Builder::new_current_thread().enable_time().build();
-    let waits = async {
-        let hang = Duration::from_secs(60);
-        tokio::time::timeout(hang, spool.append(record(1))).await
-    };
-    let written = runtime.unwrap().block_on(waits).unwrap();
-    assert_eq!(written.unwrap().seq(), 1);
-    assert_eq!(promised(poll(leader)), 0);
-    assert_eq!(spool.head().next, 2);
-    idle(&spool);
+    let mut tasks: Vec<_> = (1..5).map(|n| Box::pin(spool.append(record(n)))).collect();
+    for task in &mut tasks {
+        assert!(poll(task.as_mut()).is_pending());
+        assert!(poll(leader.as_mut()).is_pending());
+        assert!(!flushes(&spool) || begun.elapsed() >= GATHER);
+    }
+    // Nobody came since the turn before.
+    let _answer = poll(leader.as_mut());
+    assert!(flushes(&spool));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let written = tasks.into_iter().map(|task| runtime.block_on(task));
+    assert!(written.map(|it| it.unwrap().seq()).eq(1..5));
+    let late = begun.elapsed() >= GATHER;
+    assert!(told.syncs.load(Ordering::SeqCst) == before + 1 || late);
+}
+
+#[test]
+fn whoever_is_alone_has_a_flush_at_the_next_turn() {
+    let (disk, _) = Disk::new();
+    let spool = open_with(disk, Commit::Fsync);
+    let mut alone = pin!(spool.append(record(0)));
+    assert!(poll(alone.as_mut()).is_pending());
+    let _answer = poll(alone.as_mut());
+    assert!(flushes(&spool));
+    // Nor does a caller outside a runtime wait for anybody, or a leader's going away.
+    assert_eq!(spool.append_blocking(record(1)).unwrap().seq(), 1);
+    let mut leader = Box::pin(spool.append(record(2)));
+    let mut waits = Box::pin(spool.append(record(3)));
+    queue(&spool, [leader.as_mut(), waits.as_mut()]);
+    drop(leader);
+    assert!(flushes(&spool));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(waits).unwrap().seq(), 3);
+    assert_eq!(spool.verify().unwrap().next, 4);
 }
 
 #[test]
@@ -332,9 +395,14 @@ fn whoever_writes_meanwhile_writes_for_the_leader_and_those_behind_it() {
 
 #[test]
 fn tasks_on_many_threads_beside_others_all_get_their_answers() {
+    for commit in [Commit::Os, Commit::Fsync] {
+        let (disk, _) = Disk::new();
+        all_get_their_answers(&open_with(disk, commit));
+    }
+}
+
+fn all_get_their_answers(spool: &Spool) {
     const EACH: u64 = 200;
-    let (disk, _) = Disk::new();
-    let spool = open(disk);
     let runtime = Builder::new_multi_thread().worker_threads(4).build();
     let runtime = runtime.unwrap();
     let seqs = runtime.block_on(async {
@@ -351,7 +419,7 @@ fn tasks_on_many_threads_beside_others_all_get_their_answers() {
                         let _answer = poll(gone.as_mut());
                     }
                     let written = match n % 10 {
-                        0 => spool.append_blocking(body.clone()),
+                        0 => block_in_place(|| spool.append_blocking(body.clone())),
                         1 => spool.append_reserved(body.clone()).await,
                         _ => spool.append(body.clone()).await,
                     };
@@ -367,6 +435,7 @@ fn tasks_on_many_threads_beside_others_all_get_their_answers() {
     });
     let distinct: BTreeSet<_> = seqs.iter().collect();
     assert_eq!(distinct.len() as u64, 16 * EACH);
+    runtime.block_on(spool.inner.lane.flushed()).unwrap();
     let gone = 16 * EACH.div_ceil(3);
     assert_eq!(spool.head().next, 2 * 16 * EACH + gone);
     assert_eq!(spool.verify().unwrap(), spool.head());
