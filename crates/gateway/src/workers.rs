@@ -27,9 +27,16 @@ use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Where connections are served. Dropped, what is still under way on its threads is cut.
+/// The threads, as long as this lives. Dropped, what is still under way on them is cut.
 #[derive(Debug)]
 pub(crate) struct Workers {
+    crew: Arc<Crew>,
+    ends: Vec<Ends>,
+}
+
+/// Where connections are accepted and served. Whoever holds it keeps no thread from its end.
+#[derive(Debug)]
+pub(crate) struct Crew {
     all: Vec<Worker>,
     /// Of those that have equally few connections, whose turn it is.
     turn: AtomicUsize,
@@ -38,14 +45,19 @@ pub(crate) struct Workers {
 #[derive(Debug)]
 struct Worker {
     connections: Arc<AtomicU32>,
+    runtime: Handle,
+    thread: JoinHandle<()>,
+}
+
+/// Ends a thread, and hears of its end.
+#[derive(Debug)]
+struct Ends {
     /// Hears that the thread has ended what was under way.
     ended: Mutex<mpsc::Receiver<()>>,
-    runtime: Handle,
     /// Dropped before the thread ends, which then is no sign of anything.
     watched: Option<Threads>,
     /// Dropped, the thread ends.
     stop: Option<oneshot::Sender<()>>,
-    thread: JoinHandle<()>,
 }
 
 /// How long the threads may take to end what is under way on them, all together.
@@ -61,37 +73,54 @@ impl Workers {
     /// One thread for each processor that this process may use. Whoever watches over the process
     /// notices when one hangs, or is gone.
     pub(crate) fn start(tasks: &Tasks) -> io::Result<Self> {
-        let all = (0..processors()).map(|number| Worker::start(number, tasks));
+        let started = (0..processors()).map(|number| start(number, tasks));
+        let (all, ends) = started.collect::<io::Result<(Vec<_>, _)>>()?;
+        let turn = AtomicUsize::new(0);
         Ok(Self {
-            all: all.collect::<Result<_, _>>()?,
-            turn: AtomicUsize::new(0),
+            crew: Arc::new(Crew { all, turn }),
+            ends,
         })
+    }
+
+    pub(crate) const fn crew(&self) -> &Arc<Crew> {
+        &self.crew
+    }
+}
+
+impl Crew {
+    /// The thread that takes what comes to one more listener. None if all are gone.
+    pub(crate) fn next(&self) -> Option<&Handle> {
+        self.there().next().map(|worker| &worker.runtime)
     }
 
     /// The thread that has the fewest connections, and the seat of one more there. None if all are
     /// gone.
     pub(crate) fn least(&self) -> Option<(&Handle, Seat)> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len().max(1);
-        let (before, behind) = self.all.split_at_checked(turn)?;
-        let there = behind.iter().chain(before);
-        let there = there.filter(|worker| !worker.thread.is_finished());
-        let worker = there.min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
+        let connections = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let worker = self.there().min_by_key(connections)?;
         Some((&worker.runtime, Seat::take(&worker.connections, u32::MAX)?))
+    }
+
+    /// Those that are not gone, each time from another one on.
+    fn there(&self) -> impl Iterator<Item = &Worker> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len().max(1);
+        let from_there = self.all.iter().cycle().skip(turn).take(self.all.len());
+        from_there.filter(|worker| !worker.thread.is_finished())
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for worker in &mut self.all {
-            worker.watched = None;
-            worker.stop = None;
+        for thread in &mut self.ends {
+            thread.watched = None;
+            thread.stop = None;
         }
         // What ends with a hop has to be in the spool before that is closed.
         let until = Instant::now() + END;
-        for worker in &mut self.all {
+        for thread in &mut self.ends {
             let left = until.saturating_duration_since(Instant::now());
             let late =
-                worker.ended.get_mut().recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout);
+                thread.ended.get_mut().recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
                 tracing::warn!("a thread does not end what is under way on it");
             }
@@ -99,41 +128,42 @@ impl Drop for Workers {
     }
 }
 
-impl Worker {
-    fn start(number: usize, tasks: &Tasks) -> io::Result<Self> {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ends, ended) = mpsc::channel();
-        let (ready, made) = mpsc::channel();
-        let run = tasks.watched("worker", async {
-            // Nothing is ever sent: it hears that the other end is gone.
-            let _ = stopped.await;
-        });
-        let thread = thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || {
-                let _ends: mpsc::Sender<()> = ends;
-                NUMBER.set(Some(number));
-                // Here, because a runtime can't be dropped within another one, if this fails.
-                let runtime = match Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(ready.send(Err(error))),
-                };
-                let _ = ready.send(Ok(runtime.handle().clone()));
-                runtime.block_on(run);
-                // A name that is being looked up keeps nobody waiting.
-                runtime.shutdown_background();
-            })?;
-        let gone = |_| io::Error::other("the thread has ended");
-        let runtime = made.recv().map_err(gone)??;
-        Ok(Self {
-            connections: Arc::default(),
-            ended: Mutex::new(ended),
-            watched: Some(tasks.threads(runtime.clone())),
-            runtime,
-            stop: Some(stop),
-            thread,
-        })
-    }
+fn start(number: usize, tasks: &Tasks) -> io::Result<(Worker, Ends)> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (ends, ended) = mpsc::channel();
+    let (ready, made) = mpsc::channel();
+    let run = tasks.watched("worker", async {
+        // Nothing is ever sent: it hears that the other end is gone.
+        let _ = stopped.await;
+    });
+    let thread = thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let _ends: mpsc::Sender<()> = ends;
+            NUMBER.set(Some(number));
+            // Here, because a runtime can't be dropped within another one, if this fails.
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _ = ready.send(Ok(runtime.handle().clone()));
+            runtime.block_on(run);
+            // A name that is being looked up keeps nobody waiting.
+            runtime.shutdown_background();
+        })?;
+    let gone = |_| io::Error::other("the thread has ended");
+    let runtime = made.recv().map_err(gone)??;
+    let ends = Ends {
+        ended: Mutex::new(ended),
+        watched: Some(tasks.threads(runtime.clone())),
+        stop: Some(stop),
+    };
+    let worker = Worker {
+        connections: Arc::default(),
+        runtime,
+        thread,
+    };
+    Ok((worker, ends))
 }
 
 /// Something that each thread has one of.
@@ -187,7 +217,7 @@ mod tests {
         let mut counted = Vec::new();
         for _ in 0..2 * processors() {
             let (kept, tell) = (kept.clone(), tell.clone());
-            let (thread, count) = workers.least().unwrap();
+            let (thread, count) = workers.crew.least().unwrap();
             counted.push(count);
             thread.spawn(async move {
                 let name = thread::current().name().map(str::to_owned);
@@ -213,7 +243,7 @@ mod tests {
         let workers = Workers::start(&Tasks::default()).unwrap();
         let (here, gone) = mpsc::channel::<()>();
         let (begins, begun) = oneshot::channel();
-        workers.least().unwrap().0.spawn(async move {
+        workers.crew.least().unwrap().0.spawn(async move {
             let _here = here;
             begins.send(()).unwrap();
             std::future::pending::<()>().await;
@@ -228,21 +258,22 @@ mod tests {
         let tasks = Tasks::default();
         let mut workers = Workers::start(&tasks).unwrap();
         assert!(tasks.turn().await);
-        let mut stopped = workers.all.swap_remove(0);
-        stopped.stop = None;
-        while !stopped.thread.is_finished() {
+        workers.ends[0].stop = None;
+        let stopped = &workers.crew.all[0].thread;
+        while !stopped.is_finished() {
             thread::yield_now();
         }
         assert!(!tasks.turn().await, "its end was not asked for");
-        let number = stopped.thread.thread().id();
-        workers.all.push(stopped);
+        let number = stopped.thread().id();
         for _ in 0..3 * processors() {
-            let Some((thread, _count)) = workers.least() else {
+            let Some((thread, _count)) = workers.crew.least() else {
                 assert_eq!(processors(), 1);
                 break;
             };
-            let on = thread.spawn(async { thread::current().id() });
-            assert_ne!(on.await.unwrap(), number);
+            for thread in [thread, workers.crew.next().unwrap()] {
+                let on = thread.spawn(async { thread::current().id() });
+                assert_ne!(on.await.unwrap(), number);
+            }
         }
         drop(workers);
         assert!(tasks.turn().await, "now it was");

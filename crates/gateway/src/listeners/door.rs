@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::place::Running;
 use crate::place::Stage;
 use crate::shared::Shared;
-use crate::workers::Workers;
+use crate::workers::Crew;
 use countersign_core::config::Attached;
 use countersign_core::config::DoorTls;
 use countersign_core::config::Limits;
@@ -41,6 +41,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -73,9 +74,8 @@ struct Proof {
 /// What a listener's socket needs of its gateway.
 #[derive(Clone, Debug)]
 pub(super) struct Around {
+    pub(super) crew: Arc<Crew>,
     pub(super) gateway: watch::Receiver<Stage>,
-    /// Above what is waited for: gone before that says so.
-    pub(super) workers: Arc<Workers>,
     pub(super) here: mpsc::Sender<()>,
     pub(super) shared: Arc<Shared>,
 }
@@ -194,13 +194,20 @@ pub(super) fn bind(
     sockets: &Sockets,
     name: &Name,
     address: SocketAddr,
-) -> Result<TcpListener, GatewayError> {
+) -> Result<net::TcpListener, GatewayError> {
     let socket = sockets.listen(name.as_str(), address);
+    let socket = socket.and_then(TcpListener::into_std);
     socket.map_err(|source| GatewayError::Bind {
         address,
         name: name.clone(),
         source,
     })
+}
+
+/// The same, where `thread` hears of who comes.
+pub(super) fn heard_by(thread: &Handle, socket: net::TcpListener) -> io::Result<TcpListener> {
+    let _there = thread.enter();
+    TcpListener::from_std(socket)
 }
 
 /// Accepts until the gateway drains or `doors` has no sender any more, and whom the system has
@@ -225,10 +232,7 @@ pub(super) async fn accept(
         };
         let door = doors.borrow().clone();
         match accepted {
-            Ok((stream, source)) => match stream.into_std() {
-                Ok(stream) => enter(door, &peers, (stream, source), &around),
-                Err(error) => tracing::warn!(%error, door = %door.name, "can't hand on"),
-            },
+            Ok(accepted) => enter(door, &peers, accepted, &around),
             Err(error) => {
                 tracing::warn!(%error, door = %door.name, "can't accept");
                 tokio::time::sleep(PAUSE).await;
@@ -243,7 +247,7 @@ pub(super) async fn accept(
 
 /// The connections that the system has accepted and we have not. It is asked itself: the runtime
 /// knows of them only once it has been told.
-fn waiting(socket: TcpListener) -> Vec<(net::TcpStream, SocketAddr)> {
+fn waiting(socket: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let mut found = Vec::new();
     let Ok(socket) = socket.into_std() else {
         return found;
@@ -252,7 +256,8 @@ fn waiting(socket: TcpListener) -> Vec<(net::TcpStream, SocketAddr)> {
     while socket.set_nonblocking(true).is_ok() {
         match socket.accept() {
             Ok((stream, source)) => {
-                if stream.set_nonblocking(true).is_ok() {
+                let nonblocking = stream.set_nonblocking(true);
+                if let Ok(stream) = nonblocking.and_then(|()| TcpStream::from_std(stream)) {
                     found.push((stream, source));
                 }
             }
@@ -271,7 +276,7 @@ fn waiting(socket: TcpListener) -> Vec<(net::TcpStream, SocketAddr)> {
 fn enter(
     door: Arc<Door>,
     peers: &Peers,
-    (stream, source): (net::TcpStream, SocketAddr),
+    (stream, source): (TcpStream, SocketAddr),
     around: &Around,
 ) {
     // Over the limit a connection is closed unheard: whoever comes next finds the door open.
@@ -284,19 +289,22 @@ fn enter(
             return;
         }
     };
-    let Some((thread, there)) = around.workers.least() else {
+    let Some((thread, there)) = around.crew.least() else {
         if let Some(untold) = UNSERVED.tell() {
             tracing::error!(door = %door.name, untold, "no thread is left to serve a connection");
         }
         return;
+    };
+    let stream = match Accepted::for_thread(thread, stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, %source, "can't hand on"),
     };
     let (gateway, here) = (around.gateway.clone(), around.here.clone());
     let running = Running::new(here, gateway, door.stage.clone());
     let place = Place::new([seat, there], running, door.limits.streams);
     let (shared, peers) = (around.shared.clone(), peers.clone());
     thread.spawn(async move {
-        // Here, on the thread that serves it.
-        match TcpStream::from_std(stream) {
+        match stream.here() {
             Ok(stream) => {
                 let (at, held) = ((stream, source), (shaking, peers));
                 connect(&door, &shared, at, Arc::new(place), held).await;
@@ -304,6 +312,30 @@ fn enter(
             Err(error) => tracing::warn!(%error, %source, "can't serve"),
         }
     });
+}
+
+/// A connection on its way to the thread that serves it.
+enum Accepted {
+    /// On that of its listener.
+    Same(TcpStream),
+    /// On another one.
+    Other(net::TcpStream),
+}
+
+impl Accepted {
+    fn for_thread(thread: &Handle, stream: TcpStream) -> io::Result<Self> {
+        if thread.id() == Handle::current().id() {
+            return Ok(Self::Same(stream));
+        }
+        stream.into_std().map(Self::Other)
+    }
+
+    fn here(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Same(stream) => Ok(stream),
+            Self::Other(stream) => TcpStream::from_std(stream),
+        }
+    }
 }
 
 async fn connect(

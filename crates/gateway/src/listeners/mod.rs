@@ -26,9 +26,9 @@ use door::Door;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
@@ -63,7 +63,7 @@ struct Inner {
     stage: watch::Sender<Stage>,
     svid: Arc<SvidSource>,
     /// Until the gateway has drained.
-    workers: Mutex<Option<Arc<Workers>>>,
+    workers: Mutex<Option<Workers>>,
 }
 
 /// A socket that connections are accepted from, as long as this lives.
@@ -102,7 +102,7 @@ impl Doors {
             sockets,
             stage: watch::Sender::new(Stage::Serving),
             svid: svid.clone(),
-            workers: Mutex::new(Some(Arc::new(workers))),
+            workers: Mutex::new(Some(workers)),
         }));
         let drain = Drain {
             doors: doors.clone(),
@@ -178,8 +178,9 @@ impl PreparedDoors {
     /// what the configuration has no more: what is under way there may finish.
     pub fn commit(self) {
         let inner = &self.doors.0;
-        let (here, workers) = (inner.here.lock().clone(), inner.workers.lock().clone());
-        let Some((here, workers)) = here.zip(workers) else {
+        let here = inner.here.lock().clone();
+        let crew = inner.workers.lock().as_ref().map(|it| it.crew().clone());
+        let Some((here, crew)) = here.zip(crew) else {
             // The gateway drains: what was bound is closed with this.
             return;
         };
@@ -204,15 +205,15 @@ impl PreparedDoors {
                 }
                 (None, Some(socket)) => {
                     let around = Around {
+                        crew: crew.clone(),
                         gateway: inner.stage.subscribe(),
                         here: here.clone(),
                         shared: inner.shared.clone(),
-                        workers: workers.clone(),
                     };
                     match Open::new(socket, door, wanted, around) {
                         Ok(opened) => opened,
                         Err(error) => {
-                            tracing::error!(%error, %wanted, "a bound socket has no address");
+                            tracing::error!(%error, %wanted, "can't accept at a bound socket");
                             continue;
                         }
                     }
@@ -243,7 +244,12 @@ impl Open {
         tracing::info!(door = %door.name(), at = %address, "open");
         let (door, doors) = watch::channel(Arc::new(door));
         let tasks = around.shared.plane.point.tasks().clone();
-        tokio::spawn(tasks.watched("accept", door::accept(socket, doors, around)));
+        // There, so that with one thread a connection is served where it was accepted.
+        let crew = around.crew.clone();
+        let gone = || std::io::Error::other("no thread is left to accept");
+        let thread = crew.next().ok_or_else(gone)?;
+        let socket = door::heard_by(thread, socket)?;
+        thread.spawn(tasks.watched("accept", door::accept(socket, doors, around)));
         Ok(Self {
             address,
             door,
