@@ -241,7 +241,6 @@ impl Open {
         around: Around,
     ) -> std::io::Result<Self> {
         let address = socket.local_addr()?;
-        tracing::info!(door = %door.name(), at = %address, "open");
         let (door, doors) = watch::channel(Arc::new(door));
         let tasks = around.shared.plane.point.tasks().clone();
         // There, so that with one thread a connection is served where it was accepted.
@@ -250,6 +249,7 @@ impl Open {
         let thread = crew.next().ok_or_else(gone)?;
         let socket = door::heard_by(thread, socket)?;
         thread.spawn(tasks.watched("accept", door::accept(socket, doors, around)));
+        tracing::info!(door = %door.borrow().name(), at = %address, "open");
         Ok(Self {
             address,
             door,

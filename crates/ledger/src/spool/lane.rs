@@ -9,9 +9,9 @@
 //!
 //! Under [`Commit::Fsync`] a thread of its own writes and syncs, so that records which arrive during
 //! one flush share the next. A flush costs as much as a request and is not dearer for many records,
-//! so the leader lets others go first for as long as more of them bring records, up to [`GATHER`],
-//! and then says that a flush is due. Whoever is alone waits for nobody; callers outside a runtime
-//! don't wait for company.
+//! so the leader lets others go first for as long as more of them bring records, and then says that
+//! a flush is due. Whoever is alone waits for nobody; callers outside a runtime don't wait for
+//! company.
 //!
 //! Records that nobody waits for don't cost a write of their own: they go with the next append. The
 //! thread, which both have, sees to it that they never wait for longer than [`LATE`], nor those who
@@ -36,11 +36,9 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// The longest that a record waits for company when nobody waits for it, or for the task that leads.
+/// The longest that a record waits for company when nobody waits for it, or for the task that leads
+/// and those who are still coming.
 const LATE: Duration = Duration::from_millis(5);
-
-/// The longest that a flush is put off for those who are still coming.
-const GATHER: Duration = Duration::from_millis(4);
 
 /// So many of them are written at once by whoever brings one more, under [`Commit::Os`].
 const MANY: usize = 256;
@@ -136,12 +134,12 @@ impl Lane {
 
     /// Writes a record, or has it written.
     pub(super) async fn append(&self, record: JsonObject, reserved: bool) -> Written {
-        let (written, leads) = self.queue.push_together(record, reserved);
+        let (written, number, leads) = self.queue.push_together(record, reserved);
         if leads {
-            let turn = Turn(self);
+            let turn = Turn { lane: self, number };
             match self.commit {
                 Commit::Os => tokio::task::yield_now().await,
-                Commit::Fsync => self.queue.gather().await,
+                Commit::Fsync => self.queue.gather(number).await,
             }
             drop(turn);
         }
@@ -153,8 +151,8 @@ impl Lane {
         match self.commit {
             Commit::Os => self.write_through(record, reserved),
             Commit::Fsync => {
-                let written = self.queue.push(record, reserved);
-                self.queue.flush();
+                let (written, number) = self.queue.push(record, reserved);
+                self.queue.flush(number);
                 written.blocking_recv().map_err(|_| SpoolError::Closed)?
             }
         }
@@ -196,7 +194,7 @@ impl Lane {
         if let Some(mut core) = self.shared.core.try_lock() {
             return self.queue.write_with(&mut core, record, reserved);
         }
-        let mut written = self.queue.push(record, reserved);
+        let (mut written, _) = self.queue.push(record, reserved);
         let mut core = self.shared.core.lock();
         if let Ok(written) = written.try_recv() {
             return written;
@@ -207,16 +205,20 @@ impl Lane {
 }
 
 /// The turn of a task that leads. Its end writes what is queued, or has it flushed, also if the task
-/// is gone by then: others wait for it. Their answers and its own come as everybody's do, and are there already if
-/// somebody else wrote meanwhile.
-struct Turn<'a>(&'a Lane);
+/// is gone by then: others wait for it. Their answers and its own come as everybody's do, and are
+/// there already if somebody else wrote meanwhile.
+struct Turn<'a> {
+    lane: &'a Lane,
+    /// Of its record.
+    number: u64,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let Lane { queue, shared, .. } = self.0;
-        match self.0.commit {
+        let Lane { queue, shared, .. } = self.lane;
+        match self.lane.commit {
             Commit::Os => queue.write(&mut shared.core.lock(), usize::MAX),
-            Commit::Fsync => queue.flush(),
+            Commit::Fsync => queue.flush(self.number),
         }
     }
 }
@@ -233,55 +235,56 @@ impl Drop for Lane {
 }
 
 impl Queue {
-    fn push(&self, record: JsonObject, reserved: bool) -> oneshot::Receiver<Written> {
+    /// Gives the record's number, too.
+    fn push(&self, record: JsonObject, reserved: bool) -> (oneshot::Receiver<Written>, u64) {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         state.awaited += 1;
         state.push(record, reserved, Waits::For(sender));
-        receiver
+        (receiver, state.came)
     }
 
-    /// Gives, too, whether the caller leads. The thread need not know of one that waits for nobody
+    /// Gives the record's number, too, and whether the caller leads. The thread need not know of one that waits for nobody
     /// else.
     fn push_together(
         &self,
         record: JsonObject,
         reserved: bool,
-    ) -> (oneshot::Receiver<Written>, bool) {
+    ) -> (oneshot::Receiver<Written>, u64, bool) {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         state.awaited += 1;
         state.push(record, reserved, Waits::For(sender));
-        let here = thread::current().id();
+        let (number, here) = (state.came, thread::current().id());
         let leads = !state.led.contains(&here);
         if leads {
             state.led.push(here);
         } else {
             self.wake(state);
         }
-        (receiver, leads)
+        (receiver, number, leads)
     }
 
-    /// Lets others go first for as long as more of them come to wait for a flush.
-    async fn gather(&self) {
-        let until = Instant::now() + GATHER;
+    /// Lets others go first for as long as more of them come, unless the record of this number is
+    /// taken before.
+    async fn gather(&self, number: u64) {
         let mut seen = self.state.lock().awaited;
         loop {
             tokio::task::yield_now().await;
-            let awaited = self.state.lock().awaited;
-            // Fewer: they have been written.
-            if awaited <= seen || Instant::now() >= until {
+            let state = self.state.lock();
+            if state.has_taken(number) || state.awaited <= seen {
                 return;
             }
-            seen = awaited;
+            seen = state.awaited;
         }
     }
 
-    /// Has the thread write what is queued. Nothing comes of it if that has happened meanwhile.
-    fn flush(&self) {
+    /// Has the thread write what is queued, unless the record of this number is taken: then those
+    /// that are there have a leader of their own.
+    fn flush(&self, number: u64) {
         let mut state = self.state.lock();
-        state.due = state.awaited > 0;
-        if state.due {
+        if !state.has_taken(number) {
+            state.due = true;
             drop(state);
             self.filled.notify_one();
         }
@@ -361,6 +364,8 @@ impl Queue {
             state.led.clear();
         } else {
             batch.extend(state.records.drain(..most));
+            // The leader of those that are left may have had its turn.
+            state.due = true;
         }
         let awaited = batch.iter().filter(|it| it.is_awaited()).count();
         state.awaited -= awaited;
@@ -427,6 +432,11 @@ impl Queue {
 }
 
 impl State {
+    /// Whether the record of this number is out of the queue. They leave it in their order.
+    const fn has_taken(&self, number: u64) -> bool {
+        self.came - self.records.len() as u64 >= number
+    }
+
     fn push(&mut self, record: JsonObject, reserved: bool, waits: Waits) {
         self.came += 1;
         self.since.get_or_insert_with(Instant::now);

@@ -312,54 +312,93 @@ fn a_leader_that_is_kept_from_its_turn_keeps_nobody_waiting() {
     }
 }
 
-/// Whether the thread was told to flush what waits, or has done so by itself, being late.
-fn flushes(spool: &Spool) -> bool {
-    let state = spool.inner.lane.queue.state.lock();
-    state.due || state.awaited == 0
+/// One more who waits for its record, at a queue without a thread that writes.
+fn comes(queue: &Queue) -> (oneshot::Receiver<Written>, u64) {
+    let record = JsonObject::try_from(record(0)).unwrap();
+    let (written, number, _) = queue.push_together(record, false);
+    (written, number)
 }
 
 #[test]
 fn a_flush_waits_for_those_who_are_still_coming_and_for_nobody_else() {
-    let (disk, told) = Disk::new();
+    let queue = Queue::default();
+    let (_written, number) = comes(&queue);
+    let mut leads = pin!(queue.gather(number));
+    assert!(poll(leads.as_mut()).is_pending());
+    let coming: Vec<_> = (0..5)
+        .map(|_| {
+            let waits = comes(&queue);
+            assert!(poll(leads.as_mut()).is_pending());
+            waits
+        })
+        .collect();
+    assert!(!queue.state.lock().due);
+    // Nobody came since the turn before.
+    assert!(poll(leads).is_ready());
+    queue.flush(number);
+    assert!(queue.state.lock().due);
+    assert_eq!(queue.take(&mut Vec::new(), usize::MAX), 1 + coming.len());
+    assert!(!queue.state.lock().due);
+}
+
+#[test]
+fn a_leader_whose_record_is_taken_leaves_those_who_come_then_to_the_next() {
+    let queue = Queue::default();
+    let (_written, number) = comes(&queue);
+    let mut leads = pin!(queue.gather(number));
+    assert!(poll(leads.as_mut()).is_pending());
+    queue.take(&mut Vec::new(), usize::MAX);
+    let _waiting: Vec<_> = (0..5).map(|_| comes(&queue)).collect();
+    assert!(poll(leads).is_ready());
+    queue.flush(number);
+    assert!(!queue.state.lock().due, "the others have company to come");
+}
+
+#[test]
+fn what_a_flush_leaves_behind_is_flushed_next() {
+    let queue = Queue::default();
+    let _waiting: Vec<_> = (0..3).map(|_| comes(&queue)).collect();
+    let mut batch = Vec::new();
+    assert_eq!(queue.take(&mut batch, 2), 2);
+    assert!(queue.state.lock().due);
+    assert!(queue.wait());
+}
+
+#[test]
+fn those_who_keep_coming_keep_nobody_waiting() {
+    let (disk, _) = Disk::new();
     let spool = open_with(disk, Commit::Fsync);
-    let before = told.syncs.load(Ordering::SeqCst);
-    let begun = Instant::now();
+    let hang = Instant::now() + Duration::from_secs(60);
     let mut leader = pin!(spool.append(record(0)));
     assert!(poll(leader.as_mut()).is_pending());
-    let mut tasks: Vec<_> = (1..5).map(|n| Box::pin(spool.append(record(n)))).collect();
-    for task in &mut tasks {
-        assert!(poll(task.as_mut()).is_pending());
-        assert!(poll(leader.as_mut()).is_pending());
-        assert!(!flushes(&spool) || begun.elapsed() >= GATHER);
+    let mut coming = Vec::new();
+    while poll(leader.as_mut()).is_pending() {
+        assert!(Instant::now() < hang, "{} have come", coming.len());
+        let mut task = Box::pin(spool.append(record(1)));
+        let _answer = poll(task.as_mut());
+        coming.push(task);
     }
-    // Nobody came since the turn before.
-    let _answer = poll(leader.as_mut());
-    assert!(flushes(&spool));
-    let runtime = Builder::new_current_thread().build().unwrap();
-    let written = tasks.into_iter().map(|task| runtime.block_on(task));
-    assert!(written.map(|it| it.unwrap().seq()).eq(1..5));
-    let late = begun.elapsed() >= GATHER;
-    assert!(told.syncs.load(Ordering::SeqCst) == before + 1 || late);
 }
 
 #[test]
 fn whoever_is_alone_has_a_flush_at_the_next_turn() {
-    let (disk, _) = Disk::new();
+    let (disk, told) = Disk::new();
     let spool = open_with(disk, Commit::Fsync);
-    let mut alone = pin!(spool.append(record(0)));
-    assert!(poll(alone.as_mut()).is_pending());
-    let _answer = poll(alone.as_mut());
-    assert!(flushes(&spool));
-    // Nor does a caller outside a runtime wait for anybody, or a leader's going away.
-    assert_eq!(spool.append_blocking(record(1)).unwrap().seq(), 1);
-    let mut leader = Box::pin(spool.append(record(2)));
-    let mut waits = Box::pin(spool.append(record(3)));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let before = told.syncs.load(Ordering::SeqCst);
+    for n in 0..3 {
+        let written = runtime.block_on(spool.append(record(n)));
+        assert_eq!(written.unwrap().seq(), n);
+    }
+    // Nor does a caller outside a runtime wait for anybody, or whoever a leader leaves behind.
+    assert_eq!(spool.append_blocking(record(3)).unwrap().seq(), 3);
+    let mut leader = Box::pin(spool.append(record(4)));
+    let mut waits = Box::pin(spool.append(record(5)));
     queue(&spool, [leader.as_mut(), waits.as_mut()]);
     drop(leader);
-    assert!(flushes(&spool));
-    let runtime = Builder::new_current_thread().build().unwrap();
-    assert_eq!(runtime.block_on(waits).unwrap().seq(), 3);
-    assert_eq!(spool.verify().unwrap().next, 4);
+    assert_eq!(runtime.block_on(waits).unwrap().seq(), 5);
+    assert!(told.syncs.load(Ordering::SeqCst) >= before + 5);
+    assert_eq!(spool.verify().unwrap().next, 6);
 }
 
 #[test]
