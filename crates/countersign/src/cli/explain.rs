@@ -46,13 +46,14 @@ fn story(document: &Value) -> String {
     let some = |path: &str| text(document, path).unwrap_or_default();
     let head = match text(document, "/entry/record/pillar") {
         Some(pillar) => format!("DENIED at {pillar}"),
-        None => some("/entry/record/status").to_uppercase(),
+        None => "ADMITTED".to_owned(),
     };
     let leaf = text(document, "/entry/index").map(|index| format!("   leaf {index}"));
     let (at, receipt) = (some("/entry/record/timestamp"), some("/entry/receipt"));
     let leaf = leaf.unwrap_or_default();
     let mut lines = vec![format!("{head}  {at}   receipt {receipt}{leaf}")];
-    let named = facts(document).into_iter().chain(nearest(document));
+    let named = facts(document).into_iter().chain(ended(document));
+    let named = named.chain(nearest(document));
     lines.extend(named.map(|(name, value)| format!("{name:<7} {value}")));
     lines.extend(remedy(document));
     for pillar in array(document, "/explanation/pillars") {
@@ -85,6 +86,23 @@ fn facts(document: &Value) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// What became of it, where its completion was asked for: to be admitted is not to be answered.
+fn ended(document: &Value) -> Option<(&'static str, String)> {
+    let of = |path: &str| text(document, &format!("/ended/record/completion/{path}"));
+    let status = of("status").filter(|it| it != "0");
+    let parts = [
+        of("ending"),
+        of("code"),
+        status.map(|it| format!("status {it}")),
+        of("upstream").map(|it| format!("upstream {it}")),
+        of("attempts").map(|it| format!("attempts {it}")),
+        of("duration_us").map(|it| format!("{it} µs")),
+    ];
+    let receipt = text(document, "/ended/receipt")?;
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    Some(("ended", format!("{}   receipt {receipt}", parts.join(", "))))
 }
 
 /// The rules that come close, and what would let it through.

@@ -144,6 +144,7 @@ fn a_call_is_explained_proved_and_verified_after_the_end() {
     let story = it.place.line(&format!("explain {receipt}")).ok();
     assert!(story.out.contains("stats-worker"), "{}", story.out);
     assert!(story.out.contains("GET hms-api/stats"), "{}", story.out);
+    assert!(story.out.starts_with("ADMITTED  "), "{}", story.out);
     let tail = it.place.line("audit tail -n 100").ok();
     assert!(tail.out.contains(receipt), "{}", tail.out);
 

@@ -124,6 +124,7 @@ edges: {{ caller -> api: [POST /items/**] }}
     let (status, completion) = ask(&site, &client, &identity).await;
     assert_eq!(status, 502);
     assert_eq!(completion["ending"], "upstream-failed", "{completion}");
+    explained(&site, completion["decision"].as_str().unwrap());
 
     let application = Application::start(bound(port));
     recovers(&site, &client, &identity).await;
@@ -175,6 +176,27 @@ edges: {{ caller -> api: [POST /items/**] }}
     application.be(Mood::Answer);
     recovers(&site, &client, &identity).await;
     running.stop();
+}
+
+/// The receipt of a completion leads to its decision, and the story says how it ended.
+fn explained(site: &Site, decision: &str) {
+    let listed = site.json(&["audit", "tail", "-n", "60"]);
+    let mut records = listed["records"].as_array().unwrap().iter();
+    let ended = records.find(|it| it["record"]["completion"]["decision"] == decision);
+    let ended = ended.unwrap()["receipt"].as_str().unwrap();
+    let story = site.ok(&["explain", ended]);
+    let mut lines = story.lines();
+    let head = lines.next().unwrap();
+    assert!(head.starts_with("ADMITTED  "), "{story}");
+    assert!(head.contains(decision), "{story}");
+    let ending = lines.find(|line| line.starts_with("ended ")).unwrap();
+    assert!(ending.contains("upstream-failed, "), "{story}");
+    assert!(ending.contains(" status 502, "), "{story}");
+    assert!(ending.ends_with(ended), "{story}");
+    // The decision alone says what was decided.
+    let story = site.ok(&["explain", decision]);
+    assert!(story.starts_with("ADMITTED  "), "{story}");
+    assert!(!story.contains("\nended "), "{story}");
 }
 
 /// Asks once; the status, and what the record says of how it ended.

@@ -17,6 +17,7 @@ use countersign_enforce::Admitted;
 use countersign_ledger::receipt::Receipt;
 use countersign_wire::admin::RecordEntry;
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A record with the reasons.
@@ -24,7 +25,10 @@ use std::sync::Arc;
 pub struct Explained {
     /// The configuration file that the lines are of.
     pub configuration: String,
-    /// The record.
+    /// The completion, where it was one that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<RecordEntry>,
+    /// The record of the decision.
     pub entry: RecordEntry,
     /// The six lines, the nearest rules, and what would let it through.
     pub explanation: Explanation,
@@ -86,10 +90,11 @@ impl Operator {
         done(&admitted, Ok(self.desk.audit.signed().to_string()))
     }
 
-    /// Why a recorded hop came out as it did. Decided as `read explain` of `audit`.
+    /// Why a recorded hop came out as it did; of a completion, the hop that it completes. Decided as
+    /// `read explain` of `audit`.
     ///
     /// # Errors
-    /// [`AdminError::Invalid`] for a record that is no decision, and the others.
+    /// [`AdminError::Invalid`] for a record that belongs to no decision, and the others.
     pub async fn explain(&self, receipt: &str) -> Result<Explained, AdminError> {
         let admitted = self
             .ask("audit", Operation::named("read", "explain"))
@@ -114,12 +119,20 @@ impl Operator {
     }
 
     async fn explained(&self, receipt: &str) -> Result<Explained, AdminError> {
-        let (entry, record, state) = self.decided(receipt).await?;
+        let asked = self.desk.audit.lookup(receipt).await?;
+        let of = asked.record.pointer("/completion/decision");
+        let of = of.and_then(Value::as_str).map(str::to_owned);
+        let (decision, ended) = match of {
+            Some(of) => (self.desk.audit.lookup(&of).await?, Some(asked)),
+            None => (asked, None),
+        };
+        let (entry, record, state) = self.decided(decision)?;
         let hop = record.hop.ok_or_else(no_decision)?.into_owned();
         let configuration = state.snapshot.bundle().entry.clone();
         let remedy = remedy::remedy(&hop, &state);
         Ok(Explained {
             configuration,
+            ended,
             entry,
             remedy,
             explanation: explain::explain(hop, &state),
@@ -127,7 +140,8 @@ impl Operator {
     }
 
     async fn replayed(&self, receipt: &str) -> Result<ReplayedRecord, AdminError> {
-        let (entry, record, state) = self.decided(receipt).await?;
+        let entry = self.desk.audit.lookup(receipt).await?;
+        let (entry, record, state) = self.decided(entry)?;
         let replayed = replay::replay(&record, &state, true);
         let replayed = replayed.map_err(|error| AdminError::Invalid(error.to_string()))?;
         Ok(ReplayedRecord {
@@ -139,11 +153,10 @@ impl Operator {
     }
 
     /// A decision's record with the state it was made on, from the kept snapshot.
-    async fn decided(
+    fn decided(
         &self,
-        receipt: &str,
+        entry: RecordEntry,
     ) -> Result<(RecordEntry, Record<'static>, State), AdminError> {
-        let entry = self.desk.audit.lookup(receipt).await?;
         let text = entry.record.to_string();
         let record = Record::from_bytes(text.as_bytes()).map_err(AdminError::failed)?;
         let id = record.state.ok_or_else(no_decision)?;
