@@ -3,6 +3,7 @@ use super::Messages;
 use super::Prefixed;
 use crate::request::headers;
 use bytes::Bytes;
+use countersign_core::record::Ending;
 use countersign_enforce::Admitted;
 use http_body::Body;
 use http_body::Frame;
@@ -76,6 +77,11 @@ impl Uplink {
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.fault.lock().get_or_insert(fault);
+        // What may be answered already breaks off then, which is not the upstream's fault either.
+        self.admitted.ended(match fault {
+            UplinkFault::Aborted => Ending::Aborted,
+            UplinkFault::TooLarge => Ending::Cut,
+        });
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -391,10 +391,7 @@ fn broken(admitted: &Admitted, error: &SendError, fault: Option<UplinkFault>) ->
     let receipt = admitted.admission().receipt();
     match fault {
         Some(UplinkFault::TooLarge) => cut(admitted, Code::BODY_TOO_LARGE),
-        Some(UplinkFault::Aborted) => {
-            admitted.ended(Ending::Aborted);
-            failed(admitted, Failure::TimedOut)
-        }
+        Some(UplinkFault::Aborted) => failed(admitted, Failure::TimedOut),
         None => {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, cause, %receipt, "an upstream failed");

@@ -322,6 +322,38 @@ async fn a_body_has_its_limit() {
 }
 
 #[tokio::test]
+async fn a_body_over_its_limit_ends_what_it_is_answered_with() {
+    let cast = Cast::new().await;
+    let front = cast.workload("front");
+    let token = format!("Bearer {}", cast.token(&front, "hms-api"));
+    for http2 in [false, true] {
+        let mut client = cast.dial_mesh(&front, "hms-api", http2).await;
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            Some((receiver.recv().await?, receiver))
+        });
+        let request = Request::post("/v1/duplex")
+            .header("host", "hms-api")
+            .header("authorization", &token)
+            .body(StreamBody::new(frames).boxed_unsync())
+            .unwrap();
+        let bytes = |count| Ok(Frame::data(Bytes::from(vec![b'x'; count])));
+        sender.send(bytes(1)).await.unwrap();
+        let mut response = client.start(request).await.unwrap();
+        let receipt = response.headers()["countersign-receipt"].clone();
+        let frame = tokio::time::timeout(PATIENCE, response.frame()).await;
+        let data = frame.unwrap().unwrap().unwrap().into_data().unwrap();
+        assert_eq!(data, "x");
+        sender.send(bytes(64 << 10)).await.unwrap();
+        let rest = async { while let Some(Ok(_)) = response.frame().await {} };
+        tokio::time::timeout(PATIENCE, rest).await.unwrap();
+        let completion = cast.completion(receipt.to_str().unwrap()).await;
+        assert_eq!(completion["ending"], "cut", "h2: {http2}");
+        assert_eq!(completion["status"], 200);
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_away_aborts_the_call() {
     let cast = Cast::new().await;
     let front = cast.workload("front");

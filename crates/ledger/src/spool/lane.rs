@@ -244,8 +244,8 @@ impl Queue {
         (receiver, state.came)
     }
 
-    /// Gives the record's number, too, and whether the caller leads. The thread need not know of one that waits for nobody
-    /// else.
+    /// Gives the record's number, too, and whether the caller leads. The thread need not know of one
+    /// that waits for nobody else.
     fn push_together(
         &self,
         record: JsonObject,
