@@ -88,7 +88,7 @@ fn facts(document: &Value) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What became of it, where its completion was asked for: to be admitted is not to be answered.
+/// What became of it, where its completion is there: to be admitted is not to be answered.
 fn ended(document: &Value) -> Option<(&'static str, String)> {
     let of = |path: &str| text(document, &format!("/ended/record/completion/{path}"));
     let status = of("status").filter(|it| it != "0");

@@ -1,6 +1,7 @@
 use super::AdminError;
 use super::Operator;
 use super::done;
+use crate::audit::Course;
 use crate::store::Search;
 use countersign_core::explain;
 use countersign_core::explain::Explanation;
@@ -17,7 +18,6 @@ use countersign_enforce::Admitted;
 use countersign_ledger::receipt::Receipt;
 use countersign_wire::admin::RecordEntry;
 use serde::Serialize;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// A record with the reasons.
@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub struct Explained {
     /// The configuration file that the lines are of.
     pub configuration: String,
-    /// The completion, where it was one that was asked for.
+    /// Its completion, where that was asked for or is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<RecordEntry>,
     /// The record of the decision.
@@ -119,13 +119,7 @@ impl Operator {
     }
 
     async fn explained(&self, receipt: &str) -> Result<Explained, AdminError> {
-        let asked = self.desk.audit.lookup(receipt).await?;
-        let of = asked.record.pointer("/completion/decision");
-        let of = of.and_then(Value::as_str).map(str::to_owned);
-        let (decision, ended) = match of {
-            Some(of) => (self.desk.audit.lookup(&of).await?, Some(asked)),
-            None => (asked, None),
-        };
+        let Course { decision, ended } = self.desk.audit.course(receipt).await?;
         let (entry, record, state) = self.decided(decision)?;
         let hop = record.hop.ok_or_else(no_decision)?.into_owned();
         let configuration = state.snapshot.bundle().entry.clone();

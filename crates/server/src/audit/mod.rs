@@ -6,11 +6,13 @@
 //! checkpoint. `zt_audit` in the store follows behind and can always be made again: the entries
 //! are the truth.
 
+mod course;
 mod entries;
 mod fresh;
 mod index;
 mod rows;
 
+pub use self::course::Course;
 use self::entries::Entries;
 use self::fresh::Fresh;
 use crate::store::Search;

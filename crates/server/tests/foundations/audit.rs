@@ -269,6 +269,44 @@ async fn remote_nodes_deliver_in_order_and_only_for_themselves() {
 }
 
 #[tokio::test]
+async fn a_decision_and_its_completion_lead_to_each_other() {
+    let (data, remote) = (Data::new(), Data::new());
+    let (audit, own) = open(&data).await.unwrap();
+    let decision = append(&own, 1).await.receipt().to_string();
+    let open = audit.course(&decision).await.unwrap();
+    assert!(open.ended.is_none(), "not in the log yet");
+    audit.advance().await.unwrap();
+    let open = audit.course(&decision).await.unwrap();
+    assert!(open.ended.is_none(), "{open:?}");
+    let ending = format!(r#"{{"completion":{{"decision":"{decision}"}},"kind":"completion"}}"#);
+    let ending = ending.as_bytes();
+    // Another node has no say in it.
+    let theirs = spool(remote.path(), "two");
+    let forged = theirs.append(ending.to_vec()).await.unwrap().receipt();
+    let leaves = theirs.read_from(0, 1).unwrap().into_iter();
+    let delivery = Delivery {
+        first: 0,
+        leaves: leaves.map(|it| it.leaf).collect(),
+        node: Name::new("two").unwrap(),
+    };
+    audit.deliver(delivery).await.unwrap();
+    // Nor is a receipt that is only mentioned a completion.
+    let said = format!(r#"{{"event_type":"{decision}"}}"#).into_bytes();
+    let _ = own.append(said).await.unwrap();
+    let ended = own.append(ending.to_vec()).await.unwrap().receipt();
+    audit.advance().await.unwrap();
+    let (ended, forged) = (ended.to_string(), forged.to_string());
+    for receipt in [&decision, &ended] {
+        let course = audit.course(receipt).await.unwrap();
+        assert_eq!(course.decision.receipt, decision);
+        assert_eq!(course.ended.unwrap().receipt, ended);
+    }
+    let course = audit.course(&forged).await.unwrap();
+    assert_eq!(course.decision.receipt, forged);
+    assert!(course.ended.is_none());
+}
+
+#[tokio::test]
 async fn search_by_what_is_indexed() {
     let data = Data::new();
     let (audit, spool) = open(&data).await.unwrap();
