@@ -100,7 +100,11 @@ fn ended(document: &Value) -> Option<(&'static str, String)> {
         of("attempts").map(|it| format!("attempts {it}")),
         of("duration_us").map(|it| format!("{it} µs")),
     ];
-    let receipt = text(document, "/ended/receipt")?;
+    let Some(receipt) = text(document, "/ended/receipt") else {
+        let admitted = text(document, "/entry/record/pillar").is_none();
+        let unknown = "unknown: it is still open, or its record is not near this one in the log";
+        return admitted.then(|| ("ended", unknown.to_owned()));
+    };
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     Some(("ended", format!("{}   receipt {receipt}", parts.join(", "))))
 }

@@ -4,6 +4,7 @@ use super::Audit;
 use super::AuditError;
 use super::blocking;
 use super::rows;
+use countersign_ledger::ReceiptId;
 use countersign_wire::admin::RecordEntry;
 use memchr::memmem::Finder;
 use serde_json::Value;
@@ -30,25 +31,39 @@ impl Audit {
     /// [`AuditError::NotAReceipt`], [`AuditError::NotFound`], [`AuditError::Ambiguous`].
     pub async fn course(&self, receipt: &str) -> Result<Course, AuditError> {
         let asked = self.lookup(receipt).await?;
-        if let Some(of) = completes(&asked) {
-            let decision = self.lookup(of).await?;
-            // What another node says of this one's hop is nothing.
-            if decision.node == asked.node {
-                let ended = Some(asked);
-                return Ok(Course { decision, ended });
-            }
+        if let Some(decision) = self.decision(&asked).await? {
+            let ended = Some(asked);
+            return Ok(Course { decision, ended });
         }
-        let ended = self.completion(&asked).await?;
+        let ended = self.completion(&asked).await;
+        let ended = ended.unwrap_or_else(|error| {
+            tracing::warn!(%error, receipt = asked.receipt, "its completion is not found");
+            None
+        });
         let decision = asked;
         Ok(Course { decision, ended })
     }
 
-    async fn completion(&self, decision: &RecordEntry) -> Result<Option<RecordEntry>, AuditError> {
-        let refused = decision.record.get("pillar").is_some();
-        let Some(index) = decision.index.filter(|_| !refused) else {
+    /// The decision that a record completes. What another node says of this one's hop is nothing.
+    async fn decision(&self, ended: &RecordEntry) -> Result<Option<RecordEntry>, AuditError> {
+        let of = completes(ended);
+        let Some(of) = of.filter(|of| of.parse::<ReceiptId>().is_ok()) else {
             return Ok(None);
         };
-        let behind = index + 1..self.log.size().min(index.saturating_add(FOLLOWING));
+        match self.lookup(of).await {
+            Ok(decision) => Ok(Some(decision).filter(|it| it.node == ended.node)),
+            Err(AuditError::NotFound(_) | AuditError::Ambiguous { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn completion(&self, decision: &RecordEntry) -> Result<Option<RecordEntry>, AuditError> {
+        let says = |key| decision.record.get(key).and_then(Value::as_str);
+        let admitted = says("kind") == Some("decision") && says("pillar").is_none();
+        let Some(behind) = decision.index.filter(|_| admitted).map(|index| index + 1) else {
+            return Ok(None);
+        };
+        let behind = behind..self.log.size().min(behind.saturating_add(FOLLOWING));
         let (node, receipt) = (decision.node.clone(), decision.receipt.clone());
         let mut entries = self.entries();
         blocking(move || {

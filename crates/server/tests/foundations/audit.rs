@@ -272,7 +272,8 @@ async fn remote_nodes_deliver_in_order_and_only_for_themselves() {
 async fn a_decision_and_its_completion_lead_to_each_other() {
     let (data, remote) = (Data::new(), Data::new());
     let (audit, own) = open(&data).await.unwrap();
-    let decision = append(&own, 1).await.receipt().to_string();
+    let decision = br#"{"kind":"decision"}"#.to_vec();
+    let decision = own.append(decision).await.unwrap().receipt().to_string();
     let open = audit.course(&decision).await.unwrap();
     assert!(open.ended.is_none(), "not in the log yet");
     audit.advance().await.unwrap();
@@ -301,9 +302,17 @@ async fn a_decision_and_its_completion_lead_to_each_other() {
         assert_eq!(course.decision.receipt, decision);
         assert_eq!(course.ended.unwrap().receipt, ended);
     }
-    let course = audit.course(&forged).await.unwrap();
-    assert_eq!(course.decision.receipt, forged);
-    assert!(course.ended.is_none());
+    let mut nothing = vec![forged];
+    for of in ["r-0", "x", "r-zzzzzzzzzzzz"] {
+        let ending = format!(r#"{{"completion":{{"decision":"{of}"}}}}"#);
+        let ending = own.append(ending.into_bytes()).await.unwrap();
+        nothing.push(ending.receipt().to_string());
+    }
+    for receipt in nothing {
+        let course = audit.course(&receipt).await.unwrap();
+        assert_eq!(course.decision.receipt, receipt);
+        assert!(course.ended.is_none(), "{course:?}");
+    }
 }
 
 #[tokio::test]

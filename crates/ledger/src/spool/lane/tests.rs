@@ -394,8 +394,15 @@ fn whoever_is_alone_has_a_flush_at_the_next_turn() {
     assert_eq!(spool.append_blocking(record(3)).unwrap().seq(), 3);
     let mut leader = Box::pin(spool.append(record(4)));
     let mut waits = Box::pin(spool.append(record(5)));
-    queue(&spool, [leader.as_mut(), waits.as_mut()]);
+    let lane = &spool.inner.lane;
+    // Until then nothing is taken, for whatever reason.
+    let core = lane.shared.core.lock();
+    assert!(poll(leader.as_mut()).is_pending());
+    assert!(poll(waits.as_mut()).is_pending());
+    assert!(!lane.queue.state.lock().due);
     drop(leader);
+    assert!(lane.queue.state.lock().due);
+    drop(core);
     assert_eq!(runtime.block_on(waits).unwrap().seq(), 5);
     assert!(told.syncs.load(Ordering::SeqCst) >= before + 5);
     assert_eq!(spool.verify().unwrap().next, 6);
