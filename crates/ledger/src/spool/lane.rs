@@ -92,12 +92,11 @@ struct Queue {
 #[derive(Debug, Default)]
 struct State {
     records: Vec<Pending>,
-    /// How many of them somebody waits for.
-    awaited: usize,
-    /// Whether those are to wait for no more company.
+    /// Whether those that somebody waits for are to wait for no more company.
     due: bool,
-    /// How many ever came, and how many of those were answered.
+    /// How many ever came, how many of those somebody waits for, and how many were answered.
     came: u64,
+    awaited: u64,
     answered: u64,
     /// Who wants to know when so many were answered.
     asked: Vec<(u64, oneshot::Sender<()>)>,
@@ -237,11 +236,7 @@ impl Drop for Lane {
 impl Queue {
     /// Gives the record's number, too.
     fn push(&self, record: JsonObject, reserved: bool) -> (oneshot::Receiver<Written>, u64) {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.state.lock();
-        state.awaited += 1;
-        state.push(record, reserved, Waits::For(sender));
-        (receiver, state.came)
+        self.state.lock().push_awaited(record, reserved)
     }
 
     /// Gives the record's number, too, and whether the caller leads. The thread need not know of one
@@ -251,11 +246,9 @@ impl Queue {
         record: JsonObject,
         reserved: bool,
     ) -> (oneshot::Receiver<Written>, u64, bool) {
-        let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
-        state.awaited += 1;
-        state.push(record, reserved, Waits::For(sender));
-        let (number, here) = (state.came, thread::current().id());
+        let (receiver, number) = state.push_awaited(record, reserved);
+        let here = thread::current().id();
         let leads = !state.led.contains(&here);
         if leads {
             state.led.push(here);
@@ -272,7 +265,7 @@ impl Queue {
         loop {
             tokio::task::yield_now().await;
             let state = self.state.lock();
-            if state.has_taken(number) || state.awaited <= seen {
+            if state.has_taken(number) || state.awaited == seen {
                 return;
             }
             seen = state.awaited;
@@ -367,8 +360,6 @@ impl Queue {
             // The leader of those that are left may have had its turn.
             state.due = true;
         }
-        let awaited = batch.iter().filter(|it| it.is_awaited()).count();
-        state.awaited -= awaited;
         batch.len()
     }
 
@@ -437,6 +428,18 @@ impl State {
         self.came - self.records.len() as u64 >= number
     }
 
+    /// Gives the record's number, too.
+    fn push_awaited(
+        &mut self,
+        record: JsonObject,
+        reserved: bool,
+    ) -> (oneshot::Receiver<Written>, u64) {
+        let (sender, receiver) = oneshot::channel();
+        self.awaited += 1;
+        self.push(record, reserved, Waits::For(sender));
+        (receiver, self.came)
+    }
+
     fn push(&mut self, record: JsonObject, reserved: bool, waits: Waits) {
         self.came += 1;
         self.since.get_or_insert_with(Instant::now);
@@ -445,12 +448,6 @@ impl State {
             reserved,
             waits,
         });
-    }
-}
-
-impl Pending {
-    const fn is_awaited(&self) -> bool {
-        matches!(self.waits, Waits::For(_))
     }
 }
 

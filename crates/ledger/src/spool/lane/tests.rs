@@ -125,7 +125,7 @@ fn together(spool: &Spool) -> Vec<Written> {
                 scope.spawn(move || spool.append_blocking(record))
             })
             .collect();
-        while lane.queue.state.lock().awaited < WAITING {
+        while lane.queue.state.lock().records.len() < WAITING {
             thread::yield_now();
         }
         drop(held);
