@@ -90,6 +90,11 @@ fn facts(document: &Value) -> Vec<(&'static str, String)> {
 
 /// What became of it, where its completion is there: to be admitted is not to be answered.
 fn ended(document: &Value) -> Option<(&'static str, String)> {
+    let Some(receipt) = text(document, "/ended/receipt") else {
+        let admitted = text(document, "/entry/record/pillar").is_none();
+        let unknown = "unknown: it is still open, or its record is not near this one in the log";
+        return admitted.then(|| ("ended", unknown.to_owned()));
+    };
     let of = |path: &str| text(document, &format!("/ended/record/completion/{path}"));
     let status = of("status").filter(|it| it != "0");
     let parts = [
@@ -100,11 +105,6 @@ fn ended(document: &Value) -> Option<(&'static str, String)> {
         of("attempts").map(|it| format!("attempts {it}")),
         of("duration_us").map(|it| format!("{it} µs")),
     ];
-    let Some(receipt) = text(document, "/ended/receipt") else {
-        let admitted = text(document, "/entry/record/pillar").is_none();
-        let unknown = "unknown: it is still open, or its record is not near this one in the log";
-        return admitted.then(|| ("ended", unknown.to_owned()));
-    };
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     Some(("ended", format!("{}   receipt {receipt}", parts.join(", "))))
 }

@@ -120,14 +120,14 @@ impl Operator {
 
     async fn explained(&self, receipt: &str) -> Result<Explained, AdminError> {
         let Course { decision, ended } = self.desk.audit.course(receipt).await?;
-        let (entry, record, state) = self.decided(decision)?;
+        let (record, state) = self.decided(&decision)?;
         let hop = record.hop.ok_or_else(no_decision)?.into_owned();
         let configuration = state.snapshot.bundle().entry.clone();
         let remedy = remedy::remedy(&hop, &state);
         Ok(Explained {
             configuration,
             ended,
-            entry,
+            entry: decision,
             remedy,
             explanation: explain::explain(hop, &state),
         })
@@ -135,7 +135,7 @@ impl Operator {
 
     async fn replayed(&self, receipt: &str) -> Result<ReplayedRecord, AdminError> {
         let entry = self.desk.audit.lookup(receipt).await?;
-        let (entry, record, state) = self.decided(entry)?;
+        let (record, state) = self.decided(&entry)?;
         let replayed = replay::replay(&record, &state, true);
         let replayed = replayed.map_err(|error| AdminError::Invalid(error.to_string()))?;
         Ok(ReplayedRecord {
@@ -147,10 +147,7 @@ impl Operator {
     }
 
     /// A decision's record with the state it was made on, from the kept snapshot.
-    fn decided(
-        &self,
-        entry: RecordEntry,
-    ) -> Result<(RecordEntry, Record<'static>, State), AdminError> {
+    fn decided(&self, entry: &RecordEntry) -> Result<(Record<'static>, State), AdminError> {
         let text = entry.record.to_string();
         let record = Record::from_bytes(text.as_bytes()).map_err(AdminError::failed)?;
         let id = record.state.ok_or_else(no_decision)?;
@@ -158,14 +155,12 @@ impl Operator {
         let snapshot = Snapshot::from_bundle(bundle).map_err(AdminError::failed)?;
         let lines = self.desk.updates.revocations_up_to(id.epoch);
         let revocations = Arc::new(Revocations::up_to(&lines, id.epoch));
-        Ok((
-            entry,
-            record,
-            State {
-                revocations,
-                snapshot: Arc::new(snapshot),
-            },
-        ))
+        let snapshot = Arc::new(snapshot);
+        let state = State {
+            revocations,
+            snapshot,
+        };
+        Ok((record, state))
     }
 }
 
