@@ -7,7 +7,9 @@ use crate::support::Backend;
 use crate::support::Cast;
 use crate::support::More;
 use crate::support::PATIENCE;
+use crate::support::TestBody;
 use crate::support::payload;
+use crate::support::piecewise;
 use crate::support::request;
 use bytes::Bytes;
 use countersign_core::snapshot::Revocation;
@@ -237,6 +239,15 @@ async fn a_refused_handshake_is_recorded() {
     assert!(cast.api.seen().is_empty());
 }
 
+/// What is sent back as it comes.
+fn duplex(token: &str, body: TestBody) -> Request<TestBody> {
+    Request::post("/v1/duplex")
+        .header("host", "hms-api")
+        .header("authorization", token)
+        .body(body)
+        .unwrap()
+}
+
 #[tokio::test]
 async fn bodies_stream_both_ways() {
     let cast = Cast::new().await;
@@ -244,15 +255,8 @@ async fn bodies_stream_both_ways() {
     let token = format!("Bearer {}", cast.token(&front, "hms-api"));
     for http2 in [false, true] {
         let mut client = cast.dial_mesh(&front, "hms-api", http2).await;
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            Some((receiver.recv().await?, receiver))
-        });
-        let request = Request::post("/v1/duplex")
-            .header("host", "hms-api")
-            .header("authorization", &token)
-            .body(StreamBody::new(frames).boxed_unsync())
-            .unwrap();
+        let (sender, body) = piecewise(1);
+        let request = duplex(&token, body);
         let first = || Ok(Frame::data(Bytes::from_static(b"ping")));
         sender.send(first()).await.unwrap();
         let mut response = client.start(request).await.unwrap();
@@ -328,15 +332,8 @@ async fn a_body_over_its_limit_ends_what_it_is_answered_with() {
     let token = format!("Bearer {}", cast.token(&front, "hms-api"));
     for http2 in [false, true] {
         let mut client = cast.dial_mesh(&front, "hms-api", http2).await;
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            Some((receiver.recv().await?, receiver))
-        });
-        let request = Request::post("/v1/duplex")
-            .header("host", "hms-api")
-            .header("authorization", &token)
-            .body(StreamBody::new(frames).boxed_unsync())
-            .unwrap();
+        let (sender, body) = piecewise(1);
+        let request = duplex(&token, body);
         let bytes = |count| Ok(Frame::data(Bytes::from(vec![b'x'; count])));
         sender.send(bytes(1)).await.unwrap();
         let mut response = client.start(request).await.unwrap();

@@ -46,7 +46,9 @@ use http::Request;
 use http::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Frame;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
@@ -55,6 +57,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
@@ -547,6 +550,18 @@ pub(crate) fn request(
     request
         .body(body.map_err(|never| match never {}).boxed_unsync())
         .unwrap()
+}
+
+/// What the next piece of a body is sent by.
+pub(crate) type Pieces = mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>;
+
+/// A body that is sent piece by piece, of which so many wait at most. It ends with its sender.
+pub(crate) fn piecewise(waiting: usize) -> (Pieces, TestBody) {
+    let (sender, receiver) = mpsc::channel(waiting);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    });
+    (sender, StreamBody::new(frames).boxed_unsync())
 }
 
 /// What a token's payload says.

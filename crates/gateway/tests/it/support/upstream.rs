@@ -2,6 +2,7 @@
 
 use super::PATIENCE;
 use super::TestBody;
+use super::piecewise;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -12,7 +13,6 @@ use http::HeaderMap;
 use http::Request;
 use http::Response;
 use http_body_util::BodyExt;
-use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -140,7 +140,7 @@ fn answer(
         body: got.clone(),
     };
     seen.lock().push(entry);
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(4);
+    let (sender, answer) = piecewise(4);
     let mut response = Response::builder()
         .header("countersign-receipt", "r-forged")
         .header("set-cookie", "__Host-cs=stolen; Path=/")
@@ -206,12 +206,7 @@ fn answer(
             let _ = send("hello").await;
         }
     });
-    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        Some((receiver.recv().await?, receiver))
-    });
-    response
-        .body(StreamBody::new(frames).boxed_unsync())
-        .unwrap()
+    response.body(answer).unwrap()
 }
 
 /// Switches protocols and sends back whatever comes.
