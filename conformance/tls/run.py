@@ -298,7 +298,9 @@ def chosen(door, groups):
     with socket.create_connection((ADDRESS, door.port), timeout=WAIT) as connection:
         connection.sendall(client_hello(groups))
         stream = connection.makefile("rb")
-        kind, _, length = struct.unpack("!BHH", stream.read(5))
+        head = stream.read(5)
+        check(len(head) == 5, f"{door.name}: closed without an answer")
+        kind, _, length = struct.unpack("!BHH", head)
         body = stream.read(length)
     if kind == 21:
         return None

@@ -147,8 +147,8 @@ key=$("$countersign" status -o json | sed -n 's/.*"log_key": *"\([^"]*\)".*/\1/p
 # The log moves on while it is read, so a copy of it is verified.
 cp -r "$data/log" "$data/copy"
 "$countersign" audit verify "$data/copy" --key "$key" | grep -q VERIFIED || fail "the log"
-bundle=$(find "$data/copy/tile/entries" -type f | sort | tail -n 1)
-sed -i 's/"status":"denied"/"status":"permit"/' "$bundle"
+# A narrower bundle may be there still beside the one that counts.
+find "$data/copy/tile/entries" -type f -exec sed -i 's/"status":"denied"/"status":"permit"/' {} +
 code=0
 "$countersign" audit verify "$data/copy" --key "$key" >"$data/tampered.log" 2>&1 || code=$?
 [ $code = 5 ] || fail "a changed record ended with $code: $(cat "$data/tampered.log")"
